@@ -1,0 +1,36 @@
+"""Selects and trains on the subsets of examples that contribute most to contrastive self-supervised learning.
+
+Importing this is cheap; what the names need is imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sas_jax.encoder import load_encoder as load_encoder
+    from sas_jax.errors import InputError as InputError
+    from sas_jax.selection.rank import rank as rank
+    from sas_jax.selection.ranking import Ranking as Ranking
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": "sas_jax.errors",
+    "Ranking": "sas_jax.selection.ranking",
+    "load_encoder": "sas_jax.encoder",
+    "rank": "sas_jax.selection.rank",
+}
+
+__all__ = ["InputError", "Ranking", "__version__", "load_encoder", "rank"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

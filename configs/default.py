@@ -1,0 +1,142 @@
+"""Every field of a run, with its unit, range and reason. The other configs override a few of them.
+
+A field is changed on the command line with --config.section.field=value.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The defaults: the settings of the authors' code for 32-pixel images where nothing else is said."""
+    config = ConfigDict()
+
+    # Integer >= 0. Of all that is random: initial parameters, order, views, k-means, random subsets. An arm adds its
+    # own seed.
+    config.seed = 0
+
+    config.data = data = ConfigDict()
+    # "digits", "folder", or the name of any tfds image data set ("cifar10", "cifar100", ...).
+    data.name = "digits"
+    # Where tfds keeps prepared data sets; "" is tfds's own default (~/tensorflow_datasets, or $TFDS_DATA_DIR).
+    data.dir = ""
+    # tfds's names of the splits; several are joined with "+". "" for test_split: no evaluation.
+    data.train_split = "train"
+    data.test_split = "test"
+    # For name="folder": the images, with or without sub-folders for classes; and labelled test images ("": none).
+    data.folder = ""
+    data.test_folder = ""
+    # Pixels, > 0: every image is brought to this size (its shorter side, then the centre) before training.
+    data.image_size = 32
+    # Of the red, green and blue channel in [0, 1]: subtracted and divided by after augmentation.
+    data.mean = (0.5, 0.5, 0.5)
+    data.std = (0.25, 0.25, 0.25)
+
+    config.views = views = ConfigDict()
+    # Random resized crop: the part of the area kept, and width / height, as (lowest, highest).
+    views.crop_scale = (0.08, 1.0)
+    views.crop_ratio = (3.0 / 4.0, 4.0 / 3.0)
+    # Probabilities in [0, 1].
+    views.flip = 0.5
+    views.jitter = 0.8
+    views.grey = 0.2
+    views.blur = 0.0
+    # Strengths of the colour jitter, >= 0 (hue <= 0.5).
+    views.brightness = 0.4
+    views.contrast = 0.4
+    views.saturation = 0.4
+    views.hue = 0.1
+
+    # The proxy: a small network trained first on all images, only to measure similarity.
+    config.proxy = proxy = ConfigDict()
+    # A .npy file, float [n, d] (or [n, m, d] for the kinds of similarity that need every view), in the data set's
+    # order: takes the place of the proxy, which is then not trained. Rows are divided by their norms, unless none is
+    # over 1 (a run's own embeddings.npy).
+    proxy.embeddings = ""
+    proxy.encoder = _encoder(depth=10)
+    proxy.train = _train()
+
+    config.embedding = embedding = ConfigDict()
+    # Views an example, >= 1: its embedding is the mean of so many unit vectors. 1 reproduces the authors' code; the
+    # similarity is an expectation over views, and each further view makes the estimate of it better.
+    embedding.views = 4
+    # Images on one device at a time (times the views).
+    embedding.batch_size = 256
+
+    config.latent_classes = latent_classes = ConfigDict()
+    # "kmeans" on the embeddings needs no labels; "file" reads a .npy of ints [n]; "labels" takes the data set's own
+    # labels: for analysis only, a selection made with it has seen the labels.
+    latent_classes.method = "kmeans"
+    # For kmeans: how many, >= 1, and how often it starts anew (the best is kept).
+    latent_classes.num_classes = 10
+    latent_classes.restarts = 5
+    latent_classes.file = ""
+
+    config.selection = selection = ConfigDict()
+    # "sas" (Algorithm 1 of the paper), "facility_location" or "similarity_sum" (what the authors' code computes).
+    selection.objective = "sas"
+    # "cosine" (max(0, mean over pairs of views); needs one vector an example), "clipped_cosine" (mean of max(0, .)) or
+    # "gaussian" (mean of exp(-distance^2 / tau)); the last two compare all pairs of views.
+    selection.similarity = "cosine"
+    selection.tau = 0.5
+    # Similarity of an example to itself, 1 or 0; 0 asks that it be represented by another one.
+    selection.self_similarity = 1.0
+
+    # The encoder trained on each subset.
+    config.encoder = _encoder(depth=18)
+    config.train = _train()
+
+    # What is trained and compared: (selector, fraction of the images in (0, 1], seed). Selectors: "selected" (the
+    # objective above), "sas", "facility_location", "similarity_sum", "random" (uniform), "random_balanced" (in
+    # proportion to the latent classes), "full" (fraction 1).
+    config.arms = (("selected", 0.2, 0), ("random", 0.2, 0), ("full", 1.0, 0))
+
+    config.evaluation = evaluation = ConfigDict()
+    # Linear probe: L2 on the weights (added to the mean cross-entropy), and the most L-BFGS iterations.
+    evaluation.probe_l2 = 1e-5
+    evaluation.probe_iterations = 500
+    # Weighted kNN: neighbours (at most the train images) and temperature.
+    evaluation.knn_neighbours = 200
+    evaluation.knn_temperature = 0.1
+    # Images on one device at a time.
+    evaluation.batch_size = 512
+
+    # "auto": bfloat16 on accelerators, float32 on CPU. Parameters, statistics and loss are float32 always.
+    config.compute_dtype = "auto"
+
+    # How a run is carried out. Nothing here changes its numbers, so these may differ when a run goes on.
+    config.runtime = runtime = ConfigDict()
+    # Steps between two looks of the host at the losses (one program on an accelerator), >= 1.
+    runtime.chunk_steps = 50
+    # A checkpoint after so many epochs, and at the end of a chunk after so many seconds.
+    runtime.checkpoint_epochs = 10
+    runtime.checkpoint_seconds = 120.0
+    # Checkpoints kept of each training run, >= 1.
+    runtime.keep_checkpoints = 2
+    return config
+
+
+def _encoder(depth: int) -> ConfigDict:
+    encoder = ConfigDict()
+    # ResNet depth: 10, 18, 34 or 50.
+    encoder.depth = depth
+    # Factor on the number of channels, > 0; 0.25 is some ten times faster on a CPU.
+    encoder.width = 1.0
+    # First layers: "3x3" (about 32 pixels), "3x3_pool" (64 to 96), "7x7_pool" (224).
+    encoder.stem = "3x3"
+    # Of the projection head; hidden 0 means as wide as the representation.
+    encoder.head_hidden = 0
+    encoder.head_features = 128
+    return encoder
+
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.epochs = 400
+    # Images a step; each gives two views. The loss compares each view with all the others of the batch.
+    train.batch_size = 512
+    # Of NT-Xent, > 0.
+    train.temperature = 0.5
+    # Adam, constant; the decay is torch.optim.Adam's: L2 added to the gradient, on all parameters.
+    train.learning_rate = 1e-3
+    train.weight_decay = 1e-6
+    return train

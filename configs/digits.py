@@ -1,0 +1,34 @@
+"""scikit-learn's 1,797 scanned digits, 8 x 8 pixels: the whole method in minutes on a laptop. `make demo` runs it.
+
+python -m sas_jax.main --config=configs/digits.py
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.data.name = "digits"
+    config.data.image_size = 16
+    config.data.mean = (0.305, 0.305, 0.305)
+    config.data.std = (0.376, 0.376, 0.376)
+
+    # A digit mirrored or cut to a corner is another digit, or none.
+    config.views.crop_scale = (0.4, 1.0)
+    config.views.flip = 0.0
+    # Grey images have no hue or saturation to change.
+    config.views.hue = 0.0
+    config.views.saturation = 0.0
+    config.views.grey = 0.0
+
+    for encoder in (config.proxy.encoder, config.encoder):
+        encoder.depth = 10
+        encoder.width = 0.25
+    for train in (config.proxy.train, config.train):
+        train.batch_size = 128
+    config.proxy.train.epochs = 20
+    config.train.epochs = 40
+    config.embedding.views = 8
+    config.latent_classes.num_classes = 10
+    config.runtime.checkpoint_seconds = 20.0
+    return config

@@ -1,0 +1,133 @@
+"""What the commands share: flags in, one sentence out for what a person can mend, and no traceback for it."""
+
+import difflib
+import re
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+from etils import epath
+
+from sas_jax.errors import InputError
+from sas_jax.workdir import flatten
+
+EXIT_INPUT = 2  # something given cannot be used
+EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags, calls `main` and exits; an InputError is printed as one sentence, with exit code 2."""
+    _use_compilation_cache()
+    try:
+        app.run(lambda _: _quietly(main), flags_parser=_parse)
+    except InputError as error:
+        print(f"{_name()}: {error}", file=sys.stderr)
+        sys.exit(EXIT_INPUT)
+    except KeyboardInterrupt:
+        print(f"{_name()}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def require(*given: flags.FlagHolder) -> None:
+    """Raises an InputError where one of the flags was not given."""
+    for flag in given:
+        if not flag.value:
+            wanted = " ".join(f"--{each.name}=..." for each in given)
+            raise InputError(f"--{flag.name} is needed and was not given: give {wanted} (--help explains them)")
+
+
+def _quietly(main: Callable[[], None]) -> None:
+    logging.set_verbosity(logging.WARNING)  # orbax tells of every file at the level that absl commands show
+    main()
+
+
+def _name() -> str:
+    return "sas_jax." + epath.Path(sys.argv[0]).stem
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """flags.FLAGS(argv), with every mistake as an InputError."""
+    try:
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            _ = flags.FLAGS["config"].value  # read here: a config file is loaded at its first use
+    except flags.Error as error:
+        raise InputError(_wrong_value(argv, _first_line(str(error)))) from error
+    except (KeyError, AttributeError, IndexError) as error:  # ml_collections, for a field that is not there
+        if (sentence := _unknown_field(argv)) is None:
+            raise  # a defect inside the config file keeps its traceback
+        raise InputError(sentence) from error
+    except OSError as error:
+        raise InputError(
+            f"--config has to name a config file such as configs/digits.py, but {_config_path(argv)} cannot be read: "
+            f"mend the path (the configs are in a checkout of sas_jax, and named from there)"
+        ) from error
+    if len(rest) > 1:
+        raise InputError(f"everything on the command line has to be a flag, but {rest[1]!r} is not: write --name=value")
+    return rest
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0].removeprefix("flag ")
+
+
+def _config_path(argv: Sequence[str]) -> str:
+    """The value of --config, written with "=" or behind a space."""
+    for given, following in zip(argv, [*argv[1:], ""], strict=True):
+        if given.lstrip("-").startswith("config="):
+            return given.split("=", 1)[1]
+        if given in ("--config", "-config"):
+            return following
+    return "no file"
+
+
+def _fields(argv: Sequence[str]) -> dict[str, Any]:
+    """The config file's own fields and values: {"config.proxy.train.epochs": 400, ...}."""
+    path, _, argument = _config_path(argv).partition(":")
+    get_config = runpy.run_path(path)["get_config"]
+    config = get_config(argument) if argument else get_config()
+    return {f"config.{name}": value for name, value in flatten(config.to_dict()).items()}
+
+
+def _overrides(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """[("config.seed", "3"), ...] of --config.seed=3."""
+    found = [re.fullmatch(r"--?(config\.[^=]+)(?:=(.*))?", given, re.DOTALL) for given in argv]
+    return [(match[1], match[2] or "") for match in found if match]
+
+
+def _unknown_field(argv: Sequence[str]) -> str | None:
+    """One sentence with the nearest field, or None where all fields are known."""
+    fields = _fields(argv)
+    sections = {name.rsplit(".", i)[0] for name in fields for i in range(1, name.count(".") + 1)}
+    for field, _ in _overrides(argv):
+        field = re.sub(r"\[.*", "", field)
+        if field not in fields and field not in sections:
+            near = difflib.get_close_matches(field, list(fields), n=1, cutoff=0.0)[0]
+            return (
+                f"{field} is not a field of the config; the nearest is {near} (configs/default.py explains every field)"
+            )
+    return None
+
+
+def _wrong_value(argv: Sequence[str], message: str) -> str:
+    """One sentence about a value that a field cannot take; `message`, absl's own, for a flag that is no field."""
+    match = re.match(r"--(config\.[^=]+)=(.*?): ", message)
+    if match is None:
+        return message
+    field, value = match[1], match[2]
+    default = _fields(argv).get(field)
+    if default is None:
+        return f"{field} is a section of the config and takes no value: give one of its fields (configs/default.py)"
+    kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a tuple"}[
+        type(default)
+    ]
+    return f"{field} has to be {kind} (in {_config_path(argv)} it is {default!r}), but was given {value!r}: mend it"
+
+
+def _use_compilation_cache() -> None:
+    """Compiled programs are kept between runs: a second start takes a third of the time."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(epath.Path("~/.cache/sas_jax/xla").expanduser()))

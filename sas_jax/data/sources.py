@@ -1,0 +1,79 @@
+"""From a name or a path in the config to images, labels and ids."""
+
+import difflib
+from typing import Any
+
+from etils import epath
+
+from sas_jax.data import cifar, digits, folder, prepared
+from sas_jax.data.dataset import Dataset
+from sas_jax.errors import InputError
+
+
+def load(config: Any) -> Dataset:
+    """Reads the data set that the config's `data` section names, into memory.
+
+    Args:
+        config: its fields are `name` ("digits", "folder" or a tfds name, which may carry a config and a version), `dir`
+            (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none), `folder` and
+            `test_folder` (for the name "folder"), and `image_size` (pixels; images of another size are resized, the
+            longer side cut).
+
+    Returns:
+        The data set, its images uint8 [n, image_size, image_size, 3].
+
+    Raises:
+        InputError: where what the fields name is not there or cannot be read.
+    """
+    if config.image_size < 1:
+        raise InputError(f"data.image_size was wanted to be 1 pixel or more, it is {config.image_size}: enlarge it.")
+    if config.name == "folder":
+        if not config.folder:
+            raise InputError(
+                "data.folder was wanted with data.name='folder', it is empty: set it to the path of the images."
+            )
+        return folder.load(config.folder, config.test_folder, image_size=config.image_size)
+    if config.folder:
+        raise InputError(
+            f"data.folder={config.folder!r} was given together with data.name={config.name!r}: set data.name='folder' "
+            "to read it, or leave data.folder empty."
+        )
+    if not config.train_split:
+        raise InputError("data.train_split was wanted, it is empty: set it, to 'train' for most data sets.")
+    data_dir = prepared.directory(config.dir)
+    path = prepared.find(config.name, data_dir) or _prepare(config.name, data_dir)
+    return prepared.read(
+        path,
+        name=config.name,
+        train_split=config.train_split,
+        test_split=config.test_split,
+        image_size=config.image_size,
+    )
+
+
+def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
+    """Prepares a data set that is not on disk; an InputError says the way out where this cannot be done here."""
+    if name == "digits":
+        return prepared.prepare(digits.builder_class(), data_dir)
+    if name in cifar.NAMES:
+        return cifar.prepare(name, data_dir)
+
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)
+    base = name.partition(":")[0].partition("/")[0]
+    if base in known:
+        raise InputError(
+            f"{name} was wanted in {str(data_dir)!r}, it is not prepared there: set data.dir to where it is, or run "
+            f"`tfds build {name} --file_format=array_record --data_dir={data_dir}` where there are a network and "
+            "TensorFlow."
+        )
+    near = difflib.get_close_matches(base, [*known, "digits", "folder"], n=3, cutoff=0.5)
+    raise InputError(
+        f"The name of a data set was wanted in data.name, {name!r} is none that tfds knows or that lies in "
+        f"{str(data_dir)!r}: {f'did you mean {_or(near)}?' if near else 'see https://www.tensorflow.org/datasets/catalog.'}"
+    )
+
+
+def _or(names: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,0 +1,129 @@
+"""Images to embeddings: pmap over devices, vmap over views."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from sas_jax.errors import InputError
+from sas_jax.views import Views, plain, view
+from sas_jax.workdir import read_array
+
+Apply = Callable[[Any, jax.Array], jax.Array]  # (variables, float [b, s, s, 3]) -> float [b, d]
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(
+    apply: Apply, views: Views, num_views: int | None, keep_views: bool, devices: tuple[jax.Device, ...]
+) -> Callable:
+    """The pmapped function of one batch a device; kept, so that all arms' encoders share one program."""
+
+    def one_batch(variables: Any, images: jax.Array, examples: jax.Array, key: jax.Array) -> jax.Array:
+        if num_views is None:
+            return apply(variables, jax.vmap(functools.partial(plain, views=views))(images))
+
+        def one_view(number: jax.Array) -> jax.Array:
+            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), number))(examples)
+            seen = jax.vmap(functools.partial(view, views=views))(keys, images)
+            return _unit(apply(variables, seen))
+
+        seen = jax.vmap(one_view, out_axes=1)(jnp.arange(num_views))
+        return seen if keep_views else jnp.mean(seen, axis=1)
+
+    return jax.pmap(one_batch, in_axes=(None, 0, 0, None), devices=devices)
+
+
+def embed(
+    apply: Apply,
+    variables: Any,
+    images: np.ndarray,
+    *,
+    views: Views,
+    batch_size: int,
+    num_views: int | None = None,
+    keep_views: bool = False,
+    key: jax.Array | None = None,
+    devices: tuple[jax.Device, ...] | None = None,
+    label: str = "embedding",
+) -> np.ndarray:
+    """Embeds images, a batch at a time on every device.
+
+    Args:
+        apply: (variables, float [b, s, s, 3]) -> float [b, d], pure; keep one object for one program.
+        variables: its parameters and statistics.
+        images: uint8 [n, h, w, 3], on the host.
+        views: the augmentation; without views only its size and normalisation are used.
+        batch_size: images on one device at a time (times `num_views` views).
+        num_views: random views of each image; None embeds the image itself.
+        keep_views: return every view, not their mean.
+        key: of the views, wanted with `num_views`; a view is a function of (key, example, view number).
+        devices: which to use; all by default.
+        label: of the progress bar.
+
+    Returns:
+        float32 [n, d]: with `num_views` the mean over the views of the unit-normalised outputs, of norm at most 1
+        ([n, num_views, d] with `keep_views`: each of them); without, the outputs as they are.
+    """
+    assert (num_views is None) == (key is None)
+    devices = devices or tuple(jax.local_devices())
+    function = _compiled(apply, views, num_views, keep_views, devices)
+    key = jax.random.key(0) if key is None else key
+    n, stride = len(images), batch_size * len(devices)
+    out = []
+    with tqdm(total=n, desc=label, unit=" images", disable=None) as bar:
+        for start in range(0, n, stride):
+            examples = np.minimum(np.arange(start, start + stride), n - 1)  # the last batch repeats the last image
+            batch = images[examples].reshape(len(devices), batch_size, *images.shape[1:])
+            result = function(variables, batch, examples.astype(np.int32).reshape(len(devices), batch_size), key)
+            out.append(np.asarray(result).reshape(stride, *result.shape[2:]))
+            bar.update(min(stride, n - start))
+    return np.concatenate(out)[:n].astype(np.float32)
+
+
+def read_embeddings(path: epath.PathLike, *, n: int, log: Callable[[str], None]) -> np.ndarray:
+    """Embeddings made elsewhere, in place of a proxy's.
+
+    Args:
+        path: a .npy file, float [n, d], or [n, m, d] with m views of each example.
+        n: examples wanted.
+        log: gets a sentence on what was done to them.
+
+    Returns:
+        float32, of the file's shape. Rows of norm at most 1 throughout are means of unit vectors, as a run's own
+        embeddings.npy, and stay as they are; else each is divided by its norm.
+
+    Raises:
+        InputError: the file cannot be read, or does not hold such numbers.
+    """
+    where = f"config.proxy.embeddings ({path})"
+    try:
+        vectors = read_array(epath.Path(path))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{where} has to be a .npy file of floats, but cannot be read ({error}): mend it") from error
+    if vectors.ndim not in (2, 3) or len(vectors) != n or not np.issubdtype(vectors.dtype, np.floating):
+        raise InputError(
+            f"{where} has to hold floats [{n}, d], a row for each image, but holds {vectors.dtype} "
+            f"{list(vectors.shape)}: embed these very images in their order"
+        )
+    vectors = vectors.astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    bad = ~(np.isfinite(norms) & (norms > 0)).reshape(n, -1).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"{where} has to hold finite vectors other than zero, but {int(bad.sum())} of {n} rows are not, the first "
+            f"is row {int(bad.argmax())}: mend what made them"
+        )
+    if vectors.ndim == 2 and norms.max() <= 1 + 1e-5:
+        log(f"{where}: no norm is over 1, so the rows are taken as means of unit vectors")
+        return vectors
+    log(f"{where}: each vector is divided by its norm")
+    return vectors / norms

@@ -1,0 +1,102 @@
+"""A trained encoder, found again in a run's directory and ready to use."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from sas_jax import devices, plan
+from sas_jax.embedding import embed
+from sas_jax.errors import InputError
+from sas_jax.networks import encode, make_method, make_views
+from sas_jax.training import Trainer, optimizer
+from sas_jax.training.checkpoint import Checkpoints
+from sas_jax.views import Views
+from sas_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A trained encoder.
+
+    Attributes:
+        arm: which arm of the run it was trained in.
+        views: the size and normalisation of its images.
+        variables: its parameters and BatchNorm statistics.
+    """
+
+    arm: str
+    views: Views
+    variables: Any
+    _encode: Any = dataclasses.field(repr=False)
+
+    def apply(self, images: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+        """Images to features.
+
+        Args:
+            images: [n, h, w, 3], uint8, or float in [0, 1]; resized to the encoder's image size where they differ.
+            batch_size: images on one device at a time.
+
+        Returns:
+            float32 [n, d].
+
+        Raises:
+            InputError: images of another shape, dtype or range.
+        """
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise InputError(f"images have to be [n, h, w, 3], but are {list(images.shape)}: stack them, and as RGB")
+        if np.issubdtype(images.dtype, np.floating):
+            if not (np.isfinite(images).all() and images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
+                raise InputError(
+                    "float images have to be finite and in [0, 1], but are not: divide by 255, or give uint8"
+                )
+            images = np.round(images * 255).astype(np.uint8)
+        if images.dtype != np.uint8:
+            raise InputError(f"images have to be uint8, or float in [0, 1], but are {images.dtype}: convert them")
+        return embed(self._encode, self.variables, images, views=self.views, batch_size=batch_size, label="features")
+
+
+def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
+    """The encoder that a run trained.
+
+    Args:
+        workdir: the run's directory.
+        arm: its name, such as "full-1.00-s0"; the first of config.arms by default.
+
+    Raises:
+        InputError: the directory holds no run, or not that arm, or its checkpoint cannot be read.
+    """
+    directory = Workdir(workdir)
+    stored = directory.stored_config()
+    if stored is None:
+        raise InputError(
+            f"{workdir} should be the directory of a run, but holds no config.json: give the run's --workdir"
+        )
+    config = ConfigDict(stored)
+    names = [each.name for each in plan.arms(config)]
+    arm = arm or names[0]
+    if arm not in names:
+        raise InputError(f"the arm has to be one of {', '.join(names)}, but is {arm!r}: choose one of {workdir}'s")
+    method = make_method(config.encoder, temperature=config.train.temperature, compute_dtype=config.compute_dtype)
+    views = make_views(config)
+    trainer = Trainer(
+        method, optimizer.build(config.train), views=views, batch_size=config.train.batch_size, mesh=devices.mesh(1)
+    )
+    like = trainer.init(jax.random.key(0))
+    path = directory / "arms" / arm / "checkpoints"
+    if not path.exists():
+        raise InputError(
+            f"{workdir} should hold the trained arm {arm}, but it was not trained yet: finish the run first"
+        )
+    checkpoints = Checkpoints(path, keep=config.runtime.keep_checkpoints)
+    state, damage = checkpoints.restore(like)
+    checkpoints.close()
+    if state is None:
+        raise InputError(f"the arm {arm} of {workdir} has no checkpoint that can be read ({damage}): run it again")
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return Encoder(arm=arm, views=views, variables=variables, _encode=functools.partial(encode, method))

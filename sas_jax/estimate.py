@@ -1,0 +1,67 @@
+"""How long the whole run will take, said while there is still time to change it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from sas_jax.models import ResNet
+from sas_jax.plan import Arm
+
+DAY = 86400.0
+
+
+class Estimate:
+    """Says once, after the first chunk of training, how long all training of the run will take."""
+
+    def __init__(self, config: ConfigDict, arms: tuple[Arm, ...], log: Callable[[str], None]):
+        self._config = config
+        self._arms = arms
+        self._log = log
+        self._said = False
+
+    def report(self, stage: str, n: int, views_per_second: float) -> None:
+        """Says it, the first time it is called.
+
+        Args:
+            stage: which stage was measured, "proxy" or an arm's.
+            n: images of the data set.
+            views_per_second: of that stage.
+        """
+        if self._said:
+            return
+        self._said = True
+        config = self._config
+        size = config.data.image_size
+        arm_cost = forward_flops(config.encoder, size)
+        proxy_cost = forward_flops(config.proxy.encoder, size)
+        measured = proxy_cost if stage == "proxy" else arm_cost
+        arm_views = 2 * config.train.epochs * sum(arm.fraction * n for arm in self._arms)
+        seconds = arm_views * arm_cost / measured / views_per_second
+        if stage == "proxy":
+            seconds += 2 * config.proxy.train.epochs * n / views_per_second
+        self._log(f"{stage}: {views_per_second:,.0f} views/s; all training of this run takes about {duration(seconds)}")
+        if seconds > DAY:
+            self._log(
+                "that is over a day; smaller: --config.train.epochs and --config.proxy.train.epochs, "
+                "--config.encoder.width=0.25 and --config.encoder.depth=10, fewer config.arms, or an accelerator"
+            )
+
+
+def forward_flops(encoder: ConfigDict, size: int) -> float:
+    """Floating-point operations of one image's way through an encoder, counted by XLA without compiling."""
+    model = ResNet(depth=encoder.depth, width=encoder.width, stem=encoder.stem)
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda k, x: model.init(k, x, train=False), jax.random.key(0), image)
+    analysis = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, image).cost_analysis()
+    assert analysis is not None
+    return float(analysis["flops"])
+
+
+def duration(seconds: float) -> str:
+    """12 seconds, 3.4 minutes, 5.6 hours, 7.8 days."""
+    for unit, length in (("days", DAY), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

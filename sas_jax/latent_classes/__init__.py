@@ -1,0 +1,154 @@
+"""Latent classes: the partition of the examples within which similarity is compared and a budget given."""
+
+import jax
+import numpy as np
+from etils import epath
+from scipy.optimize import linear_sum_assignment
+
+from sas_jax.errors import InputError
+from sas_jax.latent_classes.kmeans import KMeans, kmeans
+
+__all__ = ["METHODS", "KMeans", "agreement", "assign", "from_file", "kmeans"]
+
+METHODS = ("kmeans", "labels", "file")
+
+
+def assign(
+    method: str,
+    *,
+    embeddings: np.ndarray,
+    key: jax.Array | None = None,
+    num_classes: int = 0,
+    restarts: int = 5,
+    iterations: int = 100,
+    labels: np.ndarray | None = None,
+    file: epath.PathLike = "",
+) -> np.ndarray:
+    """Returns the latent class of every example, by one of METHODS.
+
+    Args:
+        method: "kmeans": k-means on the embeddings; the method as meant, for it needs no labels.
+            "labels": the data set's labels. For analysis only: what selects with labels is not self-supervised, and
+            its results may not stand beside those of methods that are.
+            "file": classes made elsewhere.
+        embeddings: [n, d] float; "kmeans" partitions them, the others take n from them.
+        key: a typed PRNG key, for "kmeans".
+        num_classes: for "kmeans", in [1, n].
+        restarts: for "kmeans", see `kmeans`.
+        iterations: for "kmeans", see `kmeans`.
+        labels: for "labels", int [n], at least 0; None where the data set has none.
+        file: for "file", a .npy of ints [n].
+
+    Returns:
+        int32 [n], at least 0.
+
+    Raises:
+        InputError: the method is unknown, or what it needs is missing or does not fit.
+    """
+    if method == "kmeans":
+        if key is None:
+            raise TypeError('assign("kmeans") needs a key')
+        return kmeans(key, embeddings, num_classes=num_classes, restarts=restarts, iterations=iterations).labels
+    if method == "labels":
+        if labels is None:
+            raise InputError(
+                "Latent classes by method 'labels' want a labelled data set, and this one has no labels: "
+                "use method 'kmeans'."
+            )
+        return _checked(np.asarray(labels), len(embeddings), "the data set's labels")
+    if method == "file":
+        return from_file(file, n=len(embeddings))
+    raise InputError(f"Latent classes want a method of {', '.join(METHODS)} and were given {method!r}: choose one.")
+
+
+def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
+    """Reads latent classes from a .npy file.
+
+    Args:
+        file: a path, local or remote, of an integer array [n], at least 0.
+        n: the number of examples.
+
+    Returns:
+        int32 [n].
+
+    Raises:
+        InputError: the file is missing or unreadable, or its array is not one class for each example.
+    """
+    if not str(file):
+        raise InputError(
+            "Latent classes by method 'file' want the path of a .npy file and were given none: "
+            "set it, or use method 'kmeans'."
+        )
+    path = epath.Path(file)
+    try:
+        with path.open("rb") as opened:
+            classes = np.load(opened, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(
+            f"Latent classes by method 'file' want a .npy file, and {path} does not exist: "
+            "write it with numpy.save, one class number per example."
+        ) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"Latent classes by method 'file' want a .npy file of integers, and {path} cannot be read as one "
+            f"({error}): write it with numpy.save."
+        ) from error
+    if not isinstance(classes, np.ndarray):
+        raise InputError(
+            f"Latent classes by method 'file' want a .npy file of one array, and {path} is an archive of several: "
+            "write it with numpy.save, not numpy.savez."
+        )
+    return _checked(classes, n, str(path))
+
+
+def agreement(classes: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Measures how well latent classes agree with labels; the names of neither matter.
+
+    Args:
+        classes: int [n], n at least 1.
+        labels: int [n].
+
+    Returns:
+        "accuracy": the share of examples in their label's class under the best one-to-one matching;
+        "nmi": mutual information over the mean of the two entropies, 1 where both have one part only;
+        "purity": the share of examples that have their class's commonest label.
+        All in [0, 1].
+    """
+    if len(classes) != len(labels) or len(classes) == 0:
+        raise InputError(
+            f"agreement wants one class and one label per example and was given {len(classes)} classes and "
+            f"{len(labels)} labels: pass those of the same examples."
+        )
+    rows, columns = (np.unique(values, return_inverse=True)[1] for values in (classes, labels))
+    shape = (int(rows.max()) + 1, int(columns.max()) + 1)
+    table = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
+    joint = table / table.sum()
+    first, second = joint.sum(axis=1), joint.sum(axis=0)
+    seen = joint > 0
+    information = np.sum(joint[seen] * np.log(joint[seen] / np.outer(first, second)[seen]))
+    entropies = -np.sum(first * np.log(first)) - np.sum(second * np.log(second))
+    matched = joint[linear_sum_assignment(joint, maximize=True)].sum()
+    return {
+        "accuracy": float(matched),
+        "nmi": float(np.clip(2 * information / entropies, 0.0, 1.0)) if entropies > 0 else 1.0,
+        "purity": float(joint.max(axis=1).sum()),
+    }
+
+
+def _checked(classes: np.ndarray, n: int, source: str) -> np.ndarray:
+    if not np.issubdtype(classes.dtype, np.integer):
+        raise InputError(
+            f"Latent classes want integers, and {source} holds {classes.dtype}: save them with .astype('int32')."
+        )
+    if classes.shape != (n,):
+        found = f"{classes.shape[0]}" if classes.ndim == 1 else f"an array of shape {list(classes.shape)}"
+        raise InputError(
+            f"Latent classes want one class for each of the {n} examples, and {source} holds {found}: "
+            "make them for this data set and split, in its order."
+        )
+    if n and (classes.min() < 0 or classes.max() > np.iinfo(np.int32).max):
+        raise InputError(
+            f"Latent classes want numbers from 0 to 2^31 - 1, and {source} holds {classes.min()} to {classes.max()}: "
+            "number the classes from 0, and leave out examples without one."
+        )
+    return classes.astype(np.int32)

@@ -1,0 +1,225 @@
+"""Multinomial logistic regression by L-BFGS, in one jitted loop.
+
+The objective is
+
+    mean over i of cross-entropy(x_i W + b, y_i)  +  l2 * sum(W^2),
+
+on the features as they are given; the bias carries no penalty. Features of an encoder are badly scaled and correlated,
+and L-BFGS on them directly takes many times the iterations, so the same objective is minimised in other coordinates:
+W = P V and b = sqrt(c) v - mean W, with P such that P'(Cov / c + 2 l2 I) P is the identity: the Hessian at zero is
+then one too, up to what softmax leaves free. The penalty stays l2 * sum(W^2) and the optimum the same; only the road
+to it is shorter. Tried on 10,000 x 512 correlated ReLU features, 100 classes, l2 1e-5, tolerance 1e-3 (2026-11): plain
+coordinates took 565 iterations, each feature divided by its deviation 327, these 140.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.typing import ArrayLike
+
+from sas_jax.errors import InputError
+
+# Squares beyond it would overflow float32's sums.
+LARGEST_FEATURE = 1e15
+
+
+class Logistic(NamedTuple):
+    """A fitted model, and how the fit ended.
+
+    Attributes:
+        weights: float32 [d, c], on the features as given.
+        bias: float32 [c].
+        iterations: int32 [], L-BFGS iterations made.
+        loss: float32 [], the objective, penalty included, at these weights.
+        gradient_norm: float32 [], the gradient's norm in the solver's coordinates, to be read beside `tolerance`.
+    """
+
+    weights: jax.Array
+    bias: jax.Array
+    iterations: jax.Array
+    loss: jax.Array
+    gradient_norm: jax.Array
+
+
+def fit(
+    x: ArrayLike, y: ArrayLike, *, num_classes: int, l2: float, max_iterations: int = 1000, tolerance: float = 1e-5
+) -> Logistic:
+    """Fits multinomial logistic regression from zeros, in float32.
+
+    Args:
+        x: [n, d], finite features.
+        y: int [n], in [0, num_classes).
+        num_classes: c, at least 1.
+        l2: weight of sum(W^2), at least 0. scikit-learn's `C` is 1 / (2 n l2).
+        max_iterations: L-BFGS iterations at most, at least 1.
+        tolerance: at least 0; stops once the gradient's norm in the solver's coordinates is at most this. These
+            coordinates make it free of the features' units. It also stops once ten iterations in a row have not
+            lowered the loss: float32 sees no further down, and a line search that finds nothing costs seventeen
+            evaluations. At 1e-5 the loss ended at most 3e-5 above its minimum (Newton's, in float64) in all that was
+            measured. 1e-4 is too loose where the classes are separable and the minimum is flat: on raw digits it
+            moved 4 of 397 test answers.
+
+    Returns:
+        The model. Where `gradient_norm` is above `tolerance`, it stopped for one of the two other reasons.
+
+    Raises:
+        InputError: the examples do not fit together, or an option is out of its range.
+    """
+    x, y = checked_examples(x, y, num_classes=num_classes, what="logistic regression's training set")
+    if not 0 <= l2 < np.inf:
+        raise InputError(f"logistic regression wants l2 of at least 0 and was given {l2}: 1e-5 is the usual one.")
+    if max_iterations < 1:
+        raise InputError(f"logistic regression wants at least 1 iteration and was given {max_iterations}: raise it.")
+    if not tolerance >= 0:
+        raise InputError(f"logistic regression wants a tolerance of at least 0 and was given {tolerance}: use 1e-5.")
+    return solve(x, y, l2, tolerance, max_iterations, num_classes=num_classes)
+
+
+@jax.jit
+def predict(model: Logistic, x: jax.Array) -> jax.Array:
+    """Returns the likeliest class of each row of `x`, float [n, d], as int32 [n]; ties go to the lowest class."""
+    logits = _product(jnp.asarray(x, jnp.float32), model.weights) + model.bias
+    return jnp.argmax(logits, axis=1).astype(jnp.int32)
+
+
+def checked_examples(x: ArrayLike, y: ArrayLike, *, num_classes: int, what: str) -> tuple[jax.Array, jax.Array]:
+    """Returns features and labels on the device, float32 [n, d] and int32 [n], or says what is wrong with them.
+
+    Args:
+        x: [n, d] features, n at least 1.
+        y: int [n] labels.
+        num_classes: labels are to lie in [0, num_classes).
+        what: the sentence's subject, such as "the test set".
+
+    Raises:
+        InputError: they are not finite features with one label in range for each row.
+    """
+    x, y = (value if isinstance(value, jax.Array) else np.asarray(value) for value in (x, y))
+    if x.ndim != 2 or 0 in x.shape or not np.issubdtype(np.asarray(y[:0]).dtype, np.integer):
+        raise InputError(
+            f"{what} wants features [n, d] and integer labels [n], and was given {x.dtype} {list(x.shape)} and "
+            f"{y.dtype} {list(y.shape)}: pass one row of features and one class number per example."
+        )
+    if y.shape != x.shape[:1]:
+        raise InputError(
+            f"{what} wants one label per row of features, and was given {x.shape[0]} rows and labels of shape "
+            f"{list(y.shape)}: pass the labels of the same examples."
+        )
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= num_classes:
+        raise InputError(
+            f"{what} wants labels in [0, {num_classes}) and was given labels from {low} to {high}: "
+            "set num_classes to the highest label plus one, and leave out unlabelled examples."
+        )
+    with np.errstate(over="ignore"):
+        x = jnp.asarray(x, jnp.float32)
+    # Written so that NaN counts as too large.
+    if bad := int(jnp.sum(~jnp.all(jnp.abs(x) <= LARGEST_FEATURE, axis=1))):
+        raise InputError(
+            f"{what} wants finite features, and {bad} of its {x.shape[0]} rows hold NaN, infinity or a number beyond "
+            f"{LARGEST_FEATURE:.0e}: look whether the encoder's training diverged."
+        )
+    return x, jnp.asarray(y, jnp.int32)
+
+
+def check_widths(train_x: ArrayLike, test_x: ArrayLike, *, what: str) -> None:
+    """Raises InputError where training and test features, each [rows, d], differ in d."""
+    train, test = np.shape(train_x), np.shape(test_x)
+    if train[1:] != test[1:]:
+        raise InputError(
+            f"{what} wants training and test features of one width, and was given {list(train)} and {list(test)}: "
+            "make both with the same encoder."
+        )
+
+
+class _Search(NamedTuple):
+    """What the loop carries; loss and gradient_norm are those at `parameters`."""
+
+    parameters: tuple[jax.Array, jax.Array]
+    state: optax.OptState
+    iterations: jax.Array
+    loss: jax.Array
+    gradient_norm: jax.Array
+    lowest: jax.Array
+    stalled: jax.Array
+
+
+@partial(jax.jit, static_argnames=("num_classes",))
+def solve(
+    x: jax.Array,
+    y: jax.Array,
+    l2: float | jax.Array,
+    tolerance: float | jax.Array,
+    max_iterations: int | jax.Array,
+    *,
+    num_classes: int,
+) -> Logistic:
+    """The jitted body of `fit`, without its checks: x float32 [n, d], y int32 [n], num_classes static."""
+    mean = jnp.mean(x, axis=0)
+    centred = x - mean
+    to_weights = _preconditioner(centred, l2, num_classes)
+    z = _product(centred, to_weights)
+
+    def original(parameters):
+        return _product(to_weights, parameters[0]), parameters[1] * jnp.sqrt(num_classes)
+
+    def objective(parameters):
+        weights, bias = original(parameters)
+        logits = _product(z, parameters[0]) + bias
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.mean(losses) + l2 * jnp.sum(weights**2)
+
+    solver = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(objective)
+
+    def step(search):
+        value, gradient = value_and_grad(search.parameters, state=search.state)
+        updates, state = solver.update(
+            gradient, search.state, search.parameters, value=value, grad=gradient, value_fn=objective
+        )
+        # The line search has evaluated both at the new parameters.
+        loss, gradient = optax.tree.get(state, "value"), optax.tree.get(state, "grad")
+        return _Search(
+            parameters=optax.apply_updates(search.parameters, updates),
+            state=state,
+            iterations=search.iterations + 1,
+            loss=loss,
+            gradient_norm=optax.tree.norm(gradient),
+            lowest=jnp.minimum(loss, search.lowest),
+            stalled=jnp.where(loss < search.lowest, 0, search.stalled + 1),
+        )
+
+    def unfinished(search):
+        return (search.iterations < max_iterations) & (search.gradient_norm > tolerance) & (search.stalled < 10)
+
+    zeros = (jnp.zeros((x.shape[1], num_classes)), jnp.zeros(num_classes))
+    nothing, infinity = jnp.int32(0), jnp.float32(jnp.inf)
+    search = lax.while_loop(
+        unfinished, step, _Search(zeros, solver.init(zeros), nothing, infinity, infinity, infinity, nothing)
+    )
+    weights, bias = original(search.parameters)
+    return Logistic(weights, bias - _product(mean, weights), search.iterations, search.loss, search.gradient_norm)
+
+
+def _preconditioner(centred, l2, num_classes):
+    """Returns P [d, d] such that P'(Cov / c + 2 l2 I) P is nearly the identity."""
+    n, d = centred.shape
+    # First each feature on its own, so that what is factored is a correlation matrix whatever the features' units.
+    scale = jnp.sqrt(jnp.mean(centred**2, axis=0) / num_classes + 2 * l2)
+    scale = jnp.where(scale > 0, scale, 1.0)
+    z = centred / scale
+    # The 1e-3 bounds its condition: features that repeat each other must not stop a float32 Cholesky. Should it fail
+    # all the same, features scaled one by one are still a good road, and any P leads to the same optimum.
+    correlation = _product(z.T, z) / (n * num_classes) + jnp.diag(2 * l2 / scale**2) + 1e-3 * jnp.eye(d)
+    factor = jnp.linalg.cholesky(correlation)
+    factor = jnp.where(jnp.all(jnp.isfinite(factor)), factor, jnp.eye(d))
+    return jax.scipy.linalg.solve_triangular(factor, jnp.diag(1 / scale), lower=True).T
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)

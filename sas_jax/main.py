@@ -1,0 +1,56 @@
+"""The whole method by one command.
+
+    python -m sas_jax.main --config=configs/NAME.py [--workdir=runs/NAME] [--config.section.field=value ...]
+
+Trains the proxy, measures similarity, ranks, trains the arms and compares them; what a directory already holds is
+not done again.
+"""
+
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from sas_jax import command
+from sas_jax.errors import InputError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The run's config file; configs/default.py explains the fields."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; runs/<config name> by default.")
+STOP_AFTER = flags.DEFINE_string(
+    "stop_after", "report", "The last stage: data, proxy, embed, classes, rank, subset, train, evaluate or report."
+)
+RERUN = flags.DEFINE_bool("rerun", False, "With a changed config: do again what depends on it, keep the rest.")
+RESTART = flags.DEFINE_bool("restart", False, "Remove what the workdir holds of a run, and begin from nothing.")
+
+
+def main() -> None:
+    """Flags in, one call, a table out."""
+    from sas_jax import pipeline, plan, table  # after the flags: a mistyped one is answered at once
+
+    if CONFIG.value is None:
+        raise InputError(
+            "--config has to name the run's config, and was not given: give --config=configs/digits.py, say"
+        )
+    name = plan.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    workdir = WORKDIR.value or f"runs/{name}"
+    if WORKDIR.value is None:
+        print(f"workdir: {workdir} (--workdir chooses another)")
+    results = pipeline.run(
+        CONFIG.value,
+        workdir,
+        stop_after=STOP_AFTER.value,
+        rerun=RERUN.value,
+        restart=RESTART.value,
+        log=lambda text: print(text, flush=True),
+    )
+    sys.stdout.write(table.arms(results))
+    if STOP_AFTER.value == "report":
+        print(f"report: {workdir}/report.html")
+    else:
+        print(f"stopped after {STOP_AFTER.value}, as asked; without --stop_after the run goes on")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,6 @@
+"""Encoders and projection heads, Flax Linen modules."""
+
+from sas_jax.models.heads import ProjectionHead
+from sas_jax.models.resnet import DEPTHS, STEMS, ResNet
+
+__all__ = ["DEPTHS", "STEMS", "ProjectionHead", "ResNet"]

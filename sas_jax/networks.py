@@ -1,0 +1,45 @@
+"""From the config to the augmentation and the networks, for whoever trains or uses them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from sas_jax.models import ProjectionHead, ResNet
+from sas_jax.training import SimCLR
+from sas_jax.views import Views
+
+
+def make_views(config: ConfigDict) -> Views:
+    """The augmentation of a run's config."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, tuple | list) else value for name, value in config.views.items()
+    }
+    data = config.data
+    return Views(size=data.image_size, mean=tuple(data.mean), std=tuple(data.std), **fields)
+
+
+def make_method(encoder: ConfigDict, *, temperature: float, compute_dtype: str) -> SimCLR:
+    """Encoder and head of a config's section."""
+    auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = jnp.dtype(auto if compute_dtype == "auto" else compute_dtype)
+    return SimCLR(
+        encoder=ResNet(depth=encoder.depth, width=encoder.width, stem=encoder.stem, dtype=dtype),
+        head=ProjectionHead(hidden=encoder.head_hidden, features=encoder.head_features, dtype=dtype),
+        temperature=temperature,
+    )
+
+
+def project(method: SimCLR, variables: Any, images: jax.Array) -> jax.Array:
+    """Through the head, float [n, h, w, 3] -> float32 [n, features]; BatchNorm with its running statistics."""
+    out = method.apply(variables, images, train=False)
+    assert isinstance(out, jax.Array)
+    return out
+
+
+def encode(method: SimCLR, variables: Any, images: jax.Array) -> jax.Array:
+    """The representation, float [n, h, w, 3] -> float32 [n, d]; BatchNorm with its running statistics."""
+    out = method.apply(variables, images, method="encode")
+    assert isinstance(out, jax.Array)
+    return out

@@ -1,0 +1,224 @@
+"""What a config asks for: checked, and laid out as stages, each with the fingerprint of all that it depends on."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sas_jax.errors import InputError
+from sas_jax.models import DEPTHS, STEMS
+from sas_jax.workdir import fingerprint
+
+STAGES = ("data", "proxy", "embed", "classes", "rank", "subset", "train", "evaluate", "report")
+OBJECTIVES = ("sas", "facility_location", "similarity_sum")
+SELECTORS = ("selected", *OBJECTIVES, "random", "random_balanced", "full")
+SIMILARITIES = ("cosine", "clipped_cosine", "gaussian")
+CLASS_METHODS = ("kmeans", "labels", "file")
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One training run of a comparison."""
+
+    selector: str
+    fraction: float
+    seed: int
+
+    @property
+    def fraction_name(self) -> str:
+        """At least two decimals, and as many as the fraction has."""
+        short = f"{self.fraction:.2f}"
+        return short if float(short) == self.fraction else repr(self.fraction)
+
+    @property
+    def name(self) -> str:
+        return f"{self.selector}-{self.fraction_name}-s{self.seed}"
+
+    @property
+    def is_objective(self) -> bool:
+        """Whether the subset is a prefix of an objective's ranking."""
+        return self.selector in OBJECTIVES
+
+
+def arms(config: ConfigDict) -> tuple[Arm, ...]:
+    """The arms of a config, "selected" replaced by the objective's name.
+
+    Raises:
+        InputError: an entry is not (a known selector, a fraction in (0, 1], a seed >= 0), or stands twice.
+    """
+    found: list[Arm] = []
+    for entry in config.arms:
+        if not (isinstance(entry, (tuple, list)) and len(entry) == 3):
+            raise InputError(f"an entry of config.arms has to be (selector, fraction, seed), but is {entry!r}: mend it")
+        selector, fraction, seed = entry
+        _one_of("a selector in config.arms", selector, SELECTORS)
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+            raise InputError(
+                f"a fraction in config.arms has to be more than 0 and at most 1, but that of {selector!r} is "
+                f"{fraction!r}: give the part of the images to keep, such as 0.2"
+            )
+        if selector == "full" and fraction != 1:
+            raise InputError(
+                f"the arm 'full' of config.arms has to have the fraction 1.0, but has {fraction!r}: mend it"
+            )
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise InputError(
+                f"a seed in config.arms has to be a whole number >= 0, but that of {selector!r} is {seed!r}"
+            )
+        arm = Arm(config.selection.objective if selector == "selected" else selector, float(fraction), seed)
+        if arm in found:
+            raise InputError(f"the arms of config.arms have to differ, but {arm.name} stands there twice: remove one")
+        found.append(arm)
+    return tuple(found)
+
+
+def check(config: ConfigDict) -> None:
+    """Finds what no run could use, before anything is computed.
+
+    Raises:
+        InputError: the first such field, what it should be and what it is.
+    """
+    arms(config)
+    _one_of("config.selection.objective", config.selection.objective, OBJECTIVES)
+    _one_of("config.selection.similarity", config.selection.similarity, SIMILARITIES)
+    _one_of("config.selection.self_similarity", config.selection.self_similarity, (0.0, 1.0))
+    _one_of("config.latent_classes.method", config.latent_classes.method, CLASS_METHODS)
+    _one_of("config.compute_dtype", config.compute_dtype, DTYPES)
+    for name, encoder in (("config.proxy.encoder", config.proxy.encoder), ("config.encoder", config.encoder)):
+        _one_of(f"{name}.depth", encoder.depth, tuple(DEPTHS))
+        _one_of(f"{name}.stem", encoder.stem, tuple(STEMS))
+        _above(f"{name}.width", encoder.width, 0)
+        _at_least(f"{name}.head_features", encoder.head_features, 2)
+        _at_least(f"{name}.head_hidden", encoder.head_hidden, 0)
+    for name, train in (("config.proxy.train", config.proxy.train), ("config.train", config.train)):
+        _at_least(f"{name}.epochs", train.epochs, 1)
+        _at_least(f"{name}.batch_size", train.batch_size, 2)
+        _above(f"{name}.temperature", train.temperature, 0)
+        _above(f"{name}.learning_rate", train.learning_rate, 0)
+        _at_least(f"{name}.weight_decay", train.weight_decay, 0)
+    _at_least("config.seed", config.seed, 0)
+    _at_least("config.data.image_size", config.data.image_size, 1)
+    for field in ("mean", "std"):
+        values = config.data[field]
+        if len(values) != 3 or not all(0 <= v <= 1 for v in values) or (field == "std" and min(values) == 0):
+            raise InputError(
+                f"config.data.{field} has to be three numbers in [0, 1], one a channel (std above 0), but is {values}: "
+                f"mend it"
+            )
+    views = config.views
+    for field in ("flip", "jitter", "grey", "blur"):
+        if not 0 <= views[field] <= 1:
+            raise InputError(f"config.views.{field} is a probability in [0, 1], but is {views[field]}: mend it")
+    for field in ("brightness", "contrast", "saturation", "hue"):
+        _at_least(f"config.views.{field}", views[field], 0)
+    if views.hue > 0.5:
+        raise InputError(
+            f"config.views.hue has to be at most 0.5 (half the colour circle), but is {views.hue}: lower it"
+        )
+    for field, top in (("crop_scale", 1.0), ("crop_ratio", float("inf"))):
+        pair = views[field]
+        if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= top:
+            raise InputError(f"config.views.{field} has to be (lowest, highest) above 0, but is {pair}: mend it")
+    _at_least("config.embedding.views", config.embedding.views, 1)
+    _at_least("config.embedding.batch_size", config.embedding.batch_size, 1)
+    _at_least("config.latent_classes.num_classes", config.latent_classes.num_classes, 1)
+    _at_least("config.latent_classes.restarts", config.latent_classes.restarts, 1)
+    if config.latent_classes.method == "file" and not config.latent_classes.file:
+        raise InputError(
+            "config.latent_classes.method is 'file', but config.latent_classes.file names none: give a .npy"
+        )
+    _above("config.selection.tau", config.selection.tau, 0)
+    _at_least("config.evaluation.probe_l2", config.evaluation.probe_l2, 0)
+    _at_least("config.evaluation.probe_iterations", config.evaluation.probe_iterations, 1)
+    _at_least("config.evaluation.knn_neighbours", config.evaluation.knn_neighbours, 1)
+    _above("config.evaluation.knn_temperature", config.evaluation.knn_temperature, 0)
+    _at_least("config.evaluation.batch_size", config.evaluation.batch_size, 1)
+    for field in ("chunk_steps", "checkpoint_epochs", "keep_checkpoints"):
+        _at_least(f"config.runtime.{field}", config.runtime[field], 1)
+    _at_least("config.runtime.checkpoint_seconds", config.runtime.checkpoint_seconds, 0)
+
+
+def objectives(config: ConfigDict) -> tuple[str, ...]:
+    """The objectives a run ranks by: the configured one first, then those that only arms name."""
+    named = [arm.selector for arm in arms(config) if arm.is_objective]
+    return tuple(dict.fromkeys([config.selection.objective, *named]))
+
+
+def rank_stage(config: ConfigDict, objective: str) -> str:
+    """The stage that ranks by `objective`."""
+    return "rank" if objective == config.selection.objective else f"rank/{objective}"
+
+
+def inputs(config: ConfigDict) -> dict[str, str]:
+    """Each stage of the run, in order, with the fingerprint of everything its result depends on."""
+    c = config.to_dict()
+    found: dict[str, str] = {}
+    data = found["data"] = fingerprint(c["data"])
+    training = (data, c["views"], c["seed"], c["compute_dtype"])
+    if c["proxy"]["embeddings"]:
+        embedded = found["embed"] = fingerprint(data, _file_fingerprint(c["proxy"]["embeddings"]))
+    else:
+        proxy = found["proxy"] = fingerprint(training, c["proxy"])
+        pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
+        embedded = found["embed"] = fingerprint(proxy, c["embedding"]["views"], pairs)
+    section = c["latent_classes"]
+    if section["method"] == "kmeans":
+        classes = fingerprint(embedded, "kmeans", section["num_classes"], section["restarts"], c["seed"])
+    elif section["method"] == "labels":
+        classes = fingerprint(data, "labels")
+    else:
+        classes = fingerprint(data, _file_fingerprint(section["file"]))
+    found["classes"] = classes
+    for objective in objectives(config):
+        selection = c["selection"] | {"objective": objective}
+        found[rank_stage(config, objective)] = fingerprint(embedded, classes, selection)
+    untrained = fingerprint(training, c["encoder"])
+    found["evaluate/untrained"] = fingerprint(untrained, c["evaluation"])
+    for arm in arms(config):
+        source: Any = ""
+        if arm.is_objective:
+            source = found[rank_stage(config, arm.selector)]
+        elif arm.selector == "random_balanced":
+            source = classes
+        trained = fingerprint(untrained, c["train"], dataclasses.astuple(arm), source)
+        found[f"train/{arm.name}"] = trained
+        found[f"evaluate/{arm.name}"] = fingerprint(trained, c["evaluation"])
+    return found
+
+
+def without_runtime(config: dict[str, Any]) -> dict[str, Any]:
+    """The config less what cannot change a number."""
+    return {name: value for name, value in config.items() if name != "runtime"}
+
+
+def config_name(path: str) -> str:
+    """configs/digits.py:... -> digits."""
+    return re.sub(r"\.py$", "", Path(path.split(":")[0]).name)
+
+
+def _file_fingerprint(path: str) -> str:
+    """Of a file's place, size and time of change: cheap, and different after each writing."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return fingerprint(path, None)  # the stage that reads it says what is wrong
+    return fingerprint(path, status.st_size, status.st_mtime_ns)
+
+
+def _one_of(what: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        names = ", ".join(repr(k) for k in known)
+        raise InputError(f"{what} has to be one of {names}, but is {value!r}: choose one of them")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise InputError(f"{name} has to be at least {least}, but is {value}: raise it")
+
+
+def _above(name: str, value: float, least: float) -> None:
+    if not value > least:
+        raise InputError(f"{name} has to be above {least}, but is {value}: raise it")

@@ -1,0 +1,5 @@
+"""A run as one HTML file that can be read, and forwarded, without the run."""
+
+from sas_jax.report.build import html
+
+__all__ = ["html"]

@@ -1,0 +1,122 @@
+"""Arms as they are compared: seeds together, accuracies with intervals, and the rule for claiming a difference."""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy import special
+
+from sas_jax.report import numbers
+
+UNTRAINED = "untrained"
+FULL = "full"
+BASELINES = ("random", "random_balanced", FULL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """An accuracy over the seeds of an arm, with its 95 % interval; all shares in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    n: int  # test images
+    seeds: tuple[float, ...]  # the single values
+
+    def __str__(self) -> str:
+        return numbers.interval(self.value, self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The arms that differ only in their seed."""
+
+    selector: str
+    fraction: float | None
+    arms: tuple[Mapping[str, Any], ...]
+    probe: Measure | None
+    knn: Measure | None
+
+    @property
+    def title(self) -> str:
+        if self.selector in (UNTRAINED, FULL) or self.fraction is None:
+            return self.selector
+        return f"{self.selector} at {numbers.fraction(self.fraction)}"
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a ranking chose its images: what the run is about, not what it is compared with."""
+        return self.selector != UNTRAINED and self.selector not in BASELINES
+
+    def mean(self, field: str) -> float | None:
+        """The mean of a number over the seeds that have it; None where none does."""
+        values = [arm[field] for arm in self.arms if numbers.known(arm.get(field))]
+        return statistics.fmean(values) if values else None
+
+
+def pooled(measures: Sequence[Mapping[str, Any] | None]) -> Measure | None:
+    """One accuracy and interval from an arm's seeds.
+
+    All seeds meet the same test images, so their test-set error does not average out: the half-widths of the single
+    intervals are averaged, and the seeds' own uncertainty (Student's t on their mean) is added in quadrature.
+
+    Args:
+      measures: An accuracy's dict for each seed, or None where it was not measured.
+
+    Returns:
+      The measure, or None where no seed has one.
+    """
+    found = [measure for measure in measures if measure is not None and numbers.known(measure.get("value"))]
+    if not found:
+        return None
+    values = tuple(float(measure["value"]) for measure in found)
+    value = statistics.fmean(values)
+    below = statistics.fmean(measure["value"] - measure["low"] for measure in found)
+    above = statistics.fmean(measure["high"] - measure["value"] for measure in found)
+    spread = 0.0
+    if len(values) > 1:
+        error = statistics.stdev(values) / len(values) ** 0.5
+        spread = float(special.stdtrit(len(values) - 1, 0.975)) * error
+    return Measure(
+        value=value,
+        low=max(0.0, value - (below**2 + spread**2) ** 0.5),
+        high=min(1.0, value + (above**2 + spread**2) ** 0.5),
+        n=int(found[0]["n"]),
+        seeds=values,
+    )
+
+
+def grouped(arms: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """Puts the seeds of an arm together: untrained first, then by fraction, chosen subsets before their baselines."""
+    together: dict[tuple[str, float | None], list[Mapping[str, Any]]] = {}
+    for arm in arms:
+        together.setdefault((arm.get("selector") or UNTRAINED, arm.get("fraction")), []).append(arm)
+    groups = [
+        Group(
+            selector=selector,
+            fraction=fraction,
+            arms=tuple(members),
+            probe=pooled([arm.get("probe") for arm in members]),
+            knn=pooled([arm.get("knn") for arm in members]),
+        )
+        for (selector, fraction), members in together.items()
+    ]
+    return sorted(groups, key=lambda g: (g.selector != UNTRAINED, g.fraction or 0.0, not g.chosen, g.selector))
+
+
+def named(groups: Sequence[Group]) -> str:
+    """Several groups in words, each selector once: sas at 5 %, 20 %; full."""
+    together: dict[str, list[Group]] = {}
+    for group in groups:
+        together.setdefault(group.selector, []).append(group)
+    parts = [
+        ", ".join([members[0].title, *(numbers.fraction(member.fraction) for member in members[1:])])
+        for members in together.values()
+    ]
+    return ("; " if any(", " in part for part in parts) else ", ").join(parts)
+
+
+def order(one: Measure, other: Measure) -> int:
+    """1 where `one` is above `other` and their intervals do not overlap, -1 where it is below, 0 where they do."""
+    return int(one.low > other.high) - int(one.high < other.low)

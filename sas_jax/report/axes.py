@@ -1,0 +1,222 @@
+"""Axes drawn as SVG, whose colours are the page's variables: one drawing serves the light and the dark theme.
+
+matplotlib would fix the colours and fonts when it draws; here text is text, in the page's font, and a figure is a few
+kB.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sas_jax.report.markup import Markup, element, joined
+
+WIDTH = 400  # a column of the page, and a phone: text keeps its size
+_CHARACTER = 6.3  # of a label, on average
+
+
+def ticks(low: float, high: float, number: int = 5) -> list[float]:
+    """Round numbers within [low, high], about `number` of them, at steps of 1, 2, 2.5 or 5 times a power of ten."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / number
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def plain(value: float) -> str:
+    """A tick's number with no more digits than it needs."""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{round(value, 10):.4g}"
+    return text.replace("-", "\u2212")
+
+
+def percentage(value: float) -> str:
+    """A tick's share as a percentage."""
+    return f"{round(100 * value, 8):.4g}\u00a0%".replace("-", "\u2212")
+
+
+class Axes:
+    """One frame: data coordinates to pixels, and the parts drawn so far."""
+
+    def __init__(
+        self,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        *,
+        x_label: str,
+        y_label: str = "",
+        x_format: Callable[[float], str] = plain,
+        y_format: Callable[[float], str] = plain,
+        rows: Sequence[str] = (),
+        head: int = 0,
+        height: int = 250,
+    ) -> None:
+        """Draws the frame.
+
+        Args:
+          x: The abscissa's range.
+          y: The ordinate's range.
+          x_label: Under the axis.
+          y_label: Above the axis, written level, so that nobody turns their head.
+          x_format: Writes a tick's number.
+          y_format: The same for the ordinate.
+          rows: Names at the ordinates 0, 1, ... from the top, in place of ticks.
+          head: Lines of text kept free above the frame, for `marker`.
+          height: Of the figure.
+        """
+        self._x, self._y = _widened(*x), _widened(*y)
+        y_ticks = [] if rows else ticks(*self._y)
+        names = list(rows) or [y_format(tick) for tick in y_ticks]
+        self.left = min(170.0, 14 + _CHARACTER * max(map(len, names), default=0))
+        self.right = WIDTH - 14.0
+        self.top = 10.0 + 15 * head + (18 if y_label else 0)
+        self.bottom = height - 42.0
+        self.height = height
+        self._head = head
+        self._ends: list[float] = []  # where the text of each head line ends
+        self._parts: list[Markup] = []
+        if y_label:
+            self._text(2, 13, y_label, class_="label")
+        for tick in y_ticks:
+            self._line(self.left, self.right, self.y(tick), self.y(tick), "grid")
+        for at, name in zip(range(len(rows)) if rows else y_ticks, names, strict=True):
+            self._text(self.left - 8, self.y(at) + 4, _cut(name, self.left - 8), text_anchor="end")
+        for tick in ticks(*self._x):
+            self._line(self.x(tick), self.x(tick), self.bottom, self.bottom + 4, "axis")
+            self._text(self.x(tick), self.bottom + 18, x_format(tick), text_anchor="middle")
+        self._line(self.left, self.right, self.bottom, self.bottom, "axis")
+        self._text((self.left + self.right) / 2, height - 5, x_label, class_="label", text_anchor="middle")
+
+    def x(self, value: float) -> float:
+        """A data abscissa's pixel."""
+        low, high = self._x
+        return self.left + (value - low) / (high - low) * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        """A data ordinate's pixel."""
+        low, high = self._y
+        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+
+    def curve(self, x: np.ndarray, y: np.ndarray, style: str) -> None:
+        """A line through the points; nan breaks it."""
+        path, pen = [], "M"
+        for one, two in zip(x, y, strict=True):
+            if not (math.isfinite(one) and math.isfinite(two)):
+                pen = "M"
+                continue
+            path.append(f"{pen}{self.x(one):.1f} {self.y(two):.1f}")
+            pen = "L"
+        self._parts.append(element("path", d="".join(path), class_=f"line {style}"))
+
+    def band(self, x: np.ndarray, low: np.ndarray, high: np.ndarray, style: str) -> None:
+        """The area between two lines, over the points where both are known."""
+        here = np.isfinite(low) & np.isfinite(high)
+        edge = [*zip(x[here], high[here], strict=True), *zip(x[here][::-1], low[here][::-1], strict=True)]
+        points = " ".join(f"{self.x(one):.1f},{self.y(two):.1f}" for one, two in edge)
+        self._parts.append(element("polygon", points=points, class_=f"band {style}"))
+
+    def bars(self, edges: np.ndarray, heights: np.ndarray, styles: Sequence[str]) -> None:
+        """Bars between neighbouring edges, from 0."""
+        base = self.y(0)
+        for begin, end, value, style in zip(edges, edges[1:], heights, styles, strict=False):
+            if value > 0:
+                left, right = self.x(begin), self.x(end)
+                width = max(right - left - (1 if right - left > 3 else 0), 0.4)
+                top = self.y(value)
+                self._parts.append(
+                    element("rect", x=left, y=top, width=width, height=base - top, class_=f"bar {style}")
+                )
+
+    def zero(self) -> None:
+        """A line at ordinate 0, where the range passes it."""
+        if self._y[0] < 0 < self._y[1]:
+            self._line(self.left, self.right, self.y(0), self.y(0), "axis")
+
+    def strip(self, low: float, high: float, value: float) -> None:
+        """An interval of the abscissa shaded over the whole height, with a line at its value."""
+        left, right = self.x(low), self.x(high)
+        self._rect(left, self.top, right - left, self.bottom - self.top)
+        self._line(self.x(value), self.x(value), self.top, self.bottom, "reference")
+
+    def level(self, low: float, high: float, value: float) -> None:
+        """An interval of the ordinate shaded over the whole width, with a line at its value."""
+        self._rect(self.left, self.y(high), self.right - self.left, self.y(low) - self.y(high))
+        self._line(self.left, self.right, self.y(value), self.y(value), "reference")
+
+    def spread(self, x: tuple[float, float], y: tuple[float, float], style: str) -> None:
+        """A thick line from one point to another: an interval."""
+        self._line(self.x(x[0]), self.x(x[1]), self.y(y[0]), self.y(y[1]), f"whisker {style}")
+
+    def point(self, x: float, y: float, style: str) -> None:
+        """A dot."""
+        self._parts.append(element("circle", cx=self.x(x), cy=self.y(y), r=4, class_=f"dot {style}"))
+
+    def seed(self, x: float, y: float, style: str) -> None:
+        """A small ring: one seed's value."""
+        self._parts.append(element("circle", cx=self.x(x), cy=self.y(y), r=2.5, class_=f"ring {style}"))
+
+    def marker(self, x: float, text: str, style: str) -> None:
+        """A vertical line with its name above the frame, on the first line of text that has room.
+
+        Markers are drawn in ascending order of x. A name that finds no room on any line is left out: the line stays.
+        """
+        at, width = self.x(x), _CHARACTER * len(text)
+        start = min(max(at - width / 2, self.left), self.right - width)
+        free = next((line for line, end in enumerate(self._ends) if start > end + 6), len(self._ends))
+        self._line(at, at, self.top - 3, self.bottom, style)
+        if free < self._head:
+            if free == len(self._ends):
+                self._ends.append(0.0)
+            self._ends[free] = start + width
+            self._text(start, self.top - 8 - 15 * free, text, class_=f"mark {style}")
+
+    def svg(self, summary: str) -> Markup:
+        """The picture.
+
+        Args:
+          summary: What it shows, for those who do not see it.
+        """
+        return element(
+            "svg", *self._parts, viewBox=f"0 0 {WIDTH} {self.height}", role="img", aria_label=summary, focusable="false"
+        )
+
+    def _line(self, x1: float, x2: float, y1: float, y2: float, style: str) -> None:
+        self._parts.append(element("line", x1=x1, x2=x2, y1=y1, y2=y2, class_=style))
+
+    def _rect(self, x: float, y: float, width: float, height: float) -> None:
+        self._parts.append(element("rect", x=x, y=y, width=max(width, 0.5), height=max(height, 0.5), class_="shade"))
+
+    def _text(self, x: float, y: float, text: str, **attributes: str) -> None:
+        self._parts.append(element("text", text, x=float(x), y=float(y), **attributes))
+
+
+def figure(picture: Markup, caption: object, legend: Sequence[tuple[str, str]] = ()) -> Markup:
+    """A picture with its caption and, between them, the names of its lines.
+
+    Args:
+      picture: The SVG.
+      caption: Text or markup.
+      legend: Pairs of a style and a name.
+    """
+    keys = [element("li", element("span", class_=f"swatch {style}"), name) for style, name in legend]
+    return element(
+        "figure",
+        picture,
+        element("ul", *keys, class_="legend") if keys else None,
+        element("figcaption", joined(caption)),
+    )
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """A range that is not empty."""
+    if high != low:  # rows count from the top: their range falls
+        return low, high
+    return low - (abs(low) or 1.0) * 0.5, low + (abs(low) or 1.0) * 0.5
+
+
+def _cut(text: str, pixels: float) -> str:
+    """A name that fits."""
+    room = int(pixels / _CHARACTER)
+    return text if len(text) <= room + 1 else text[: max(room - 1, 1)] + "…"

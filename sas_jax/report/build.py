@@ -1,0 +1,71 @@
+"""The report of a run: what it was, its answer in words with intervals, and what can be seen of how it came about."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sas_jax.report import outcome, provenance, selected
+from sas_jax.report.arms import grouped
+from sas_jax.report.markup import joined
+from sas_jax.report.template import page
+
+
+def html(
+    *,
+    results: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    metrics: Iterable[Mapping[str, Any]] | None = None,
+    ranking: Any = None,
+    embeddings: np.ndarray | None = None,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+) -> str:
+    """Writes a run as one self-contained HTML page: nothing is loaded, no script runs, and it is under 5 MB.
+
+    Whatever a run does not have (it was stopped early, there are no labels, the embeddings came from a file) is left
+    out, with the reason in its place.
+
+    Args:
+      results: The content of `results.json`: dataset, latent_classes, selection, stages, arms.
+      config: The whole config, nested.
+      environment: Versions, devices, commit.
+      metrics: Records of `metrics.jsonl`: stage, step, epoch, loss.
+      ranking: Has position int32 [n], gain float32 [n] and classes int32 [n].
+      embeddings: float32 [n, d].
+      images: uint8 [n, s, s, 3], the training images in the ranking's order.
+      labels: int [n].
+      class_names: The labels' names.
+
+    Returns:
+      The page.
+    """
+    config = _nested(config or {})
+    groups = grouped(results.get("arms") or [])
+    records = _by_stage(metrics or [])
+    content = joined(
+        outcome.opening(results, config, groups),
+        outcome.arms(results, groups),
+        outcome.training(records, groups, config),
+        selected.selection(results, groups, ranking, embeddings),
+        selected.picks(ranking, images, labels, class_names),
+        selected.latent_classes(results, ranking, labels),
+        provenance.run(results, config, _nested(environment or {})),
+    )
+    return page(f"sas_jax report: {(results.get('dataset') or {}).get('name', 'a run')}", content)
+
+
+def _nested(value: Any) -> Any:
+    """Plain dicts in place of other mappings (ml_collections' among them)."""
+    if hasattr(value, "items"):
+        return {str(key): _nested(inner) for key, inner in value.items()}
+    return value
+
+
+def _by_stage(metrics: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    stages: dict[str, list[dict[str, Any]]] = {}
+    for record in metrics:
+        stages.setdefault(str(record.get("stage", "training")), []).append(dict(record))
+    return stages

@@ -1,0 +1,176 @@
+"""What the report reads out of a ranking, embeddings and labels, in NumPy on the host."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+_BLOCK = 10_000  # pairs at a time: 10 MB at 128 dimensions
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The marginal gain against the fraction of a class that is picked; nan where some class was not ranked so far."""
+
+    fraction: np.ndarray  # [g], in [0, 1]
+    mean: np.ndarray  # [g], over classes
+    low: np.ndarray  # [g], 10th percentile over classes
+    high: np.ndarray  # [g], 90th percentile
+
+
+def similarities(embeddings: np.ndarray, classes: np.ndarray, *, pairs: int = 50_000, seed: int = 0) -> np.ndarray:
+    """Similarities max(0, z_i . z_j) of random pairs of different examples of one class.
+
+    Args:
+      embeddings: float [n, d]; rows longer than 1 are made unit vectors.
+      classes: int [n].
+      pairs: How many are drawn: an example uniformly, then another one of its class.
+      seed: Of the draw.
+
+    Returns:
+      float64 [pairs]; empty where no class has two examples with finite embeddings.
+    """
+    rng = np.random.default_rng(seed)
+    by_class = np.argsort(classes, kind="stable")
+    starts, sizes = np.unique(classes[by_class], return_index=True, return_counts=True)[1:]
+    start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    paired = np.flatnonzero(size > 1)
+    if not len(paired):
+        return np.zeros(0)
+    at = rng.choice(paired, pairs)
+    other = start[at] + (at - start[at] + rng.integers(1, size[at])) % size[at]
+    found = []
+    for begin in range(0, pairs, _BLOCK):
+        one = _short(embeddings[by_class[at[begin : begin + _BLOCK]]])
+        two = _short(embeddings[by_class[other[begin : begin + _BLOCK]]])
+        found.append(np.einsum("ij,ij->i", one, two))
+    values = np.concatenate(found)
+    return np.clip(values[np.isfinite(values)], 0.0, 1.0)
+
+
+def _short(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(norms, 1.0)
+
+
+def gain_curve(position: np.ndarray, gain: np.ndarray, classes: np.ndarray, *, points: int = 201) -> Curve:
+    """The gain of the next pick against the fraction of its class already picked, over classes.
+
+    Args:
+      position: int [n], -1 where not ranked.
+      gain: float [n], nan where not known.
+      classes: int [n].
+      points: Of the curve.
+
+    Returns:
+      The curve.
+    """
+    grid = np.linspace(0.0, 1.0, points)
+    rows = []
+    ranked = np.flatnonzero((position >= 0) & np.isfinite(gain))
+    ranked = ranked[np.lexsort((position[ranked], classes[ranked]))]
+    sizes = dict(zip(*np.unique(classes, return_counts=True), strict=True))
+    for members in np.split(ranked, np.flatnonzero(np.diff(classes[ranked])) + 1):
+        if len(members):
+            size = sizes[classes[members[0]]]
+            row = np.interp(grid, (position[members] + 0.5) / size, gain[members])
+            row[grid > (position[members[-1]] + 1) / size] = np.nan
+            rows.append(row)
+    if not rows:
+        nothing = np.full(points, np.nan)
+        return Curve(grid, nothing, nothing, nothing)
+    stacked = np.stack(rows)
+    # nan where a class has none: a mean over ever fewer classes would bend where one drops out
+    low, high = np.percentile(stacked, (10, 90), axis=0)
+    return Curve(grid, stacked.mean(axis=0), low, high)
+
+
+def cumulative_gain(position: np.ndarray, gain: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The objective's value as a subset grows, as a share of the largest value it takes.
+
+    Args:
+      position: int [n], -1 where not ranked.
+      gain: float [n]; those not known count nothing and end no curve.
+      classes: int [n].
+
+    Returns:
+      Fractions [k + 1] of all examples, from 0, in the order in which subsets grow (DESIGN section 4), and values
+      [k + 1]; both empty where no gain is known or none is positive.
+    """
+    sizes = np.bincount(classes - classes.min())[classes - classes.min()] if len(classes) else np.zeros(0)
+    ranked = np.flatnonzero((position >= 0) & np.isfinite(gain))
+    ranked = ranked[np.lexsort((classes[ranked], (position[ranked] + 0.5) / sizes[ranked]))]
+    value = np.concatenate(([0.0], np.cumsum(gain[ranked], dtype=np.float64)))
+    if value.max() <= 0:
+        return np.zeros(0), np.zeros(0)
+    return np.arange(len(value)) / len(position), value / value.max()
+
+
+def turning_points(position: np.ndarray, gain: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """For each class whose gains become negative, the fraction of it that is picked before they do; float [<= c]."""
+    negative = np.flatnonzero((position >= 0) & (gain < 0))
+    first: dict[int, int] = {}
+    for index in negative:
+        label = int(classes[index])
+        first[label] = min(first.get(label, int(position[index])), int(position[index]))
+    sizes = dict(zip(*np.unique(classes, return_counts=True), strict=True))
+    return np.array([first[label] / sizes[label] for label in sorted(first)], np.float64)
+
+
+def shown_classes(position: np.ndarray, classes: np.ndarray, *, number: int = 6) -> list[int]:
+    """Up to `number` classes with at least two ranked examples, evenly spread from the largest to the smallest."""
+    labels, sizes = np.unique(classes[position >= 0], return_counts=True)
+    labels, sizes = labels[sizes > 1], sizes[sizes > 1]
+    by_size = labels[np.argsort(-sizes, kind="stable")]
+    chosen = np.unique(np.linspace(0, len(by_size) - 1, min(number, len(by_size))).round().astype(int))
+    return [int(by_size[index]) for index in chosen]
+
+
+def ends(position: np.ndarray, classes: np.ndarray, label: int, *, number: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """A class's first and last picks, in the order picked; they share none.
+
+    Args:
+      position: int [n], -1 where not ranked.
+      classes: int [n].
+      label: The class.
+      number: Of picks at each end.
+
+    Returns:
+      Two int arrays of dataset indices.
+    """
+    members = np.flatnonzero((classes == label) & (position >= 0))
+    members = members[np.argsort(position[members], kind="stable")]
+    number = min(number, len(members) // 2)
+    return members[:number], members[len(members) - number :]
+
+
+def majority(labels: np.ndarray) -> tuple[int, float]:
+    """The most frequent label (ties to the lowest) and its share."""
+    found, counts = np.unique(labels, return_counts=True)
+    return int(found[counts.argmax()]), float(counts.max() / counts.sum())
+
+
+def purity(classes: np.ndarray, labels: np.ndarray) -> float:
+    """The share of examples that carry the most frequent label of their latent class."""
+    by_class = np.argsort(classes, kind="stable")
+    parts = np.split(labels[by_class], np.flatnonzero(np.diff(classes[by_class])) + 1)
+    return sum(majority(part)[1] * len(part) for part in parts) / len(labels)
+
+
+def losses(records: list[dict[str, Any]], unit: str, *, points: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    """A stage's loss curve, thinned by averaging neighbours.
+
+    Args:
+      records: Of one stage, in order; a loss that is not finite is left out.
+      unit: The field that is the abscissa, "epoch" or "step".
+      points: At most so many remain.
+
+    Returns:
+      The abscissa and the losses, float64 [<= points] each.
+    """
+    finite = [r for r in records if r.get("loss") is not None and np.isfinite(r["loss"])]
+    table = np.array([(r[unit], r["loss"]) for r in finite], np.float64).reshape(-1, 2)
+    parts = np.array_split(table, min(points, len(table))) if len(table) else []
+    thinned = np.array([part.mean(axis=0) for part in parts]).reshape(-1, 2)
+    return thinned[:, 0], thinned[:, 1]

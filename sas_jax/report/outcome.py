@@ -1,0 +1,224 @@
+"""The report's opening: what ran, the answer in words, the arms' table and figures, and their training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sas_jax.report import numbers, plots, words
+from sas_jax.report.arms import UNTRAINED, Group, Measure, named, order
+from sas_jax.report.markup import Markup, element, joined
+from sas_jax.report.parts import figures, note, section, sentence, table
+
+
+def opening(results: Mapping[str, Any], config: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
+    dataset = results.get("dataset") or {}
+    name = dataset.get("name", "unnamed data")
+    chosen = [group for group in groups if group.chosen]
+    heading = f"{name}: {named(chosen)}" if chosen else f"{name}: {_reached(results)}"
+    sentences = words.answers(groups)
+    if not sentences:
+        sentences = [_no_answer(results, groups)]
+    caveats = words.caveats(groups, (results.get("latent_classes") or {}).get("method"))
+    return joined(
+        element("h1", heading),
+        element("p", _what_ran(results, config, groups), class_="soft"),
+        element(
+            "section",
+            element("p", sentence(sentences[0]), class_="first"),
+            element("ul", *(element("li", sentence(text)) for text in sentences[1:])) if sentences[1:] else None,
+            id="answer",
+        ),
+        element("ul", *(element("li", text) for text in caveats), class_="notes", id="reading") if caveats else None,
+    )
+
+
+def _reached(results: Mapping[str, Any]) -> str:
+    return "a ranking of its images" if results.get("selection") else "an unfinished run"
+
+
+def _no_answer(results: Mapping[str, Any], groups: Sequence[Group]) -> str:
+    trained = [group for group in groups if group.selector != UNTRAINED]
+    if trained:
+        return (
+            f"Trained: {named(trained)}. No accuracy was measured ({_unmeasured(results)}), so this run does not "
+            "tell which subset is better."
+        )
+    if results.get("selection"):
+        return "The run ended with the ranking; no encoder was trained on a subset, so nothing is said about accuracy."
+    return "The run ended before the ranking; there is no answer yet."
+
+
+def _unmeasured(results: Mapping[str, Any]) -> str:
+    """Why there are no accuracies."""
+    dataset = results.get("dataset") or {}
+    if not dataset.get("num_classes"):
+        return "the images have no labels"
+    if not dataset.get("test_size"):
+        return "there are no test images"
+    return "the run was stopped before the evaluation"
+
+
+def _what_ran(results: Mapping[str, Any], config: Mapping[str, Any], groups: Sequence[Group]) -> str:
+    dataset, latent = results.get("dataset") or {}, results.get("latent_classes") or {}
+    selection = results.get("selection") or {}
+    parts = []
+    if dataset.get("train_size") is not None:
+        facts = [numbers.plural(dataset["train_size"], "training image")]
+        if dataset.get("test_size"):
+            facts.append(numbers.plural(dataset["test_size"], "test image"))
+        labelled = dataset.get("num_classes")
+        facts.append(numbers.plural(labelled, "labelled class", "labelled classes") if labelled else "no labels")
+        parts.append(f"{dataset.get('name', 'The data')}: {', '.join(facts)}.")
+    if latent:
+        kinds = numbers.plural(latent.get("num_classes") or 0, "latent class", "latent classes")
+        origin = "embeddings from a file" if _from_file(config) else "embeddings of a proxy encoder"
+        parts.append(f"{kinds} by {latent.get('method')}, from {origin}.")
+    if selection:
+        parts.append(
+            f"Within each, {selection.get('objective')} ranked the images by {selection.get('similarity')} similarity."
+        )
+    trained = sum(len(group.arms) for group in groups if group.selector != UNTRAINED)
+    if trained:
+        parts.append(f"{numbers.plural(trained, 'encoder was', 'encoders were')} trained.")
+    return " ".join(parts)
+
+
+def _from_file(config: Mapping[str, Any]) -> bool:
+    proxy = config.get("proxy")
+    return bool(proxy.get("embeddings")) if isinstance(proxy, Mapping) else False
+
+
+def arms(results: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
+    if not groups:
+        return Markup()
+    measure = words.measure_name(groups)
+    base = next((getattr(g, measure) for g in groups if g.selector == UNTRAINED), None) if measure else None
+    palette = plots.styles(groups)
+    rows = [
+        (
+            _selector(group, palette[group.selector]),
+            numbers.fraction(group.fraction),
+            numbers.count(group.mean("size")),
+            _accuracy(group.probe),
+            _accuracy(group.knn),
+            _difference(getattr(group, measure), base) if measure and group.selector != UNTRAINED else numbers.NOTHING,
+            numbers.count(group.mean("epochs")),
+            numbers.count(group.mean("steps")),
+            numbers.decimal(group.mean("loss")),
+            numbers.duration(group.mean("train_seconds") or None),
+        )
+        for group in groups
+    ]
+    head = (
+        "selector",
+        "fraction",
+        "images",
+        "linear probe",
+        "kNN",
+        "over untrained",
+        "epochs",
+        "steps",
+        "loss",
+        "training",
+    )
+    notes = []
+    if measure:
+        notes.append(
+            f"Over untrained: the difference in percentage points of the {words.MEASURES[measure]}, and whether the "
+            "two 95 % intervals overlap."
+        )
+    else:
+        notes.append(f"No linear probe and no kNN: {_unmeasured(results)}.")
+    if any(len(group.arms) > 1 for group in groups):
+        notes.append("Rows with several seeds show their means, and the spread from the lowest seed to the highest.")
+    pictures = [plots.accuracy(groups, name, title) for name, title in (("probe", "Linear probe"), ("knn", "kNN"))]
+    return section(
+        "Arms",
+        table(head, rows, "arms"),
+        note(" ".join(notes)),
+        figures(pictures),
+        _seeds(groups),
+    )
+
+
+def _selector(group: Group, style: str) -> Markup:
+    seeds = element("small", f"{len(group.arms)} seeds") if len(group.arms) > 1 else None
+    return joined(element("span", class_=f"key {style}"), group.selector, seeds)
+
+
+def _accuracy(found: Measure | None) -> Markup:
+    if found is None:
+        return Markup(numbers.NOTHING)
+    small = numbers.span(found.low, found.high)
+    spread = None
+    if len(found.seeds) > 1:
+        ends = numbers.span(min(found.seeds), max(found.seeds))
+        spread = element("small", f"seeds {ends}")
+    return joined(numbers.percent(found.value), element("small", small), spread)
+
+
+def _difference(found: Measure | None, base: Measure | None) -> Markup:
+    if found is None or base is None:
+        return Markup(numbers.NOTHING)
+    apart = "apart" if order(found, base) else "overlap"
+    return joined(numbers.points(found.value - base.value), element("small", apart))
+
+
+def _seeds(groups: Sequence[Group]) -> Markup | None:
+    """Every single arm, where seeds were put together."""
+    if all(len(group.arms) == 1 for group in groups):
+        return None
+
+    def single(measure: Mapping[str, Any] | None) -> str:
+        return numbers.interval(measure["value"], measure["low"], measure["high"]) if measure else numbers.NOTHING
+
+    rows = [
+        (
+            arm.get("name", group.title),
+            numbers.count(arm.get("size")),
+            numbers.decimal(arm.get("loss")),
+            single(arm.get("probe")),
+            single(arm.get("knn")),
+            numbers.duration(arm.get("train_seconds") or None),
+        )
+        for group in groups
+        for arm in group.arms
+    ]
+    head = ("arm", "images", "loss", "linear probe", "kNN", "training")
+    return element("details", element("summary", "Each seed by itself"), table(head, rows))
+
+
+def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group], config: Mapping[str, Any]) -> Markup:
+    palette = plots.styles(groups)
+    drawn = [
+        plots.loss(f"Training of the {stage}", [(stage, "s1", found)])
+        for stage, found in records.items()
+        if not stage.startswith("arms/")
+    ]
+    crowded = sum(len(group.arms) for group in groups) > plots.CROWD
+    curves = [
+        (group.selector if crowded else group.title, palette[group.selector], records[f"arms/{arm['name']}"])
+        for group in groups
+        for arm in group.arms
+        if arm.get("name") and f"arms/{arm['name']}" in records
+    ]
+    known = {f"arms/{arm.get('name')}" for group in groups for arm in group.arms}
+    curves += [
+        (stage.removeprefix("arms/"), "s0", found)  # an arm that was stopped before its row was written
+        for stage, found in records.items()
+        if stage.startswith("arms/") and stage not in known
+    ]
+    drawn.append(plots.loss("Training of the arms", curves))
+    notes = []
+    if _from_file(config):
+        notes.append("The embeddings came from a file, so no proxy was trained here.")
+    if not any(drawn):
+        notes.append("No loss was recorded.")
+    broken = [
+        f"{stage} at step {numbers.count(record.get('step'))}"
+        for stage, found in records.items()
+        for record in found
+        if "loss" in record and not numbers.known(record["loss"])
+    ]
+    if broken:
+        notes.append(f"The loss was not a finite number in {broken[0]}; such points are not drawn.")
+    return section("Training", *map(note, notes), figures(drawn))

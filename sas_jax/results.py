@@ -1,0 +1,64 @@
+"""What a run found, put together from the stamps of its stages: results.json."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sas_jax import plan
+from sas_jax.workdir import Workdir
+
+_UNTRAINED = {
+    "name": "untrained",
+    "selector": None,
+    "fraction": None,
+    "seed": 0,
+    "size": 0,
+    "epochs": 0,
+    "steps": 0,
+    "loss": None,
+    "train_seconds": 0.0,
+    "views_per_second": None,
+}
+
+
+def collect(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
+    """The results of the stages that are done under this config.
+
+    Returns:
+        "dataset", "latent_classes" and "selection" as far as those stages are done, "stages" with their
+        "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe" and "knn".
+    """
+    inputs = plan.inputs(config)
+    done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
+    found: dict[str, Any] = {}
+    if data := done.get("data"):
+        found["dataset"] = {name: data[name] for name in ("name", "train_size", "test_size", "num_classes", "skipped")}
+    if classes := done.get("classes"):
+        found["latent_classes"] = {"method": config.latent_classes.method} | {
+            name: classes[name] for name in ("num_classes", "sizes", "agreement")
+        }
+    if ranked := done.get("rank"):
+        found["selection"] = {
+            "objective": config.selection.objective,
+            "similarity": config.selection.similarity,
+            "turning_fraction": ranked["turning_fraction"],
+        }
+    found["stages"] = {stage: {"wall_seconds": stamp["wall_seconds"]} for stage, stamp in done.items()}
+    found["arms"] = []
+    if untrained := done.get("evaluate/untrained"):
+        found["arms"].append(_UNTRAINED | {name: untrained[name] for name in ("probe", "knn")})
+    for arm in plan.arms(config):
+        if trained := done.get(f"train/{arm.name}"):
+            evaluated = done.get(f"evaluate/{arm.name}", {"probe": None, "knn": None})
+            found["arms"].append(
+                {
+                    "name": arm.name,
+                    "selector": arm.selector,
+                    "fraction": arm.fraction,
+                    "seed": arm.seed,
+                    "epochs": config.train.epochs,
+                }
+                | {name: trained[name] for name in ("size", "steps", "loss", "train_seconds", "views_per_second")}
+                | {name: evaluated[name] for name in ("probe", "knn")}
+            )
+    return found

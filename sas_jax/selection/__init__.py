@@ -1,0 +1,1 @@
+"""Which examples to keep: similarity, objectives, greedy, rankings, budgets and the random baselines."""

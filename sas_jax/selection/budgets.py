@@ -1,0 +1,78 @@
+"""How a budget is divided among latent classes, and which examples a subset of a size holds.
+
+All ranked examples stand in one order, by (position + 1/2) / |V_k|, where V_k is the example's class and its position
+the place in that class's ranking; ties go to the lower class. A subset of size B is the first B. Every smaller subset
+therefore lies in every larger one, and each class gets its share to within one example or so.
+
+Source: Webster's method (Sainte-Laguë), see Balinski & Young, Fair Representation (1982).
+"""
+
+import numpy as np
+
+from sas_jax.errors import InputError
+
+
+def order(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The ranked examples in the order in which subsets grow.
+
+    Args:
+      position: int [n], the place in the class's ranking, -1 where not ranked.
+      classes: int [n], 0 or more.
+
+    Returns:
+      int64 [number ranked], indices.
+    """
+    ranked = np.flatnonzero(position >= 0)
+    sizes = np.bincount(classes)
+    # Two different quotients of integers under 2^25 are different in float64, and two equal ones equal.
+    share = (position[ranked] + 0.5) / sizes[classes[ranked]]
+    return ranked[np.lexsort((classes[ranked], share))]
+
+
+def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int) -> np.ndarray:
+    """How many of a budget fall to each class: int64 [K], from sizes and numbers of candidates, int [K]."""
+    classes = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    position = np.where(place < np.repeat(candidates, sizes), place, -1)
+    return np.bincount(classes[order(position, classes)[:budget]], minlength=len(sizes))
+
+
+def check_fraction(fraction: float) -> None:
+    """Raises InputError unless 0 < fraction <= 1."""
+    if not 0 < fraction <= 1:
+        raise InputError(f"A fraction is more than 0 and at most 1, and this is {fraction}.")
+
+
+def take(position: np.ndarray, classes: np.ndarray, size: int) -> np.ndarray:
+    """The subset of a size: int64 [size], ascending indices.
+
+    Raises:
+      InputError: the size is not from 1 to the number ranked.
+    """
+    ranked = int(np.count_nonzero(position >= 0))
+    if not 1 <= size <= ranked:
+        raise InputError(
+            f"A subset of this ranking has from 1 to {ranked} examples, as many as were ranked, and {size} were asked "
+            f"for; ask for another number or rank with a larger budget."
+        )
+    return np.sort(order(position, classes)[:size])
+
+
+def take_floor(position: np.ndarray, classes: np.ndarray, fraction: float) -> np.ndarray:
+    """The subset of floor(fraction |V_k|) of each class, as the authors' code does: int64 [k], ascending indices.
+
+    Raises:
+      InputError: a class has fewer ranked than that, or no class has any.
+    """
+    sizes = np.bincount(classes)
+    wanted = np.floor(fraction * sizes).astype(np.int64)
+    ranked = np.bincount(classes[position >= 0], minlength=len(sizes))
+    short = np.flatnonzero(wanted > ranked)
+    if short.size:
+        raise InputError(
+            f"A fraction of {fraction} takes {wanted[short[0]]} examples of class {short[0]}, of which "
+            f"{ranked[short[0]]} were ranked; ask for a smaller fraction or rank with a larger budget."
+        )
+    if not wanted.any():
+        raise InputError(f"A fraction of {fraction} is less than one example of every class; ask for a larger one.")
+    return np.flatnonzero((position >= 0) & (position < wanted[classes]))

@@ -1,0 +1,226 @@
+"""A run's directory: its config, the stamps of finished stages, files that appear whole, metrics."""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from sas_jax.errors import InputError
+
+# What a run may leave in its directory; `--restart` removes these and nothing else.
+OWN_FILES = (
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "results.json",
+    "report.html",
+    "stamps",
+    "proxy",
+    "arms",
+    "tensorboard",
+    "embeddings.npy",
+    "view_embeddings.npy",
+    "latent_classes.npy",
+)
+OWN_PATTERNS = ("ranking*.parquet", "subset-*.npy")
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-able values: equal parts, equal stage."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest(array: np.ndarray | None) -> str | None:
+    """A hash of an array's bytes."""
+    return None if array is None else hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=12).hexdigest()
+
+
+def jsonable(value: Any) -> Any:
+    """Tuples as lists, as they come back from a file."""
+    if isinstance(value, dict):
+        return {name: jsonable(inner) for name, inner in value.items()}
+    return [jsonable(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
+    """Calls `write` with a path beside `path`, then renames it: a file is there whole or not at all."""
+    aside = path.parent / f".part-{os.getpid()}-{path.name}"
+    try:
+        write(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes JSON, whole."""
+    write_whole(path, lambda aside: aside.write_text(json.dumps(value, indent=2) + "\n"))
+
+
+def write_array(path: epath.Path, array: np.ndarray) -> None:
+    """Writes a .npy file, whole."""
+
+    def write(aside: epath.Path) -> None:
+        with aside.open("wb") as file:
+            np.save(file, array)
+
+    write_whole(path, write)
+
+
+def read_array(path: epath.Path) -> np.ndarray:
+    """Reads a .npy file of numbers (never a pickle)."""
+    with path.open("rb") as file:
+        return np.load(file, allow_pickle=False)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+class Workdir:
+    """A run's directory and what of it is done.
+
+    A stage is done when its stamp holds the fingerprint of its inputs: its part of the config and the fingerprints of
+    the stages before it.
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+
+    def __truediv__(self, name: str) -> epath.Path:
+        return self.path / name
+
+    def prepare(self) -> None:
+        """Makes the directory, and finds out at once whether it can be written to.
+
+        Raises:
+            InputError: it cannot.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable.{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(
+                f"a workdir has to be a directory that can be written to, but {self.path} is not ({reason}): choose "
+                f"another with --workdir"
+            ) from error
+
+    def stored_config(self) -> dict[str, Any] | None:
+        """The config of the run that is in the directory, or None."""
+        path = self / "config.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(
+                f"{path} should hold the config of the run in this workdir as JSON, but is damaged: give --restart to "
+                f"begin anew, or another --workdir"
+            ) from error
+
+    def clear(self) -> None:
+        """Removes what runs leave in the directory, and nothing else."""
+        for path in (*(self / name for name in OWN_FILES), *(p for g in OWN_PATTERNS for p in self.path.glob(g))):
+            if path.is_dir():
+                path.rmtree()
+            else:
+                path.unlink(missing_ok=True)
+
+    def stamp(self, stage: str) -> dict[str, Any] | None:
+        """What `stage` left when it was done, or None."""
+        path = self / "stamps" / f"{stage.replace('/', '.')}.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError:
+            return None  # a damaged stamp vouches for nothing
+
+    def stages(self) -> list[str]:
+        """The stages that have a stamp."""
+        return sorted(
+            str(stamp["stage"]) for path in (self / "stamps").glob("*.json") if (stamp := self.stamp(path.stem))
+        )
+
+    def is_done(self, stage: str, inputs: str) -> bool:
+        """Whether `stage` was done with inputs of this fingerprint."""
+        stamp = self.stamp(stage)
+        return stamp is not None and stamp["inputs"] == inputs
+
+    @contextlib.contextmanager
+    def doing(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
+        """The work of a stage: stamped when the block ends well. The dict it yields goes into the stamp."""
+        stamps = self / "stamps"
+        stamps.mkdir(parents=True, exist_ok=True)
+        (stamps / f"{stage.replace('/', '.')}.json").unlink(missing_ok=True)
+        facts: dict[str, Any] = {}
+        start = time.perf_counter()
+        yield facts
+        seconds = round(time.perf_counter() - start, 3)
+        write_json(
+            stamps / f"{stage.replace('/', '.')}.json",
+            {"stage": stage, "inputs": inputs, "wall_seconds": seconds, **facts},
+        )
+
+
+class Metrics:
+    """metrics.jsonl and TensorBoard events, written as training goes."""
+
+    def __init__(self, workdir: Workdir):
+        self._path = workdir / "metrics.jsonl"
+        self._tensorboard = workdir / "tensorboard"
+        self._writers: dict[str, Any] = {}
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines so far; one that was cut short by a kill is left out."""
+        if not self._path.exists():
+            return []
+        lines = []
+        for text in self._path.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(text))
+        return lines
+
+    def resume(self, stage: str, step: int) -> dict[str, Any] | None:
+        """Drops the lines of `stage` past `step`, so that none stands twice when training goes on; returns its last."""
+        lines = [line for line in self.lines() if line["stage"] != stage or line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_whole(self._path, lambda aside: aside.write_text(text))
+        return next((line for line in reversed(lines) if line["stage"] == stage), None)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Appends a line, and its numbers as TensorBoard scalars under the stage's name."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        stage = line["stage"]
+        if stage not in self._writers:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # tensorboardX's generated protobuf code warns of its own age
+                from tensorboardX import SummaryWriter
+            self._writers[stage] = SummaryWriter(str(self._tensorboard / stage), purge_step=line["step"])
+        for name in ("loss", "views_per_second"):
+            self._writers[stage].add_scalar(name, line[name], line["step"])
+        self._writers[stage].flush()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()

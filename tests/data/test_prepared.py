@@ -1,0 +1,243 @@
+import json
+import struct
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+from PIL import Image
+
+from sas_jax.data import images, prepared
+from sas_jax.errors import InputError
+
+SIZES = {"train": 70, "unlabelled": 7, "test": 5}
+
+
+def picture(split, i, side=6):
+    return np.random.default_rng([len(split), i]).integers(0, 256, (side, side + i % 3, 3), dtype=np.uint8)
+
+
+def toy(*, own_id=True, label="class", image_keys=("image",), toy_name="toy", version="1.2.0", sizes=None):
+    """A builder of images of several shapes, whose ids are their generated order and so not their stored one."""
+    features = {key: tfds.features.Image(shape=(None, None, 3), encoding_format="png") for key in image_keys}
+    features["bounds"] = tfds.features.Sequence(tfds.features.BBoxFeature())
+    if own_id:
+        features["id"] = tfds.features.Text() if own_id != "integer" else tfds.features.Scalar(np.int64)
+    if label:
+        features["label"] = tfds.features.ClassLabel(names=["a", "b"]) if label == "class" else np.float32
+
+    class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name = toy_name
+        VERSION = tfds.core.Version(version)
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {s: self._generate_examples(s, n) for s, n in (sizes or SIZES).items()}
+
+        def _generate_examples(self, split, count):
+            for i in range(count):
+                example = {key: Image.fromarray(picture(split, i)) for key in image_keys} | {"bounds": []}
+                if own_id:
+                    example["id"] = {"integer": i, "repeated": "same"}.get(own_id, f"{split}_{i:05d}")
+                if label == "class":
+                    example["label"] = -1 if split == "unlabelled" else i % 2
+                elif label:
+                    example["label"] = 0.5
+                yield i, example
+
+    return Toy
+
+
+def read(path, train="train", test="test", size=6):
+    return prepared.read(path, name="toy", train_split=train, test_split=test, image_size=size)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return epath.Path(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="module")
+def toy_path(data_dir):
+    return prepared.prepare(toy(), data_dir)
+
+
+def test_prepare_leaves_only_the_data_set_and_find_finds_it(data_dir, toy_path):
+    assert toy_path == data_dir / "toy" / "1.2.0"
+    assert not [p.name for p in data_dir.iterdir() if "incomplete" in p.name]
+    assert prepared.find("toy", data_dir) == toy_path
+    assert prepared.find("toy:1.2.0", data_dir) == toy_path
+    assert prepared.find("toy:1.*.*", data_dir) == toy_path
+    assert prepared.find("toy:2.0.0", data_dir) is None
+    assert prepared.find("toys", data_dir) is None
+
+
+def test_each_image_has_its_own_pixels_label_and_id(toy_path):
+    dataset = read(toy_path)
+    assert dataset.class_names == ("a", "b")
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
+        assert split.ids.dtype.kind == "U"
+        assert sorted(split.ids) == [f"{name}_{i:05d}" for i in range(SIZES[name])]
+        order = [int(i[-5:]) for i in split.ids]
+        np.testing.assert_array_equal(split.labels, np.array(order) % 2)
+        assert split.labels.dtype == np.int32
+        expected = [images.square_rgb(Image.fromarray(picture(name, i)), 6) for i in order]
+        np.testing.assert_array_equal(split.images, expected)
+    assert read(toy_path, test="").test is None
+    assert read(toy_path, size=9).train.images.shape == (70, 9, 9, 3)
+
+
+def test_joined_splits_and_slices(toy_path):
+    whole, other = read(toy_path).train, read(toy_path, train="unlabelled").train
+    assert other.labels is None
+    both = read(toy_path, train="train+unlabelled").train
+    np.testing.assert_array_equal(both.images, np.concatenate([whole.images, other.images]))
+    np.testing.assert_array_equal(both.labels, np.concatenate([whole.labels, [-1] * 7]))
+    np.testing.assert_array_equal(both.ids, np.concatenate([whole.ids, other.ids]))
+    part = read(toy_path, train="train[10:30]").train
+    np.testing.assert_array_equal(part.images, whole.images[10:30])
+    np.testing.assert_array_equal(part.ids, whole.ids[10:30])
+
+
+@pytest.mark.parametrize("own_id", [False, "repeated"])
+def test_without_usable_ids_the_index_in_the_whole_split_is_the_id(data_dir, own_id):
+    path = prepared.prepare(toy(own_id=own_id, label=None, toy_name=f"toy_{own_id}".lower()), data_dir)
+    dataset = read(path)
+    assert dataset.class_names is None
+    assert dataset.train.labels is None
+    assert list(dataset.train.ids) == [str(i) for i in range(70)]
+    assert list(read(path, train="train[60:62]").train.ids) == ["60", "61"]
+    joined = read(path, train="train[:1]+unlabelled[5:]").train
+    assert list(joined.ids) == ["train_0", "unlabelled_5", "unlabelled_6"]
+
+
+def test_integer_ids_and_labels_that_are_no_classes(data_dir):
+    dataset = read(prepared.prepare(toy(own_id="integer", label="number", toy_name="toy_numbers"), data_dir))
+    assert sorted(dataset.train.ids, key=int) == [str(i) for i in range(70)]
+    assert dataset.train.labels is None
+    assert dataset.class_names is None
+
+
+def test_any_single_image_feature_will_do_and_two_are_an_error(data_dir):
+    one = prepared.prepare(toy(image_keys=("picture",), toy_name="toy_picture"), data_dir)
+    split = read(one).train
+    expected = [images.square_rgb(Image.fromarray(picture("train", int(i[-5:]))), 6) for i in split.ids]
+    np.testing.assert_array_equal(split.images, expected)
+    two = prepared.prepare(toy(image_keys=("left", "right"), toy_name="toy_pairs"), data_dir)
+    with pytest.raises(
+        InputError, match=r"One image an example was wanted, toy has 2 .*bounds, id, label, left, right"
+    ):
+        read(two)
+
+
+@pytest.mark.parametrize("split", ["trane", "train[", "train[5", ""])
+def test_a_split_that_is_not_there_names_those_that_are(toy_path, split):
+    with pytest.raises(InputError, match=r"is none: set data\.train_split .* train, unlabelled"):
+        read(toy_path, train=split)
+
+
+def test_an_empty_split_is_an_error(toy_path):
+    with pytest.raises(InputError, match="it has none"):
+        read(toy_path, train="train[5:5]")
+
+
+def test_a_process_that_was_second_finds_the_first_ones_work(tmp_path):
+    data_dir = epath.Path(tmp_path)
+    first = toy(sizes={"train": 3})
+
+    class Second(toy(sizes={"train": 3}), skip_registration=True):
+        name = "toy"
+
+        def _split_generators(self, dl_manager):
+            prepared.prepare(first, data_dir)  # another process begins and ends while this one is at work
+            return super()._split_generators(dl_manager)
+
+    path = prepared.prepare(Second, data_dir)
+    assert len(read(path, test="").train) == 3
+    assert [p.name for p in data_dir.iterdir()] == ["toy"]
+
+
+def test_a_data_dir_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written .*: set data\.dir"):
+        prepared.prepare(toy(), epath.Path(tmp_path / "file"))
+
+
+def as_tfrecord(path, target):
+    """Copies a data set prepared in array_record to TFRECORD, byte for byte as the format is defined."""
+    info = tfds.builder_from_directory(path).info
+    target.mkdir(parents=True)
+    for file in path.glob("*.json"):
+        (target / file.name).write_text(file.read_text().replace("array_record", "tfrecord"))
+    for split in info.splits:
+        source = tfds.builder_from_directory(path).as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        records = [source[i] for i in range(len(source))]
+        # The name says how many files there are, and is the same but for the format.
+        name = info.splits[split].filenames[0].replace("array_record", "tfrecord")
+        (target / name).write_bytes(b"".join(struct.pack("<QI", len(r), 0) + r + struct.pack("<I", 0) for r in records))
+    return target
+
+
+def test_tfrecord_is_read_as_array_record_is(toy_path, tmp_path):
+    data_dir = epath.Path(tmp_path)
+    as_tfrecord(toy_path, data_dir / "toy" / "1.2.0")
+    expected, found = read(toy_path), read(prepared.find("toy", data_dir))
+    for a, b in ((expected.train, found.train), (expected.test, found.test)):
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.ids, b.ids)
+
+
+@pytest.mark.parametrize("cut", [1, 20, -5])
+def test_a_tfrecord_cut_short(toy_path, tmp_path, cut):
+    target = as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
+    (file,) = target.glob("*train*")
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(InputError, match="ends in the middle of one: remove its folder"):
+        read(target)
+
+
+def test_an_array_record_cut_short(tmp_path):
+    path = prepared.prepare(toy(), epath.Path(tmp_path))
+    (file,) = path.glob("*-train*")
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"cannot be read .*: remove that folder"):
+        read(path)
+
+
+def test_the_highest_version_is_found_but_array_record_goes_first(toy_path, tmp_path):
+    data_dir = epath.Path(tmp_path)
+    for version in ("1.2.0", "1.10.0"):
+        prepared.prepare(toy(version=version, sizes={"train": 2}), data_dir)
+    assert prepared.find("toy", data_dir).name == "1.10.0"
+    as_tfrecord(toy_path, data_dir / "toy" / "2.0.0")
+    assert prepared.find("toy", data_dir).name == "1.10.0"
+    assert prepared.find("toy:2.0.0", data_dir).name == "2.0.0"
+
+
+def test_a_format_that_cannot_be_read_or_a_damaged_description_is_said(toy_path, tmp_path):
+    target = as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
+    whole = (target / "dataset_info.json").read_text()
+    for text in (json.dumps(json.loads(whole) | {"fileFormat": "riegeli"}), "{", whole):
+        (target / "dataset_info.json").write_text(text)
+        if text == whole:
+            (target / "features.json").unlink()
+        with pytest.raises(InputError, match=r"in another format or damaged: remove it and prepare the data again"):
+            prepared.find("toy", epath.Path(tmp_path))
+
+
+def test_one_config_on_disk_needs_no_name_and_two_do(toy_path, tmp_path):
+    data_dir = epath.Path(tmp_path)
+    as_tfrecord(toy_path, data_dir / "toy" / "small" / "1.2.0")
+    assert prepared.find("toy", data_dir) == prepared.find("toy/small", data_dir) == data_dir / "toy/small/1.2.0"
+    as_tfrecord(toy_path, data_dir / "toy" / "large" / "1.2.0")
+    with pytest.raises(InputError, match="toy/large, toy/small"):
+        prepared.find("toy", data_dir)
+
+
+def test_the_default_directory_is_tfdss_own():
+    assert prepared.directory("") == epath.Path(tfds.core.constants.DATA_DIR).expanduser()
+    assert "~" not in str(prepared.directory("~/sets"))

@@ -1,0 +1,221 @@
+"""k-means against scikit-learn, against Lloyd's iteration in NumPy, and its promises."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans as Reference
+from sklearn.datasets import load_digits
+
+from sas_jax.errors import InputError
+
+module = importlib.import_module("sas_jax.latent_classes.kmeans")
+kmeans = module.kmeans
+KEY = jax.random.key(3)
+
+
+def mixture(n=1500, d=8, k=12, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(k, d)) * 2
+    return (centres[rng.integers(k, size=n)] + rng.normal(size=(n, d))).astype(np.float32)
+
+
+def lloyd(x, centres, iterations):
+    """The definition, in float64: nearest centre (argmin takes the lowest), then means, until nothing changes."""
+    x, labels = np.float64(x), None
+    for _ in range(iterations):
+        new = np.argmin(((x[:, None] - centres[None]) ** 2).sum(-1), axis=1)
+        if labels is not None and (new == labels).all():
+            break
+        labels = new
+        centres = np.stack([x[labels == c].mean(axis=0) for c in range(len(centres))])
+    return centres, labels
+
+
+@pytest.mark.parametrize(
+    ("x", "k"),
+    [(load_digits().data, 10), (mixture(), 12), (mixture(seed=1) * 1e-3 + 5, 12)],
+    ids=["digits", "mixture", "mixture-off-centre"],
+)
+def test_inertia_within_a_percent_of_scikit_learn(x, k):
+    reference = Reference(k, n_init=5, random_state=0).fit(x)
+    assert kmeans(KEY, x, num_classes=k).inertia <= 1.01 * reference.inertia_
+
+
+def test_inertia_is_that_of_the_labels_and_centres_returned():
+    x = mixture()
+    run = kmeans(KEY, x, num_classes=12, restarts=2)
+    np.testing.assert_allclose(run.inertia, ((np.float64(x) - run.centres[run.labels]) ** 2).sum(), rtol=1e-5)
+    assert run.labels.dtype == np.int32
+    assert run.centres.dtype == np.float32
+
+
+def test_converged_result_is_a_fixed_point_of_lloyds_iteration():
+    x = mixture()
+    run = kmeans(KEY, x, num_classes=12, restarts=1, iterations=500)
+    centres, labels = lloyd(x, np.float64(run.centres), 1)
+    np.testing.assert_array_equal(run.labels, labels)
+    np.testing.assert_allclose(run.centres, centres, atol=1e-5)
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 200])
+def test_lloyd_equals_numpy_from_the_same_seeds(iterations):
+    x = mixture(n=400, k=6)
+    seeds = np.asarray(module.seeds(KEY, jnp.asarray(x), num_classes=6))
+    centres, _ = lloyd(x, np.float64(seeds), iterations)
+    np.testing.assert_allclose(module._lloyd(jnp.asarray(x), jnp.asarray(seeds), iterations), centres, atol=1e-5)
+
+
+@pytest.mark.parametrize("entries", [1, 8 * 7])
+def test_blocks_of_any_size_give_the_same_classes(monkeypatch, entries):
+    x = jnp.asarray(mixture(n=205))  # blocks of 7 leave 2: the last one overlaps
+
+    def run():
+        # A new function each time: the block's size is a constant of the compiled program.
+        return jax.jit(lambda x: module._finish(x, module._lloyd(x, x[:8], 100)))(x)
+
+    whole = run()
+    monkeypatch.setattr(module, "_BLOCK_ENTRIES", entries)
+    blocked = run()
+    np.testing.assert_array_equal(blocked[0], whole[0])
+    np.testing.assert_allclose(blocked[1], whole[1], atol=1e-5)
+    np.testing.assert_allclose(blocked[2], whole[2], rtol=1e-5)
+
+
+def test_no_matrix_of_rows_times_classes_is_made():
+    n, d, k = 1_300_000, 64, 1000
+    x, key = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    text = module.solve.lower(key, x, num_classes=k, iterations=9).as_text()
+    sizes = [
+        int(np.prod([int(side) for side in shape.split("x")[:-1]]))
+        for shape in {part.split(">")[0] for part in text.split("tensor<")[1:]}
+        if "x" in shape
+    ]
+    assert max(sizes) == n * d
+
+
+def test_same_key_same_result_and_another_key_another_seeding():
+    x = mixture()
+    first, again = (kmeans(KEY, x, num_classes=12, restarts=1) for _ in range(2))
+    np.testing.assert_array_equal(first.labels, again.labels)
+    np.testing.assert_array_equal(first.centres, again.centres)
+    assert first.inertia == again.inertia
+    seeds = [np.asarray(module.seeds(jax.random.key(s), jnp.asarray(x), num_classes=12)) for s in (0, 1)]
+    assert (seeds[0] != seeds[1]).any()
+
+
+def test_restarts_return_the_best_run():
+    x = mixture()
+    points, scale, _ = module._to_unit_box(jnp.asarray(x))
+    keys = jax.random.split(jax.random.key(6), 4)
+    # Few iterations, so that the runs end apart.
+    runs = [float(module.solve(key, points, num_classes=12, iterations=1)[2]) for key in keys]
+    assert np.argmin(runs) not in (0, 3)
+    best = kmeans(jax.random.key(6), x, num_classes=12, restarts=4, iterations=1).inertia
+    np.testing.assert_allclose(best, min(runs) * float(scale) ** 2, rtol=1e-6)
+
+
+def test_classes_are_numbered_by_their_first_row():
+    labels = kmeans(KEY, mixture(), num_classes=12).labels
+    np.testing.assert_array_equal(labels[np.sort(np.unique(labels, return_index=True)[1])], np.arange(12))
+
+
+def test_seeds_are_rows_and_reach_every_far_cluster():
+    rng = np.random.default_rng(0)
+    corners = np.eye(20, dtype=np.float32) * 10
+    x = np.concatenate([corners, corners[:1].repeat(2000, axis=0)]) + 1e-2 * rng.normal(size=(2020, 20))
+    seeds = np.asarray(module.seeds(KEY, jnp.asarray(x, jnp.float32), num_classes=20))
+    # Uniform seeds would nearly all come from the crowd at the first corner.
+    assert len({int(np.argmax(seed)) for seed in seeds}) == 20
+    assert all((np.abs(np.float32(x) - seed).max(axis=1) == 0).any() for seed in seeds)
+
+
+def test_seeding_cost_is_near_scikit_learns():
+    from sklearn.cluster import kmeans_plusplus
+
+    x = mixture(k=40)
+
+    def cost(seeds):
+        return ((x[:, None] - seeds[None]) ** 2).sum(-1).min(axis=1).sum()
+
+    ours = [cost(np.asarray(module.seeds(jax.random.key(s), jnp.asarray(x), num_classes=40))) for s in range(8)]
+    theirs = [cost(kmeans_plusplus(x, 40, random_state=s)[0]) for s in range(8)]
+    assert np.mean(ours) < 1.03 * np.mean(theirs)
+
+
+def test_empty_class_starts_again_at_the_farthest_row():
+    x = np.concatenate([np.zeros((20, 2)), [[9.0, 0.0]], np.ones((20, 2))]).astype(np.float32)
+    # The second centre is beyond everything and loses all rows; the row at (9, 0) is the farthest from the first.
+    start = jnp.asarray([[0.5, 0.5], [100.0, 100.0]])
+    centres = np.asarray(module._lloyd(jnp.asarray(x), start, 1))
+    np.testing.assert_allclose(centres[0], x.mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(centres[1], [9.0, 0.0])
+
+
+def test_every_class_has_rows_even_where_rows_repeat_and_iterations_run_out():
+    x = np.repeat(np.arange(7, dtype=np.float32)[:, None] ** 2, [500, 1, 1, 1, 1, 1, 300], axis=0)
+    for iterations in (1, 100):
+        run = kmeans(KEY, x, num_classes=7, restarts=1, iterations=iterations)
+        np.testing.assert_array_equal(np.bincount(run.labels), [500, 1, 1, 1, 1, 1, 300])
+        assert run.inertia == pytest.approx(0, abs=1e-6)
+
+
+def test_filling_takes_the_farthest_row_that_has_company():
+    x = np.array([[0.0], [1.0], [3.0], [50.0]], np.float32)
+    labels, centres = module._fill_empty(
+        x, np.array([0, 0, 0, 2], np.int32), np.array([[0.0], [9.0], [0.0]], np.float32)
+    )
+    np.testing.assert_array_equal(labels, [0, 0, 1, 2])
+    np.testing.assert_array_equal(centres, [[0.0], [3.0], [0.0]])
+
+
+def test_ties_go_to_the_lowest_centre():
+    labels, distance = module._nearest(jnp.asarray([[0.0], [4.0]]), jnp.asarray([[2.0], [-2.0], [2.0]]))
+    np.testing.assert_array_equal(labels, [0, 0])
+    np.testing.assert_allclose(distance, [4.0, 4.0])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_features_unit_does_not_matter(scale):
+    x = mixture()
+    plain, scaled = (kmeans(KEY, np.float32(x * s), num_classes=12, restarts=1) for s in (1.0, scale))
+    np.testing.assert_array_equal(plain.labels, scaled.labels)
+    np.testing.assert_allclose(scaled.centres / scale, plain.centres, rtol=1e-3, atol=1e-4)
+
+
+def test_one_class_and_one_class_per_row():
+    x = mixture(n=30)
+    one = kmeans(KEY, x, num_classes=1)
+    assert (one.labels == 0).all()
+    np.testing.assert_allclose(one.centres[0], x.mean(axis=0), atol=1e-5)
+    each = kmeans(KEY, x, num_classes=30)
+    np.testing.assert_array_equal(each.labels, np.arange(30))
+
+
+def test_one_trace_for_all_restarts(monkeypatch):
+    traces = []
+    monkeypatch.setattr(module, "_lloyd", lambda x, c, i, real=module._lloyd: traces.append(1) or real(x, c, i))
+    kmeans(KEY, mixture(n=211), num_classes=5, restarts=4)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "sentence"),
+    [
+        (np.zeros((3, 2)), {"num_classes": 4}, "num_classes=4 is more than the 3 rows"),
+        (np.zeros((3, 2)), {"num_classes": 0}, "num_classes of at least 1 and was given 0"),
+        (np.zeros((3, 2)), {"num_classes": 1, "restarts": 0}, "restarts of at least 1"),
+        (np.zeros((3, 2)), {"num_classes": 1, "iterations": 0}, "iterations of at least 1"),
+        (np.zeros(3), {"num_classes": 1}, r"matrix of real numbers \[n, d\] and was given float64 \[3\]"),
+        (np.array([["a"]]), {"num_classes": 1}, "matrix of real numbers"),
+        (np.zeros((3, 2)) * 1j, {"num_classes": 1}, "matrix of real numbers"),
+        (np.array([[0.0], [np.nan], [np.inf]]), {"num_classes": 1}, "2 of the 3 rows hold NaN, infinity"),
+        (np.array([[0.0], [1e300]]), {"num_classes": 1}, "1 of the 2 rows hold NaN, infinity or a number beyond"),
+        (np.repeat(np.eye(3), 5, axis=0), {"num_classes": 4}, "only 3 of the 15 rows differ for num_classes=4"),
+    ],
+)
+def test_bad_input(x, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        kmeans(KEY, x, **options)

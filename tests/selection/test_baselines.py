@@ -1,0 +1,41 @@
+"""The random selectors."""
+
+import jax
+import numpy as np
+import pytest
+
+from sas_jax.errors import InputError
+from sas_jax.selection import baselines
+
+
+def test_random_ranks_everything_in_one_class():
+    ranking = baselines.random(jax.random.key(0), 100, ids=[f"image_{k}" for k in range(100)])
+    assert sorted(ranking.position.tolist()) == list(range(100))
+    assert np.isnan(ranking.gain).all()
+    assert not ranking.classes.any()
+    assert ranking.metadata["objective"] == "random"
+    assert ranking.ids[7] == "image_7"
+
+
+def test_random_is_a_function_of_the_key_and_uniform():
+    assert (baselines.random(jax.random.key(1), 50).position == baselines.random(jax.random.key(1), 50).position).all()
+    first = [int(np.argmin(baselines.random(jax.random.key(seed), 4).position)) for seed in range(200)]
+    # Each of 4 is first in 50 of 200 draws, give or take 4 standard deviations of 6.
+    assert all(abs(first.count(k) - 50) < 25 for k in range(4))
+
+
+def test_random_balanced_keeps_the_proportions():
+    classes = np.repeat([0, 3, 7], [40, 100, 60])
+    ranking = baselines.random_balanced(jax.random.key(2), classes)
+    for label in (0, 3, 7):
+        assert sorted(ranking.position[classes == label].tolist()) == list(range((classes == label).sum()))
+    subset = ranking.subset(fraction=0.1)
+    assert np.bincount(classes[subset]).tolist() == [4, 0, 0, 10, 0, 0, 0, 6]
+    other = baselines.random_balanced(jax.random.key(3), classes)
+    assert (other.position != ranking.position).any()
+    assert ranking.metadata["objective"] == "random_balanced"
+
+
+def test_nothing_to_rank():
+    with pytest.raises(InputError, match="one example or more"):
+        baselines.random(jax.random.key(0), 0)

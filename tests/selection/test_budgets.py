@@ -1,0 +1,85 @@
+"""Webster's order against the award of seats one by one."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from sas_jax.errors import InputError
+from sas_jax.selection import budgets
+
+
+def webster(sizes, budget, candidates=None):
+    """Gives each seat to the class with the smallest (seats + 1/2) / size, ties to the lower class: the definition."""
+    seats = [0] * len(sizes)
+    candidates = sizes if candidates is None else candidates
+    for _ in range(budget):
+        open_classes = [k for k in range(len(sizes)) if seats[k] < candidates[k]]
+        seats[min(open_classes, key=lambda k: (Fraction(2 * seats[k] + 1, 2 * int(sizes[k])), k))] += 1
+    return seats
+
+
+def a_ranking(rng, sizes):
+    classes = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    position = np.zeros(len(classes), np.int32)
+    for k in range(len(sizes)):
+        position[classes == k] = rng.permutation(int(sizes[k]))
+    return position, classes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_subset_is_websters(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 30, 6)
+    position, classes = a_ranking(rng, sizes)
+    before = set()
+    for size in range(1, len(classes) + 1):
+        subset = budgets.take(position, classes, size)
+        assert len(subset) == size
+        assert (np.diff(subset) > 0).all()
+        assert before < set(subset.tolist())
+        before = set(subset.tolist())
+        counts = np.bincount(classes[subset], minlength=6)
+        assert counts.tolist() == webster(sizes, size)
+        assert counts.tolist() == budgets.divide(sizes, sizes, size).tolist()
+        # Of each class, the prefix.
+        assert all(sorted(position[subset[classes[subset] == k]]) == list(range(counts[k])) for k in range(6))
+
+
+def test_equal_classes_tie_to_the_lower():
+    sizes = np.array([5, 5, 5])
+    assert budgets.divide(sizes, sizes, 1).tolist() == [1, 0, 0]
+    assert budgets.divide(sizes, sizes, 5).tolist() == [2, 2, 1]
+    # 1/2 of 3 and 3/2 of 9 are one share.
+    assert budgets.divide(np.array([9, 3]), np.array([9, 3]), 2).tolist() == [2, 0]
+    assert budgets.divide(np.array([3, 9]), np.array([3, 9]), 2).tolist() == [1, 1]
+
+
+def test_a_class_short_of_candidates_leaves_its_share_to_the_others():
+    sizes, candidates = np.array([10, 10, 4]), np.array([2, 10, 4])
+    for budget in range(1, 17):
+        assert budgets.divide(sizes, candidates, budget).tolist() == webster(sizes, budget, candidates)
+
+
+@pytest.mark.parametrize("fraction", [0.04, 0.2, 0.5, 0.99, 1.0])
+def test_floor_is_of_each_class(fraction):
+    rng = np.random.default_rng(7)
+    sizes = rng.integers(25, 60, 5)
+    position, classes = a_ranking(rng, sizes)
+    subset = budgets.take_floor(position, classes, fraction)
+    assert np.bincount(classes[subset], minlength=5).tolist() == [int(fraction * size) for size in sizes]
+    assert all((position[subset] < np.floor(fraction * sizes)[classes[subset]]).tolist())
+
+
+def test_errors():
+    position, classes = np.array([0, 1, -1, 0]), np.array([0, 0, 0, 1])
+    for size in (0, 4):
+        with pytest.raises(InputError, match=f"from 1 to 3 examples, as many as were ranked, and {size} were"):
+            budgets.take(position, classes, size)
+    with pytest.raises(InputError, match="takes 3 examples of class 0, of which 2 were ranked"):
+        budgets.take_floor(position, classes, 1.0)
+    with pytest.raises(InputError, match="less than one example of every class"):
+        budgets.take_floor(position, classes, 0.1)
+    for fraction in (0, 1.5, -1, float("nan")):
+        with pytest.raises(InputError, match=f"more than 0 and at most 1, and this is {fraction}"):
+            budgets.check_fraction(fraction)
