@@ -94,9 +94,9 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
             f"{workdir} should hold the trained arm {arm}, but it was not trained yet: finish the run first"
         )
     checkpoints = Checkpoints(path, keep=config.runtime.keep_checkpoints)
-    state, damage = checkpoints.restore(like)
+    state, damaged = checkpoints.restore(like)
     checkpoints.close()
     if state is None:
-        raise InputError(f"the arm {arm} of {workdir} has no checkpoint that can be read ({damage}): run it again")
+        raise InputError(f"the arm {arm} of {workdir} has no checkpoint that can be read ({damaged}): run it again")
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     return Encoder(arm=arm, views=views, variables=variables, _encode=functools.partial(encode, method))

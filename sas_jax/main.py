@@ -27,7 +27,7 @@ RESTART = flags.DEFINE_bool("restart", False, "Remove what the workdir holds of 
 
 def main() -> None:
     """Flags in, one call, a table out."""
-    from sas_jax import pipeline, plan, table  # after the flags: a mistyped one is answered at once
+    from sas_jax import devices, pipeline, plan, table  # after the flags: a mistyped one is answered at once
 
     if CONFIG.value is None:
         raise InputError(
@@ -37,8 +37,10 @@ def main() -> None:
     workdir = WORKDIR.value or f"runs/{name}"
     if WORKDIR.value is None:
         print(f"workdir: {workdir} (--workdir chooses another)")
+    config = CONFIG.value
+    devices.split_cpu(config.train.batch_size, config.proxy.train.batch_size)
     results = pipeline.run(
-        CONFIG.value,
+        config,
         workdir,
         stop_after=STOP_AFTER.value,
         rerun=RERUN.value,

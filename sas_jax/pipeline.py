@@ -341,7 +341,7 @@ class _Run:
                 restarts=section.restarts,
             )
             write_array(path, classes)
-            sizes = np.bincount(classes)
+            sizes = np.unique(classes, return_counts=True)[1]
             facts["num_classes"] = len(sizes)
             facts["sizes"] = sizes.tolist()
             facts["agreement"] = None if labels is None else latent_classes.agreement(classes, labels)

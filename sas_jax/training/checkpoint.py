@@ -23,34 +23,33 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(jnp.copy, state)))
         self._manager.wait_until_finished()
 
-    def restore(self, like: Any) -> tuple[Any, str | None]:
+    def restore(self, like: Any) -> tuple[Any, dict[int, str]]:
         """The newest checkpoint that can be read.
 
         Args:
             like: a state of the same structure, shapes and placement.
 
         Returns:
-            The state, or None where there is none; and a sentence about the checkpoints that could not be read and
-            were removed, or None.
+            The state, or None where there is none; and the newer ones that cannot be read, step to reason.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        damaged = []
-        state = None
+        damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # orbax warns about what it then raises
-                    state = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-                break
+                    return self._manager.restore(step, args=ocp.args.StandardRestore(target)), damaged
             except Exception as error:  # orbax, tensorstore and zarr each raise their own for a file cut short
-                damaged.append((step, error))
-        for step, _ in damaged:
-            self._manager.delete(step)
-        if not damaged:
-            return state, None
-        steps = ", ".join(str(step) for step, _ in damaged)
-        instead = "training starts again" if state is None else f"training goes on from step {int(state.step)}"
-        return state, f"the checkpoint of step {steps} in {self.directory} cannot be read and was removed; {instead}"
+                damaged[step] = str(error).strip().split("\n")[0][:200]
+        return None, damaged
+
+    def set_aside(self, step: int) -> None:
+        """Renames a checkpoint to damaged-<step>: out of the way, and still there for whoever wants to look."""
+        aside = self.directory / f"damaged-{step}"
+        if aside.exists():
+            aside.rmtree()
+        (self.directory / str(step)).rename(aside)
+        self._manager.reload()
 
     def close(self) -> None:
         self._manager.close()

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from sas_jax import devices
-from sas_jax.data.batches import epoch_order, pad_subset
 from sas_jax.errors import InputError
+from sas_jax.training.batches import epoch_order, pad_subset
 from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.training.step import ORDER, Trainer, TrainState
 
@@ -107,9 +107,12 @@ def fit(
     padded = jax.device_put(pad_subset(subset, images.shape[0]), shared)
     state = trainer.init(key)
     checkpoints = Checkpoints(directory, keep=runtime.keep_checkpoints)
-    restored, damage = checkpoints.restore(state)
-    if damage:
-        log(f"{stage}: {damage}")
+    restored, damaged = checkpoints.restore(state)
+    for damaged_step, reason in damaged.items():
+        checkpoints.set_aside(damaged_step)
+        log(
+            f"{stage}: the checkpoint of step {damaged_step} in {directory} cannot be read and was set aside ({reason})"
+        )
     if restored is not None:
         state = restored
     step = int(state.step)

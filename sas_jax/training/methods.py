@@ -3,7 +3,6 @@
 import flax.linen as nn
 import jax
 
-from sas_jax.models import ProjectionHead, ResNet
 from sas_jax.training.losses import nt_xent
 
 
@@ -16,8 +15,8 @@ class SimCLR(nn.Module):
         temperature: of the loss.
     """
 
-    encoder: ResNet
-    head: ProjectionHead
+    encoder: nn.Module
+    head: nn.Module
     temperature: float = 0.5
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

@@ -98,7 +98,10 @@ def test_a_checkpoint_cut_short_is_said_and_the_one_before_used(trainer, images,
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     said = []
     result = run(trainer, images, tmp_path / "cut", log=said.append)
-    assert any("15" in text and "cannot be read" in text and "step 10" in text for text in said)
+    assert "step 15" in said[0]
+    assert "cannot be read and was set aside" in said[0]
+    assert "goes on from step 10 of 15" in said[1]
+    assert (tmp_path / "cut" / "proxy" / "damaged-15").exists()
     for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(result.state), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from sas_jax import devices
-from sas_jax.data.batches import epoch_order, pad_subset
 from sas_jax.models import ProjectionHead, ResNet
 from sas_jax.training import SimCLR, Trainer, optimizer
+from sas_jax.training.batches import epoch_order, pad_subset
 from sas_jax.training.step import VIEWS, view_keys
 from sas_jax.views import Views, view
 

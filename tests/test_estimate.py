@@ -1,0 +1,34 @@
+"""The time a run will take, and how to make it smaller."""
+
+from configs import cifar100
+from sas_jax import plan
+from sas_jax.estimate import Estimate, duration, forward_flops
+
+
+def said(views_per_second, stage="proxy", n=50_000):
+    config = cifar100.get_config()
+    lines = []
+    estimate = Estimate(config, plan.arms(config), lines.append)
+    estimate.report(stage, n, views_per_second)
+    estimate.report(stage, n, 1e9)  # only the first counts
+    return lines
+
+
+def test_the_arms_are_counted_by_their_networks_cost():
+    config = cifar100.get_config()
+    ratio = forward_flops(config.encoder, 32) / forward_flops(config.proxy.encoder, 32)
+    assert 2.0 < ratio < 2.4  # 0.56 and 0.25 billion multiply-adds
+    views = 2 * 400 * 50_000
+    seconds = views / 1e5 * (1 + 1.4 * ratio)  # the proxy on all, the arms on 0.2 + 0.2 + 1.0
+    assert duration(seconds) in said(1e5)[0]
+    assert len(said(1e5)) == 1
+
+
+def test_over_a_day_it_says_what_makes_it_smaller():
+    lines = said(300)
+    assert "days" in lines[0]
+    assert "--config.encoder.width=0.25" in lines[1]
+
+
+def test_durations_read_well():
+    assert [duration(s) for s in (12.3, 90, 5400, 200_000)] == ["12 seconds", "1.5 minutes", "1.5 hours", "2.3 days"]

@@ -1,0 +1,125 @@
+"""The command as a user types it: processes, exit codes, one sentence for a mistake, and kill -9."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "--config=configs/digits.py",
+    "--config.data.image_size=8",
+    "--config.proxy.encoder.width=0.125",
+    "--config.encoder.width=0.125",
+    "--config.proxy.train.epochs=2",
+    "--config.train.epochs=6",
+    "--config.embedding.views=1",
+    "--config.train.batch_size=64",
+    "--config.arms=(('selected', 0.2, 0),)",
+    "--config.evaluation.probe_iterations=30",
+    "--config.runtime.checkpoint_epochs=1",
+]
+
+
+def start(module, *arguments):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment.pop("JAX_NUM_CPU_DEVICES", None)
+    command = [sys.executable, "-m", f"sas_jax.{module}", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(module, *arguments):
+    process = start(module, *arguments)
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--config=configs/digits.py", "--config.proxy.trian.epochs=3"],
+            "config.proxy.trian.epochs is not a field of the config; the nearest is config.proxy.train.epochs",
+        ),
+        (
+            ["--config=configs/digits.py", "--config.seed=abc"],
+            "config.seed has to be a whole number (in configs/digits.py it is 0), but was given 'abc'",
+        ),
+        (["--config=configs/digits.py", "--config.proxy=3"], "config.proxy is a section of the config"),
+        (["--config=configs/digits.py", "--config.arms[9]=3"], "config.arms[9] is not a field of the config"),
+        (["--config=configs/none.py"], "configs/none.py cannot be read"),
+        (["--config=configs/digits.py", "--workdri=x"], "Did you mean: workdir"),
+        (["--config=configs/digits.py", "digits"], "'digits' is not: write --name=value"),
+        ([], "--config has to name the run's config"),
+        (["--config=configs/digits.py", "--stop_after=ranking"], "--stop_after has to be one of data, proxy"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, arguments, message):
+    workdir = [] if any("workdri" in a for a in arguments) else [f"--workdir={tmp_path / 'run'}"]
+    code, out, err = run("main", *arguments, *workdir)
+    assert message in err
+    assert err.startswith("sas_jax.main: ")
+    assert err.count("\n") == 1
+    assert (code, out) == (2, "")
+    assert not (tmp_path / "run").exists()
+
+
+def untimed(value):
+    """Without the fields that hold times."""
+    if isinstance(value, dict):
+        return {k: untimed(v) for k, v in value.items() if not k.endswith(("_seconds", "_per_second"))}
+    return [untimed(v) for v in value] if isinstance(value, list) else value
+
+
+def test_killed_and_run_again_it_ends_with_the_same_numbers(tmp_path):
+    """kill -9 in the middle of training the proxy, then of an arm; and `embed` with what was trained."""
+    code, out, err = run("main", *SMALL, f"--workdir={tmp_path / 'whole'}")
+    assert code == 0, err
+    assert "linear probe %" in out
+    assert f"report: {tmp_path / 'whole'}/report.html" in out
+    for stage in ("proxy", "arms/sas-0.20-s0"):
+        process = start("main", *SMALL, f"--workdir={tmp_path / 'killed'}")
+        metrics = tmp_path / "killed" / "metrics.jsonl"
+        deadline = time.monotonic() + 300
+        while not (metrics.exists() and stage in metrics.read_text()):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed" / "results.json").exists()
+    code, _, err = run("main", *SMALL, f"--workdir={tmp_path / 'killed'}")
+    assert code == 0, err
+    whole, killed = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed"))
+    assert untimed(whole) == untimed(killed)
+    lines = [
+        [untimed(json.loads(line)) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "killed")
+    ]
+    assert lines[0] == lines[1]
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "whole" / "embeddings.npy"), np.load(tmp_path / "killed" / "embeddings.npy")
+    )
+
+    for i in range(3):
+        Image.new("RGB", (9, 9), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    arguments = [f"--encoder={tmp_path / 'whole'}", f"--images={tmp_path}", f"--output={tmp_path / 'out' / 'E.npy'}"]
+    code, out, err = run("embed", *arguments)
+    assert code == 0, err
+    features = np.load(tmp_path / "out" / "E.npy")
+    assert features.shape == (3, 64)
+    assert len(np.unique(features, axis=0)) == 3
+    assert (tmp_path / "out" / "E.ids.txt").read_text() == "0.png\n1.png\n2.png\n"
+    assert "3 x 64 features from sas-0.20-s0" in out
+    code, out, err = run("embed", *arguments[:2])
+    assert (code, out) == (2, "")
+    assert "--output is needed and was not given" in err

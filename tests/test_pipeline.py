@@ -1,0 +1,351 @@
+"""The whole run on small data: what it leaves, what it does not do again, and what it refuses."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import sas_jax
+from configs import default
+from sas_jax import pipeline
+from sas_jax.errors import InputError
+
+
+def small_config(data_dir="", **overrides):
+    """Digits at their own 8 pixels, the smallest network, one epoch."""
+    config = default.get_config()
+    config.data.name = "digits"
+    config.data.dir = str(data_dir)
+    config.data.image_size = 8
+    for encoder in (config.proxy.encoder, config.encoder):
+        encoder.depth, encoder.width, encoder.head_features = 10, 0.125, 16
+    for train in (config.proxy.train, config.train):
+        train.epochs, train.batch_size = 1, 64
+    config.embedding.views = 2
+    config.evaluation.probe_iterations = 50
+    config.runtime.chunk_steps = 4
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, data_dir):
+    """(workdir, results, what it said) of a run to the report; tests may only read it."""
+    workdir = tmp_path_factory.mktemp("finished")
+    said = []
+    results = pipeline.run(small_config(data_dir), workdir, log=said.append)
+    return workdir, results, said
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to change."""
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def no_training(monkeypatch):
+    monkeypatch.setattr(pipeline, "fit", lambda *a, stage, **k: pytest.fail(f"{stage} was trained again"))
+
+
+def test_a_run_leaves_what_the_design_says(finished):
+    workdir, results, said = finished
+    for name in ("config.json", "environment.json", "metrics.jsonl", "report.html", "results.json"):
+        assert (workdir / name).stat().st_size > 0
+    embeddings = np.load(workdir / "embeddings.npy")
+    assert (embeddings.dtype, embeddings.shape) == (np.float32, (1437, 16))
+    assert np.linalg.norm(embeddings, axis=1).max() <= 1 + 1e-5
+    ranking = sas_jax.Ranking.load(workdir / "ranking.parquet")
+    assert len(ranking) == 1437
+    assert (ranking.position >= 0).all()
+    np.testing.assert_array_equal(ranking.classes, np.load(workdir / "latent_classes.npy"))
+    subset = np.load(workdir / "subset-0.20.npy")
+    assert len(subset) == round(0.2 * 1437)
+    np.testing.assert_array_equal(subset, ranking.subset(fraction=0.2))
+    assert set(np.unique(ranking.classes[subset])) == set(range(10))
+    assert [arm["name"] for arm in results["arms"]] == ["untrained", "sas-0.20-s0", "random-0.20-s0", "full-1.00-s0"]
+    assert [arm["size"] for arm in results["arms"]] == [0, 287, 287, 1437]
+    for arm in results["arms"]:
+        assert 0 < arm["probe"]["low"] < arm["probe"]["value"] < arm["probe"]["high"] <= 1
+        assert arm["knn"]["n"] == 360
+    assert json.loads((workdir / "results.json").read_text())["arms"] == results["arms"]
+    stages = {json.loads(line)["stage"] for line in (workdir / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"proxy", "arms/sas-0.20-s0", "arms/random-0.20-s0", "arms/full-1.00-s0"}
+    assert any("all training of this run takes about" in text for text in said)
+    assert not list(workdir.rglob(".part-*"))
+    assert list((workdir / "tensorboard").rglob("events.*"))
+
+
+def test_a_second_run_does_nothing_and_says_so(finished, monkeypatch, data_dir):
+    workdir, results, _ = finished
+    no_training(monkeypatch)
+    monkeypatch.setattr(sas_jax.data, "load", lambda *a: pytest.fail("the data was read again"))
+    report = (workdir / "report.html").stat().st_mtime_ns
+    said = []
+    assert pipeline.run(small_config(data_dir), workdir, log=said.append)["arms"] == results["arms"]
+    assert said[-1].startswith("nothing to do again for: data, proxy, embed")
+    assert (workdir / "report.html").stat().st_mtime_ns == report
+
+
+def test_runtime_fields_may_differ(finished, monkeypatch, data_dir):
+    no_training(monkeypatch)
+    config = small_config(data_dir, **{"runtime.chunk_steps": 7, "runtime.keep_checkpoints": 1})
+    pipeline.run(config, finished[0], log=lambda _: None)
+
+
+def test_another_config_is_refused_with_the_fields_and_the_ways_out(finished, data_dir):
+    config = small_config(data_dir, **{"embedding.views": 3})
+    with pytest.raises(InputError) as refused:
+        pipeline.run(config, finished[0], log=lambda _: None)
+    text = str(refused.value)
+    assert "config.embedding.views was 2, is 3" in text
+    assert "--rerun to do embed, classes, rank, train/sas-0.20-s0, evaluate/sas-0.20-s0 anew" in text
+    assert "--restart" in text
+    assert "--workdir" in text
+    assert json.loads((finished[0] / "config.json").read_text())["embedding"]["views"] == 2
+
+
+def test_another_fraction_trains_only_the_new_arms(copied, monkeypatch, data_dir):
+    trained = []
+    real = pipeline.fit
+
+    def counted(*args, stage, **kwargs):
+        result = real(*args, stage=stage, **kwargs)
+        trained.append(stage)
+        return result
+
+    monkeypatch.setattr(pipeline, "fit", counted)
+    arms = (("selected", 0.3, 0), ("random", 0.2, 0), ("full", 1.0, 0))
+    results = pipeline.run(small_config(data_dir, arms=arms), copied, rerun=True, log=lambda _: None)
+    assert set(trained) == {"arms/sas-0.30-s0"}
+    assert [arm["name"] for arm in results["arms"]] == ["untrained", "sas-0.30-s0", "random-0.20-s0", "full-1.00-s0"]
+    assert len(np.load(copied / "subset-0.30.npy")) == 431
+
+
+def test_restart_begins_from_nothing_and_keeps_what_is_not_its_own(copied, data_dir):
+    (copied / "my-notes.txt").write_text("keep")
+    results = pipeline.run(small_config(data_dir, seed=1), copied, restart=True, stop_after="data", log=lambda _: None)
+    assert results["arms"] == []
+    assert not (copied / "proxy").exists()
+    assert not (copied / "ranking.parquet").exists()
+    assert (copied / "my-notes.txt").read_text() == "keep"
+
+
+def test_a_deleted_file_is_made_again(copied, monkeypatch, data_dir):
+    before = (copied / "ranking.parquet").read_bytes()
+    (copied / "ranking.parquet").unlink()
+    no_training(monkeypatch)
+    pipeline.run(small_config(data_dir), copied, log=lambda _: None)
+    np.testing.assert_array_equal(
+        sas_jax.Ranking.load(copied / "ranking.parquet").position,
+        sas_jax.Ranking.load(copied.parent / "run" / "ranking.parquet").position,
+    )
+    assert len(before) > 0
+
+
+def test_the_encoder_of_an_arm_is_found_again(finished):
+    workdir, _, _ = finished
+    encoder = sas_jax.load_encoder(workdir)
+    assert encoder.arm == "sas-0.20-s0"
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    features = encoder.apply(images)
+    assert (features.shape, features.dtype) == ((5, 64), np.float32)
+    np.testing.assert_allclose(encoder.apply(images / 255.0), features, atol=1e-5)
+    other = sas_jax.load_encoder(workdir, arm="full-1.00-s0").apply(images)
+    assert np.abs(other - features).max() > 1e-3
+    with pytest.raises(InputError, match=r"one of sas-0\.20-s0, random-0\.20-s0, full-1\.00-s0, but is 'nope'"):
+        sas_jax.load_encoder(workdir, arm="nope")
+    with pytest.raises(InputError, match=r"holds no config\.json"):
+        sas_jax.load_encoder(workdir / "proxy")
+    with pytest.raises(InputError, match="divide by 255"):
+        encoder.apply(images.astype(np.float32))
+    with pytest.raises(InputError, match=r"\[n, h, w, 3\]"):
+        encoder.apply(images[0])
+
+
+def test_given_embeddings_take_the_place_of_the_proxy(finished, tmp_path, data_dir):
+    """A run's own embeddings give the run's own ranking, with no proxy trained."""
+    overrides = {"proxy.embeddings": str(finished[0] / "embeddings.npy")}
+    pipeline.run(small_config(data_dir, **overrides), tmp_path / "run", stop_after="rank", log=lambda _: None)
+    assert not (tmp_path / "run" / "proxy").exists()
+    one, two = (sas_jax.Ranking.load(path / "ranking.parquet") for path in (finished[0], tmp_path / "run"))
+    np.testing.assert_array_equal(one.position, two.position)
+
+
+@pytest.mark.parametrize("kind", ["clipped_cosine", "gaussian"])
+def test_kinds_that_need_every_view(copied, data_dir, kind):
+    config = small_config(data_dir, **{"selection.similarity": kind})
+    pipeline.run(config, copied, rerun=True, stop_after="rank", log=lambda _: None)
+    views = np.load(copied / "view_embeddings.npy")
+    assert views.shape == (1437, 2, 16)
+    np.testing.assert_allclose(views.mean(1), np.load(copied / "embeddings.npy"), atol=1e-6)
+    expected = sas_jax.rank(
+        views, np.load(copied / "latent_classes.npy"), objective="sas", kind=kind, tau=0.5, normalize=False
+    )
+    np.testing.assert_array_equal(sas_jax.Ranking.load(copied / "ranking.parquet").position, expected.position)
+
+
+def draw_folder(path, n, *, classes=0):
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        folder = path / f"class{i % classes}" if classes else path
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 10, 3), np.uint8)).save(folder / f"{i:03}.png")
+
+
+FOLDER = {"data.name": "folder", "latent_classes.num_classes": 2, "proxy.train.batch_size": 8, "train.batch_size": 8}
+
+
+def test_a_folder_without_labels_goes_to_the_report(tmp_path):
+    draw_folder(tmp_path / "images", 40)
+    said = []
+    config = small_config(**FOLDER, **{"data.folder": str(tmp_path / "images")})
+    results = pipeline.run(config, tmp_path / "run", log=said.append)
+    assert any("has no labels, so there is no linear probe" in text for text in said)
+    assert [arm["probe"] for arm in results["arms"]] == [None] * 4
+    assert (tmp_path / "run" / "report.html").exists()
+    ids = sas_jax.Ranking.load(tmp_path / "run" / "ranking.parquet").ids
+    assert ids.tolist() == [f"{i:03}.png" for i in range(40)]
+
+
+def test_other_images_in_the_same_place_are_noticed(tmp_path):
+    draw_folder(tmp_path / "images", 20)
+    config = small_config(**FOLDER, **{"data.folder": str(tmp_path / "images"), "arms": (("full", 1.0, 0),)})
+    pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
+    draw_folder(tmp_path / "images", 21)
+    with pytest.raises(InputError, match=r"not those that the run .* began with \(20 then, 21 now\)"):
+        pipeline.run(config, tmp_path / "run", stop_after="proxy", log=lambda _: None)
+
+
+def test_subsets_of_random_arms_nest_and_differ_by_seed(finished, data_dir):
+    run = pipeline._Run(small_config(data_dir), pipeline.Workdir(finished[0]), lambda _: None)
+    small, large = (run.subset(pipeline.plan.Arm("random", f, 0)) for f in (0.2, 0.4))
+    assert set(small) < set(large)
+    assert set(small) != set(run.subset(pipeline.plan.Arm("random", 0.2, 1)))
+    balanced = run.subset(pipeline.plan.Arm("random_balanced", 0.2, 0))
+    share = np.bincount(run.classes[balanced]) / np.bincount(run.classes)
+    np.testing.assert_allclose(share, 0.2, atol=0.02)
+
+
+def bad(tmp_path, **overrides):
+    with pytest.raises(InputError) as error:
+        pipeline.run(small_config(**overrides), tmp_path / "run", log=lambda _: None)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_fractions_out_of_range(tmp_path):
+    for fraction in (0, 1.5, -0.1, True, "0.2"):
+        text = bad(tmp_path, arms=(("random", fraction, 0),))
+        assert "more than 0 and at most 1" in text
+        assert repr(fraction) in text
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"arms": (("best", 0.2, 0),)}, "a selector in config.arms has to be one of 'selected', 'sas'"),
+        ({"arms": (("full", 0.5, 0),)}, "'full' of config.arms has to have the fraction 1.0"),
+        ({"arms": (("random", 0.5, -1),)}, "a whole number >= 0"),
+        ({"arms": (("random", 0.5),)}, "(selector, fraction, seed)"),
+        ({"arms": (("sas", 0.5, 0), ("selected", 0.5, 0))}, "sas-0.50-s0 stands there twice"),
+        ({"selection.objective": "best"}, "config.selection.objective has to be one of 'sas'"),
+        ({"encoder.depth": 19}, "config.encoder.depth has to be one of 10, 18, 34, 50, but is 19"),
+        ({"train.epochs": 0}, "config.train.epochs has to be at least 1, but is 0"),
+        ({"train.learning_rate": float("nan")}, "config.train.learning_rate has to be above 0, but is nan"),
+        ({"views.flip": 1.5}, "config.views.flip is a probability"),
+        ({"views.crop_scale": (0.5, 0.1)}, "config.views.crop_scale has to be (lowest, highest)"),
+        ({"data.std": (0.0, 0.1, 0.1)}, "config.data.std has to be three numbers"),
+        ({"latent_classes.method": "file"}, "config.latent_classes.file names none"),
+    ],
+)
+def test_values_no_run_could_use(tmp_path, overrides, message):
+    assert message in bad(tmp_path, **overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_data_set(tmp_path):
+    text = bad(tmp_path, **{"data.name": "cifar1000", "data.dir": str(tmp_path)})
+    assert "cifar1000" in text
+    assert "cifar100" in text.replace("cifar1000", "")
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    assert "none was found" in bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images")})
+
+
+def test_a_broken_image_is_named_and_skipped(tmp_path):
+    draw_folder(tmp_path / "images", 120)
+    (tmp_path / "images" / "007.png").write_bytes(b"not an image")
+    said = []
+    config = small_config(**FOLDER, **{"data.folder": str(tmp_path / "images")})
+    results = pipeline.run(config, tmp_path / "run", stop_after="data", log=said.append)
+    assert results["dataset"]["train_size"] == 119
+    assert results["dataset"]["skipped"] == 1
+    assert any("007.png" in text for text in said)
+
+
+def test_a_class_file_of_the_wrong_length(tmp_path, data_dir):
+    np.save(tmp_path / "classes.npy", np.zeros(1000, np.int64))
+    overrides = {"latent_classes.method": "file", "latent_classes.file": str(tmp_path / "classes.npy")}
+    text = bad(tmp_path, **overrides, **{"data.dir": str(data_dir)})
+    assert "1437" in text.replace(",", "")
+    assert "1000" in text.replace(",", "")
+    assert not (tmp_path / "run" / "proxy").exists()  # found before the proxy is trained
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((1437, 4), np.nan), "1437 of 1437 rows are not, the first is row 0"),
+        (np.zeros((1437, 4)), "finite vectors other than zero"),
+        (np.ones((1436, 4)), "floats [1437, d], a row for each image, but holds float64 [1436, 4]"),
+        (np.ones((1437, 4), int), "but holds int64"),
+        (None, "cannot be read"),
+    ],
+)
+def test_embeddings_that_cannot_be_used(tmp_path, data_dir, array, message):
+    if array is None:
+        (tmp_path / "e.npy").write_bytes(b"\x93NUMPY")
+    else:
+        np.save(tmp_path / "e.npy", array)
+    assert message in bad(tmp_path, **{"proxy.embeddings": str(tmp_path / "e.npy"), "data.dir": str(data_dir)})
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path):
+    (tmp_path / "run").write_text("a file stands here")
+    assert "has to be a directory that can be written to" in bad(tmp_path)
+
+
+def test_a_damaged_config_in_the_workdir(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"seed": ')
+    assert "damaged: give --restart" in bad(tmp_path)
+
+
+def test_a_subset_below_a_batch_is_found_before_the_proxy_is_trained(tmp_path, data_dir):
+    text = bad(tmp_path, **{"data.dir": str(data_dir), "train.batch_size": 512, "proxy.train.batch_size": 64})
+    assert "sas-0.20-s0 wants at least one batch of 512 images a pass, but has 287" in text
+    assert not (tmp_path / "run" / "proxy").exists()
+
+
+def test_a_batch_that_does_not_divide_by_the_devices(tmp_path, data_dir):
+    text = bad(tmp_path, **{"data.dir": str(data_dir), "train.batch_size": 60})
+    assert f"multiple of the {jax.device_count()} devices, but is 60: choose 64" in text
+
+
+def test_labels_where_there_are_none(tmp_path):
+    draw_folder(tmp_path / "images", 40)
+    text = bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images"), "latent_classes.method": "labels"})
+    assert "has no labels: use 'kmeans'" in text

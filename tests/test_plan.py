@@ -1,0 +1,69 @@
+"""What each field of the config makes anew."""
+
+import dataclasses
+
+import pytest
+
+from configs import cifar10, cifar100, default, digits, image_folder
+from sas_jax import plan
+from sas_jax.views import Views
+
+
+@pytest.mark.parametrize("module", [default, digits, cifar10, cifar100, image_folder])
+def test_every_config_can_be_used(module):
+    config = module.get_config()
+    plan.check(config)
+    assert [arm.name for arm in plan.arms(config)] == ["sas-0.20-s0", "random-0.20-s0", "full-1.00-s0"]
+
+
+def changed(**overrides):
+    """The stages whose inputs a change of these fields changes."""
+    config = default.get_config()
+    before = plan.inputs(config)
+    config.update_from_flattened_dict(overrides)
+    after = plan.inputs(config)
+    return {stage for stage in after if before.get(stage) != after[stage]}
+
+
+ALL_ARMS = {
+    f"{kind}/{arm}" for kind in ("train", "evaluate") for arm in ("sas-0.20-s0", "random-0.20-s0", "full-1.00-s0")
+}
+SELECTED = {"train/sas-0.20-s0", "evaluate/sas-0.20-s0"}
+EVALUATED = {stage for stage in ALL_ARMS if stage.startswith("evaluate")} | {"evaluate/untrained"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "stages"),
+    [
+        ("proxy.train.epochs", 3, {"proxy", "embed", "classes", "rank"} | SELECTED),
+        ("embedding.views", 9, {"embed", "classes", "rank"} | SELECTED),
+        ("embedding.batch_size", 9, set()),
+        ("latent_classes.num_classes", 3, {"classes", "rank"} | SELECTED),
+        ("selection.self_similarity", 0.0, {"rank"} | SELECTED),
+        ("train.epochs", 3, ALL_ARMS),
+        ("encoder.width", 0.5, ALL_ARMS | {"evaluate/untrained"}),
+        ("evaluation.probe_l2", 1.0, EVALUATED),
+        ("runtime.chunk_steps", 3, set()),
+        ("arms", (("selected", 0.3, 0), ("random", 0.2, 0)), {"train/sas-0.30-s0", "evaluate/sas-0.30-s0"}),
+    ],
+)
+def test_a_field_makes_anew_what_depends_on_it_and_nothing_else(field, value, stages):
+    assert changed(**{field: value}) == stages
+
+
+def test_the_seed_and_the_data_make_everything_anew():
+    everything = set(plan.inputs(default.get_config()))
+    assert changed(seed=1) == everything - {"data"}
+    assert changed(**{"data.image_size": 16}) == everything
+
+
+def test_an_arm_of_another_objective_has_its_own_ranking():
+    config = default.get_config()
+    config.arms = (("selected", 0.2, 0), ("facility_location", 0.125, 3))
+    assert plan.objectives(config) == ("sas", "facility_location")
+    assert "rank/facility_location" in plan.inputs(config)
+    assert plan.arms(config)[1].name == "facility_location-0.125-s3"
+
+
+def test_the_views_section_has_the_fields_of_views():
+    assert set(default.get_config().views) == {f.name for f in dataclasses.fields(Views)} - {"size", "mean", "std"}
