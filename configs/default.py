@@ -105,8 +105,6 @@ def get_config() -> ConfigDict:
 
     # How a run is carried out. Nothing here changes its numbers, so these may differ when a run goes on.
     config.runtime = runtime = ConfigDict()
-    # Steps between two looks of the host at the losses (one program on an accelerator), >= 1.
-    runtime.chunk_steps = 50
     # A checkpoint after so many epochs, and at the end of a chunk after so many seconds.
     runtime.checkpoint_epochs = 10
     runtime.checkpoint_seconds = 120.0

@@ -18,8 +18,13 @@ EXIT_INPUT = 2  # something given cannot be used
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags, calls `main` and exits; an InputError is printed as one sentence, with exit code 2."""
+def run(main: Callable[[], None], *, interrupted: str = "") -> None:
+    """Parses the flags, calls `main` and exits; an InputError is printed as one sentence, with exit code 2.
+
+    Args:
+        main: the command.
+        interrupted: what Ctrl-C says beside that it did, such as how to go on.
+    """
     _use_compilation_cache()
     try:
         app.run(lambda _: _quietly(main), flags_parser=_parse)
@@ -27,7 +32,7 @@ def run(main: Callable[[], None]) -> None:
         print(f"{_name()}: {error}", file=sys.stderr)
         sys.exit(EXIT_INPUT)
     except KeyboardInterrupt:
-        print(f"{_name()}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"{_name()}: interrupted{interrupted}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -60,6 +65,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
         if (sentence := _unknown_field(argv)) is None:
             raise  # a defect inside the config file keeps its traceback
         raise InputError(sentence) from error
+    except ModuleNotFoundError as error:
+        if error.name != "configs":
+            raise
+        raise InputError(
+            f"{_config_path(argv)} imports the package configs, which is found only from the top of a checkout of "
+            f"sas_jax: run the command there"
+        ) from error
     except OSError as error:
         raise InputError(
             f"--config has to name a config file such as configs/digits.py, but {_config_path(argv)} cannot be read: "
@@ -87,7 +99,12 @@ def _config_path(argv: Sequence[str]) -> str:
 def _fields(argv: Sequence[str]) -> dict[str, Any]:
     """The config file's own fields and values: {"config.proxy.train.epochs": 400, ...}."""
     path, _, argument = _config_path(argv).partition(":")
-    get_config = runpy.run_path(path)["get_config"]
+    names = runpy.run_path(path)
+    if "get_config" not in names:
+        raise InputError(
+            f"--config has to name a file that defines get_config(), but {path} does not: see configs/digits.py"
+        )
+    get_config = names["get_config"]
     config = get_config(argument) if argument else get_config()
     return {f"config.{name}": value for name, value in flatten(config.to_dict()).items()}
 

@@ -27,6 +27,12 @@ def split_cpu(*batch_sizes: int) -> None:
         jax.config.update("jax_num_cpu_devices", math.gcd(CPU_DEVICES, *batch_sizes))
 
 
+def compute_dtype(name: str) -> str:
+    """The dtype that a config's `compute_dtype` means here: "auto" is float32 on CPU, bfloat16 on accelerators."""
+    auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return auto if name == "auto" else name
+
+
 def mesh(num_devices: int | None = None) -> Mesh:
     """Returns the one-axis mesh over the first `num_devices` devices (all of them by default)."""
     devices = jax.devices()[:num_devices]

@@ -22,16 +22,16 @@ def main() -> None:
     """Flags in, one call, two files out."""
     from sas_jax.data import read_folder
     from sas_jax.encoder import load_encoder
-    from sas_jax.workdir import write_array, write_whole
+    from sas_jax.workdir import check_writable, write_array, write_whole
 
     command.require(ENCODER, IMAGES, OUTPUT)
     output = epath.Path(OUTPUT.value)
     if output.suffix != ".npy":
         raise InputError(f"--output has to end in .npy, but is {output}: name it so")
+    check_writable(output.parent)
     encoder = load_encoder(ENCODER.value, arm=ARM.value)
     split, _, skipped = read_folder(IMAGES.value, image_size=encoder.views.size)
     features = encoder.apply(split.images, batch_size=BATCH_SIZE.value)
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_array(output, features)
     ids = output.with_suffix(".ids.txt")
     write_whole(ids, lambda aside: aside.write_text("".join(f"{name}\n" for name in split.ids)))

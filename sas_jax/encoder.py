@@ -79,6 +79,8 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
         )
     config = ConfigDict(stored)
     names = [each.name for each in plan.arms(config)]
+    if not names:
+        raise InputError(f"{workdir} holds a run without arms, so no encoder was trained: give the run config.arms")
     arm = arm or names[0]
     if arm not in names:
         raise InputError(f"the arm has to be one of {', '.join(names)}, but is {arm!r}: choose one of {workdir}'s")
@@ -88,12 +90,13 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
         method, optimizer.build(config.train), views=views, batch_size=config.train.batch_size, mesh=devices.mesh(1)
     )
     like = trainer.init(jax.random.key(0))
-    path = directory / "arms" / arm / "checkpoints"
-    if not path.exists():
+    path = directory / "arms" / arm
+    stamp = directory.stamp(f"train/{arm}")
+    if stamp is None or not path.exists() or stamp["inputs"] != (path / "inputs.json").read_text():
         raise InputError(
-            f"{workdir} should hold the trained arm {arm}, but it was not trained yet: finish the run first"
+            f"{workdir} should hold the trained arm {arm}, but it is not trained to its end: finish the run first"
         )
-    checkpoints = Checkpoints(path, keep=config.runtime.keep_checkpoints)
+    checkpoints = Checkpoints(path / "checkpoints")
     state, damaged = checkpoints.restore(like)
     checkpoints.close()
     if state is None:

@@ -1,6 +1,6 @@
 """How long the whole run will take, said while there is still time to change it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ DAY = 86400.0
 
 
 class Estimate:
-    """Says once, after the first chunk of training, how long all training of the run will take."""
+    """Says once, after the first chunk of training, how long all training that this call has to do will take."""
 
-    def __init__(self, config: ConfigDict, arms: tuple[Arm, ...], log: Callable[[str], None]):
+    def __init__(self, config: ConfigDict, arms: Sequence[Arm], log: Callable[[str], None]):
         self._config = config
         self._arms = arms
         self._log = log

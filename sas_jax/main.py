@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, interrupted="; the same command (less --restart) goes on from the last checkpoint")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from sas_jax import devices
 from sas_jax.models import ProjectionHead, ResNet
 from sas_jax.training import SimCLR
 from sas_jax.views import Views
@@ -22,8 +23,7 @@ def make_views(config: ConfigDict) -> Views:
 
 def make_method(encoder: ConfigDict, *, temperature: float, compute_dtype: str) -> SimCLR:
     """Encoder and head of a config's section."""
-    auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    dtype = jnp.dtype(auto if compute_dtype == "auto" else compute_dtype)
+    dtype = jnp.dtype(devices.compute_dtype(compute_dtype))
     return SimCLR(
         encoder=ResNet(depth=encoder.depth, width=encoder.width, stem=encoder.stem, dtype=dtype),
         head=ProjectionHead(hidden=encoder.head_hidden, features=encoder.head_features, dtype=dtype),

@@ -15,11 +15,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import sas_jax.data
-from sas_jax import devices, environment, latent_classes, plan, report, results
+from sas_jax import claim, devices, environment, latent_classes, plan, report, results
 from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
-from sas_jax.evaluation import knn, linear_probe
+from sas_jax.evaluation import accuracies
 from sas_jax.networks import encode, make_method, make_views, project
 from sas_jax.selection import baselines
 from sas_jax.selection.rank import rank
@@ -30,7 +30,6 @@ from sas_jax.workdir import (
     Workdir,
     digest,
     fingerprint,
-    flatten,
     jsonable,
     read_array,
     write_array,
@@ -85,12 +84,19 @@ class _Run:
         self.mesh = devices.mesh()
         self.views = make_views(config)
         self.metrics = Metrics(workdir)
-        self.estimate = Estimate(config, self.arms, log)
         self.done_before: list[str] = []
         self._rankings: dict[str, Ranking] = {}
 
     def go(self, stop_after: str, *, rerun: bool, restart: bool) -> dict[str, Any]:
-        self._claim(rerun=rerun, restart=restart)
+        wanted = plan.STAGES[: plan.STAGES.index(stop_after) + 1]
+        settings = self.config.to_dict()
+        claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart)
+        self._check_sizes(train="train" in wanted, fresh=restart)
+        claim.take(self.workdir, self.inputs, restart=restart)
+        write_json(self.workdir / "config.json", jsonable(settings))
+        write_json(self.workdir / "environment.json", environment.describe())
+        untrained = [arm for arm in self.arms if not self._is_done(f"train/{arm.name}")] if "train" in wanted else []
+        self.estimate = Estimate(self.config, untrained, self.log)
         stages: dict[str, Callable[[], None]] = {
             "data": self._data,
             "proxy": self._proxy,
@@ -103,7 +109,7 @@ class _Run:
             "report": self._report,
         }
         try:
-            for name in plan.STAGES[: plan.STAGES.index(stop_after) + 1]:
+            for name in wanted:
                 stages[name]()
         finally:
             self.metrics.close()
@@ -111,58 +117,82 @@ class _Run:
             self.log(f"nothing to do again for: {', '.join(self.done_before)}")
         return results.collect(self.config, self.workdir)
 
-    # The directory
+    def _is_done(self, stage: str) -> bool:
+        return self.workdir.is_done(stage, self.inputs[stage])
 
-    def _claim(self, *, rerun: bool, restart: bool) -> None:
-        """Makes the directory this run's, or refuses where it holds a run of another config."""
-        self.workdir.prepare()
-        stored = None if restart else self.workdir.stored_config()
-        if restart:
-            self.workdir.clear()
-        config = self.config.to_dict()
-        wanted = flatten(plan.without_runtime(jsonable(config)))
-        if stored is not None and not rerun:
-            found = flatten(plan.without_runtime(stored))
-            fields = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
-            if fields:
-                changes = "; ".join(f"config.{name} was {found.get(name)}, is {wanted.get(name)}" for name in fields)
-                redo = [stage for stage, inputs in self.inputs.items() if not self.workdir.is_done(stage, inputs)]
+    def _check_sizes(self, *, train: bool, fresh: bool) -> None:
+        """Finds what does not fit the images or the devices before anything is computed, or removed."""
+        stamp = self.workdir.stamp("data")
+        facts = stamp if stamp and not fresh and self._is_done("data") else self._loaded[1]
+        n = facts["train_size"]
+        trained: list[tuple[str, int, ConfigDict, str]] = []
+        if train:
+            trained += [(arm.name, round(arm.fraction * n), self.config.train, "config.train") for arm in self.arms]
+        if not self.config.proxy.embeddings:
+            trained.append(("proxy", n, self.config.proxy.train, "config.proxy.train"))
+        for name, size, section, where in trained:
+            check_batch(name, size, section.batch_size, section=where)
+            if section.batch_size % self.mesh.size:
                 raise InputError(
-                    f"{self.workdir.path} holds a run of another config ({changes}): give --rerun to do "
-                    f"{', '.join(redo) or 'nothing'} anew and keep the rest, --restart to begin from nothing, or "
-                    f"another --workdir"
+                    f"{where}.batch_size has to be a multiple of the {self.mesh.size} devices, but is "
+                    f"{section.batch_size}: choose {-(-section.batch_size // self.mesh.size) * self.mesh.size}"
                 )
-        write_json(self.workdir / "config.json", jsonable(config))
-        write_json(self.workdir / "environment.json", environment.describe())
+        classes = self.config.latent_classes
+        if classes.method == "file":
+            latent_classes.from_file(classes.file, n=n)
+        elif classes.method == "labels" and not facts["labelled"]:
+            raise InputError(
+                f"config.latent_classes.method 'labels' wants a data set whose images are all labelled, but "
+                f"{facts['name']} has images without labels: use 'kmeans'"
+            )
+        elif classes.method == "kmeans" and classes.num_classes > n:
+            raise InputError(
+                f"config.latent_classes.num_classes has to be at most the {n} images, but is {classes.num_classes}: "
+                f"lower it"
+            )
 
     # The stages
 
     @functools.cached_property
-    def dataset(self) -> sas_jax.data.Dataset:
-        """The images, read when the first stage asks for them."""
-        stamp = self.workdir.stamp("data")
+    def _loaded(self) -> tuple[sas_jax.data.Dataset, dict[str, Any]]:
+        """The data set as it is on disk, and what its stamp will say."""
         start = time.perf_counter()
         dataset = sas_jax.data.load(self.config.data)
-        splits = [split for split in (dataset.train, dataset.test) if split is not None]
-        content = fingerprint(*(digest(a) for split in splits for a in (split.images, split.labels, split.ids)))
-        facts = {
-            "content": content,
+        train, test = dataset.train, dataset.test
+        not_evaluated = None
+        if train.labels is None:
+            not_evaluated = "the training images have no labels"
+        elif test is None:
+            not_evaluated = "there are no test images"
+        elif test.labels is None:
+            not_evaluated = "the test images have no labels"
+        return dataset, {
+            "train_images": plan.train_images(self.config),
+            "train_content": fingerprint(*(digest(a) for a in (train.images, train.labels, train.ids))),
             "name": dataset.name,
-            "train_size": len(dataset.train),
-            "test_size": len(dataset.test) if dataset.test is not None else 0,
+            "train_size": len(train),
+            "test_size": len(test) if test is not None else 0,
             "num_classes": len(dataset.class_names) if dataset.class_names else None,
-            "labelled": dataset.train.labels is not None,
+            "labelled": train.labels is not None and bool((train.labels >= 0).all()),
+            "not_evaluated": not_evaluated,
             "skipped": len(dataset.skipped),
             "wall_seconds": round(time.perf_counter() - start, 3),
         }
-        if not self.workdir.is_done("data", self.inputs["data"]):
-            with self.workdir.doing("data", self.inputs["data"]) as stamped:
-                stamped |= facts
-        elif stamp and stamp["content"] != content:
+
+    @functools.cached_property
+    def dataset(self) -> sas_jax.data.Dataset:
+        """The images, read when the first stage asks for them."""
+        dataset, facts = self._loaded
+        stamp = self.workdir.stamp("data")
+        same = stamp is not None and stamp["train_images"] == facts["train_images"]
+        if stamp and same and stamp["train_content"] != facts["train_content"]:
             raise InputError(
                 f"the images of {dataset.name} are not those that the run in {self.workdir.path} began with "
                 f"({stamp['train_size']} then, {len(dataset.train)} now): give --restart, or another --workdir"
             )
+        if not self._is_done("data"):
+            with self.workdir.doing("data", self.inputs["data"]) as stamped:
+                stamped |= facts
         self.log(f"data: {facts['train_size']:,} images of {dataset.name}, {facts['test_size']:,} to test on")
         for path in dataset.skipped[:10]:
             self.log(f"data: left out {path}")
@@ -184,7 +214,7 @@ class _Run:
 
     def _todo(self, stage: str, *files: epath.Path) -> bool:
         """Whether the stage has to be done: its stamp or one of its files is not there, or is of other inputs."""
-        if self.workdir.is_done(stage, self.inputs[stage]) and all(file.exists() for file in files):
+        if self._is_done(stage) and all(file.exists() for file in files):
             self.done_before.append(stage)
             return False
         return True
@@ -192,36 +222,6 @@ class _Run:
     def _data(self) -> None:
         if self._todo("data"):
             _ = self.dataset
-        self._check_sizes()
-
-    def _check_sizes(self) -> None:
-        """Finds what does not fit the number of images or devices before hours are spent on the stages ahead of it."""
-        n = self.facts["train_size"]
-        trained: list[tuple[str, int, ConfigDict, str]] = [
-            (arm.name, round(arm.fraction * n), self.config.train, "config.train") for arm in self.arms
-        ]
-        if not self.config.proxy.embeddings:
-            trained.append(("proxy", n, self.config.proxy.train, "config.proxy.train"))
-        for name, size, train, section in trained:
-            check_batch(name, size, train.batch_size, section=section)
-            if train.batch_size % self.mesh.size:
-                raise InputError(
-                    f"{section}.batch_size has to be a multiple of the {self.mesh.size} devices, but is "
-                    f"{train.batch_size}: choose {-(-train.batch_size // self.mesh.size) * self.mesh.size}"
-                )
-        section = self.config.latent_classes
-        if section.method == "file":
-            latent_classes.from_file(section.file, n=n)
-        elif section.method == "labels" and not self.facts["labelled"]:
-            raise InputError(
-                f"config.latent_classes.method 'labels' wants a labelled data set, but {self.facts['name']} has no "
-                f"labels: use 'kmeans'"
-            )
-        elif section.method == "kmeans" and section.num_classes > n:
-            raise InputError(
-                f"config.latent_classes.num_classes has to be at most the {n} images, but is "
-                f"{section.num_classes}: lower it"
-            )
 
     def _trainer(self, encoder: ConfigDict, train: ConfigDict) -> Trainer:
         method = make_method(encoder, temperature=train.temperature, compute_dtype=self.config.compute_dtype)
@@ -250,8 +250,9 @@ class _Run:
         # checkpoints of another config must never be gone on from
         if path.exists() and not (owner.exists() and owner.read_text() == self.inputs[stage]):
             path.rmtree()
-        path.mkdir(parents=True, exist_ok=True)
-        owner.write_text(self.inputs[stage])
+        if not owner.exists():
+            path.mkdir(parents=True, exist_ok=True)
+            write_whole(owner, lambda aside: aside.write_text(self.inputs[stage]))
         return fit(
             trainer,
             self.device_images,
@@ -330,7 +331,8 @@ class _Run:
             return
         section = self.config.latent_classes
         with self.workdir.doing("classes", self.inputs["classes"]) as facts:
-            labels = self.dataset.train.labels
+            labels = self._all_labels
+            self.log(f"classes: {len(self.embeddings):,} images by {section.method}")
             classes = latent_classes.assign(
                 section.method,
                 key=jax.random.fold_in(jax.random.key(self.config.seed), CLUSTER),
@@ -346,6 +348,12 @@ class _Run:
             facts["sizes"] = sizes.tolist()
             facts["agreement"] = None if labels is None else latent_classes.agreement(classes, labels)
         self.log(f"classes: {len(sizes)} latent classes of {sizes.min()} to {sizes.max()} images")
+
+    @property
+    def _all_labels(self) -> np.ndarray | None:
+        """int32 [n], the training images' labels where every one has one."""
+        labels = self.dataset.train.labels
+        return labels if self.facts["labelled"] else None
 
     @functools.cached_property
     def classes(self) -> np.ndarray:
@@ -368,6 +376,7 @@ class _Run:
             stage = plan.rank_stage(self.config, objective)
             if not self._todo(stage, self._ranking_path(objective)):
                 continue
+            self.log(f"{stage}: {len(self.classes):,} images by {objective}")
             with self.workdir.doing(stage, self.inputs[stage]) as facts:
                 pairs = selection.similarity != "cosine"
                 vectors = read_array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings
@@ -384,7 +393,6 @@ class _Run:
                 )
                 ranking.save(self._ranking_path(objective))
                 facts["turning_fraction"] = ranking.turning_fraction if objective == "sas" else None
-            self.log(f"{stage}: {len(ranking.position)} images ranked by {objective}")
 
     def subset(self, arm: plan.Arm) -> np.ndarray:
         """int64 [k], ascending indices of an arm's images."""
@@ -402,6 +410,8 @@ class _Run:
 
     def _subset(self) -> None:
         """The files of the configured objective's subsets; every arm finds its own again from the ranking."""
+        for path in self.workdir.path.glob("subset-*.npy"):
+            path.unlink()
         for arm in self.arms:
             if arm.selector == self.config.selection.objective:
                 write_array(self.workdir / f"subset-{arm.fraction_name}.npy", self.subset(arm))
@@ -417,45 +427,32 @@ class _Run:
         todo = [arm for arm in (None, *self.arms) if self._todo(_evaluation(arm))]
         if not todo:
             return
-        if self.dataset.test is None or self.dataset.train.labels is None or self.dataset.test.labels is None:
-            missing = "no labels" if self.dataset.train.labels is None else "no labelled test images"
-            self.log(f"evaluate: {self.dataset.name} has {missing}, so there is no linear probe and no kNN")
+        if reason := self.facts["not_evaluated"]:
+            self.log(f"evaluate: {reason}, so there is no linear probe and no kNN")
         for arm in todo:
             stage = _evaluation(arm)
             with self.workdir.doing(stage, self.inputs[stage]) as facts:
-                facts |= self._accuracies(arm)
+                facts |= {"probe": None, "knn": None} if reason else self._accuracies(arm)
 
     def _accuracies(self, arm: plan.Arm | None) -> dict[str, Any]:
-        """Linear probe and kNN of an arm's encoder (None: of the untrained one), on the frozen features."""
-        train, test = self.dataset.train, self.dataset.test
-        if test is None or train.labels is None or test.labels is None:
-            return {"probe": None, "knn": None}
+        """Linear probe and kNN of an arm's encoder, or where it is None of the untrained one."""
+        name = arm.name if arm else "untrained"
+        self.log(f"evaluate: linear probe and kNN of {name}")
         key = jax.device_put(jax.random.key(self.config.seed), devices.replicated(self.mesh))
         state = self._fit_arm(arm).state if arm else self._arm_trainer.init(key)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        settings = self.config.evaluation
-        labelled = [_labelled(split) for split in (train, test)]  # of some sets only a part has labels
-        features = [
-            embed(
-                self._encode,
-                variables,
-                images,
-                views=self.views,
-                batch_size=settings.batch_size,
-                label=f"features of {arm.name if arm else 'untrained'}",
-            )
-            for images, _ in labelled
-        ]
-        labels = [labels for _, labels in labelled]
-        num_classes = int(max(labels[0].max(), labels[1].max())) + 1
-        given = (features[0], labels[0], features[1], labels[1])
-        probe = linear_probe(
-            *given, num_classes=num_classes, l2=settings.probe_l2, max_iterations=settings.probe_iterations
+        train, test = self.dataset.train, self.dataset.test
+        assert test is not None
+        assert train.labels is not None
+        assert test.labels is not None
+        return accuracies(
+            self._encode,
+            {"params": state.params, "batch_stats": state.batch_stats},
+            (train.images, train.labels),
+            (test.images, test.labels),
+            views=self.views,
+            settings=self.config.evaluation,
+            label=name,
         )
-        neighbours = knn(
-            *given, num_classes=num_classes, k=settings.knn_neighbours, temperature=settings.knn_temperature
-        )
-        return {"probe": probe.to_dict(), "knn": neighbours.to_dict()}
 
     def _report(self) -> None:
         found = results.collect(self.config, self.workdir)
@@ -465,17 +462,18 @@ class _Run:
         if page.exists() and self.workdir.is_done("report", inputs):
             self.done_before.append("report")
             return
+        current = {"proxy"} & self.inputs.keys() | {f"arms/{arm.name}" for arm in self.arms}
         with self.workdir.doing("report", inputs):
             write_json(path, found)
             html = report.html(
                 results=found,
                 config=jsonable(self.config.to_dict()),
                 environment=environment.describe(),
-                metrics=self.metrics.lines(),
+                metrics=[line for line in self.metrics.lines() if line["stage"] in current],
                 ranking=self.ranking(self.config.selection.objective),
                 embeddings=self.embeddings,
                 images=self.dataset.train.images,
-                labels=self.dataset.train.labels,
+                labels=self._all_labels,
                 class_names=self.dataset.class_names,
             )
             write_whole(page, lambda aside: aside.write_text(html))
@@ -485,13 +483,6 @@ def _evaluation(arm: plan.Arm | None) -> str:
     return f"evaluate/{arm.name if arm else 'untrained'}"
 
 
-def _labelled(split: sas_jax.data.Split) -> tuple[np.ndarray, np.ndarray]:
-    """The images of a split that have a label, and the labels."""
-    assert split.labels is not None
-    known = split.labels >= 0
-    return (split.images, split.labels) if known.all() else (split.images[known], split.labels[known])
-
-
 def _facts(result: FitResult) -> dict[str, Any]:
     """What a training stage leaves in its stamp."""
     return {
@@ -499,4 +490,5 @@ def _facts(result: FitResult) -> dict[str, Any]:
         "loss": result.loss,
         "train_seconds": result.train_seconds,
         "views_per_second": round(result.views_per_second, 1),
+        "devices": [device.device_kind for device in jax.devices()],
     }

@@ -1,12 +1,15 @@
 """What a config asks for: checked, and laid out as stages, each with the fingerprint of all that it depends on."""
 
+import contextlib
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from sas_jax import devices
 from sas_jax.errors import InputError
 from sas_jax.models import DEPTHS, STEMS
 from sas_jax.workdir import fingerprint
@@ -103,7 +106,8 @@ def check(config: ConfigDict) -> None:
     _at_least("config.data.image_size", config.data.image_size, 1)
     for field in ("mean", "std"):
         values = config.data[field]
-        if len(values) != 3 or not all(0 <= v <= 1 for v in values) or (field == "std" and min(values) == 0):
+        _numbers(f"config.data.{field}", values, 3)
+        if not all(0 <= v <= 1 for v in values) or (field == "std" and min(values) == 0):
             raise InputError(
                 f"config.data.{field} has to be three numbers in [0, 1], one a channel (std above 0), but is {values}: "
                 f"mend it"
@@ -120,7 +124,8 @@ def check(config: ConfigDict) -> None:
         )
     for field, top in (("crop_scale", 1.0), ("crop_ratio", float("inf"))):
         pair = views[field]
-        if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= top:
+        _numbers(f"config.views.{field}", pair, 2)
+        if not 0 < pair[0] <= pair[1] <= top:
             raise InputError(f"config.views.{field} has to be (lowest, highest) above 0, but is {pair}: mend it")
     _at_least("config.embedding.views", config.embedding.views, 1)
     _at_least("config.embedding.batch_size", config.embedding.batch_size, 1)
@@ -130,13 +135,23 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             "config.latent_classes.method is 'file', but config.latent_classes.file names none: give a .npy"
         )
+    if config.latent_classes.method != "file" and config.latent_classes.file:
+        raise InputError(
+            f"config.latent_classes.file is given, but config.latent_classes.method is "
+            f"{config.latent_classes.method!r}: set the method to 'file', or give no file"
+        )
+    if config.data.name != "folder" and config.data.test_folder:
+        raise InputError(
+            f"config.data.test_folder is given, but config.data.name is {config.data.name!r}: set the name to "
+            f"'folder', or give no test_folder"
+        )
     _above("config.selection.tau", config.selection.tau, 0)
     _at_least("config.evaluation.probe_l2", config.evaluation.probe_l2, 0)
     _at_least("config.evaluation.probe_iterations", config.evaluation.probe_iterations, 1)
     _at_least("config.evaluation.knn_neighbours", config.evaluation.knn_neighbours, 1)
     _above("config.evaluation.knn_temperature", config.evaluation.knn_temperature, 0)
     _at_least("config.evaluation.batch_size", config.evaluation.batch_size, 1)
-    for field in ("chunk_steps", "checkpoint_epochs", "keep_checkpoints"):
+    for field in ("checkpoint_epochs", "keep_checkpoints"):
         _at_least(f"config.runtime.{field}", config.runtime[field], 1)
     _at_least("config.runtime.checkpoint_seconds", config.runtime.checkpoint_seconds, 0)
 
@@ -156,10 +171,15 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     """Each stage of the run, in order, with the fingerprint of everything its result depends on."""
     c = config.to_dict()
     found: dict[str, str] = {}
-    data = found["data"] = fingerprint(c["data"])
-    training = (data, c["views"], c["seed"], c["compute_dtype"])
+    images = train_images(config)
+    found["data"] = fingerprint(images, c["data"], _folder_fingerprint(c["data"]["test_folder"]))
+    normalised = {name: c["data"][name] for name in ("mean", "std")}
+    training = (images, normalised, c["views"], c["seed"], devices.compute_dtype(c["compute_dtype"]))
+    similarity = {name: c["selection"][name] for name in ("similarity", "self_similarity")}
+    if similarity["similarity"] == "gaussian":
+        similarity["tau"] = c["selection"]["tau"]
     if c["proxy"]["embeddings"]:
-        embedded = found["embed"] = fingerprint(data, _file_fingerprint(c["proxy"]["embeddings"]))
+        embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
     else:
         proxy = found["proxy"] = fingerprint(training, c["proxy"])
         pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
@@ -168,15 +188,15 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     if section["method"] == "kmeans":
         classes = fingerprint(embedded, "kmeans", section["num_classes"], section["restarts"], c["seed"])
     elif section["method"] == "labels":
-        classes = fingerprint(data, "labels")
+        classes = fingerprint(images, "labels")
     else:
-        classes = fingerprint(data, _file_fingerprint(section["file"]))
+        classes = fingerprint(images, _file_fingerprint(section["file"]))
     found["classes"] = classes
     for objective in objectives(config):
-        selection = c["selection"] | {"objective": objective}
-        found[rank_stage(config, objective)] = fingerprint(embedded, classes, selection)
+        found[rank_stage(config, objective)] = fingerprint(embedded, classes, objective, similarity)
     untrained = fingerprint(training, c["encoder"])
-    found["evaluate/untrained"] = fingerprint(untrained, c["evaluation"])
+    measured = {name: value for name, value in c["evaluation"].items() if name != "batch_size"}
+    found["evaluate/untrained"] = fingerprint(untrained, measured, found["data"])
     for arm in arms(config):
         source: Any = ""
         if arm.is_objective:
@@ -185,13 +205,23 @@ def inputs(config: ConfigDict) -> dict[str, str]:
             source = classes
         trained = fingerprint(untrained, c["train"], dataclasses.astuple(arm), source)
         found[f"train/{arm.name}"] = trained
-        found[f"evaluate/{arm.name}"] = fingerprint(trained, c["evaluation"])
+        found[f"evaluate/{arm.name}"] = fingerprint(trained, measured, found["data"])
     return found
 
 
-def without_runtime(config: dict[str, Any]) -> dict[str, Any]:
-    """The config less what cannot change a number."""
-    return {name: value for name, value in config.items() if name != "runtime"}
+def train_images(config: ConfigDict) -> str:
+    """The fingerprint of which images are trained on; not of where tfds keeps them, or of the test images."""
+    data = config.data
+    return fingerprint(data.name, data.train_split, data.folder, data.image_size, _folder_fingerprint(data.folder))
+
+
+def that_matters(flat: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a flattened config less those that cannot change a result."""
+    return {
+        name: value
+        for name, value in flat.items()
+        if not name.startswith("runtime.") and name not in ("embedding.batch_size", "evaluation.batch_size", "data.dir")
+    }
 
 
 def config_name(path: str) -> str:
@@ -206,6 +236,22 @@ def _file_fingerprint(path: str) -> str:
     except OSError:
         return fingerprint(path, None)  # the stage that reads it says what is wrong
     return fingerprint(path, status.st_size, status.st_mtime_ns)
+
+
+def _folder_fingerprint(folder: str) -> str:
+    """Of the names and sizes of what is in a local folder; images that are replaced, added or removed change it."""
+    sizes = []
+    for place, _, names in os.walk(Path(folder).expanduser() if folder else "", followlinks=True):
+        for name in names:
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):  # a link to nothing; reading the images says so
+                sizes.append((os.path.relpath(path, folder), os.path.getsize(path)))
+    return fingerprint(sorted(sizes))
+
+
+def _numbers(name: str, values: Any, count: int) -> None:
+    if len(values) != count or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        raise InputError(f"{name} has to be a tuple of {count} numbers, but is {values!r}: mend it")
 
 
 def _one_of(what: str, value: Any, known: tuple[Any, ...]) -> None:

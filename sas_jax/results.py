@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from sas_jax import plan
 from sas_jax.workdir import Workdir
 
+_DATASET = ("name", "train_size", "test_size", "num_classes", "not_evaluated", "skipped")
 _UNTRAINED = {
     "name": "untrained",
     "selector": None,
@@ -32,7 +33,7 @@ def collect(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}
     if data := done.get("data"):
-        found["dataset"] = {name: data[name] for name in ("name", "train_size", "test_size", "num_classes", "skipped")}
+        found["dataset"] = {name: data[name] for name in _DATASET}
     if classes := done.get("classes"):
         found["latent_classes"] = {"method": config.latent_classes.method} | {
             name: classes[name] for name in ("num_classes", "sizes", "agreement")

@@ -29,7 +29,7 @@ OWN_FILES = (
     "view_embeddings.npy",
     "latent_classes.npy",
 )
-OWN_PATTERNS = ("ranking*.parquet", "subset-*.npy")
+OWN_PATTERNS = ("ranking*.parquet", "subset-*.npy", ".part-*")
 
 
 def fingerprint(*parts: Any) -> str:
@@ -92,6 +92,24 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def check_writable(directory: epath.Path) -> None:
+    """Makes a directory where it is missing, and finds out at once whether it can be written to.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".part-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"the results need a directory that can be written to, but {directory} is not ({reason}): choose another"
+        ) from error
+
+
 class Workdir:
     """A run's directory and what of it is done.
 
@@ -106,22 +124,8 @@ class Workdir:
         return self.path / name
 
     def prepare(self) -> None:
-        """Makes the directory, and finds out at once whether it can be written to.
-
-        Raises:
-            InputError: it cannot.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable.{os.getpid()}"
-            probe.write_text("")
-            probe.unlink()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"a workdir has to be a directory that can be written to, but {self.path} is not ({reason}): choose "
-                f"another with --workdir"
-            ) from error
+        """Makes the directory; an InputError says where it cannot be, or cannot be written to."""
+        check_writable(self.path)
 
     def stored_config(self) -> dict[str, Any] | None:
         """The config of the run that is in the directory, or None."""
@@ -129,7 +133,10 @@ class Workdir:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            stored = json.loads(path.read_text())
+            if not isinstance(stored, dict) or not {"data", "proxy", "arms"} <= stored.keys():
+                raise ValueError("not a run's config")
+            return stored
         except ValueError as error:
             raise InputError(
                 f"{path} should hold the config of the run in this workdir as JSON, but is damaged: give --restart to "
@@ -146,7 +153,7 @@ class Workdir:
 
     def stamp(self, stage: str) -> dict[str, Any] | None:
         """What `stage` left when it was done, or None."""
-        path = self / "stamps" / f"{stage.replace('/', '.')}.json"
+        path = self._stamp_path(stage)
         if not path.exists():
             return None
         try:
@@ -154,11 +161,16 @@ class Workdir:
         except ValueError:
             return None  # a damaged stamp vouches for nothing
 
-    def stages(self) -> list[str]:
-        """The stages that have a stamp."""
-        return sorted(
-            str(stamp["stage"]) for path in (self / "stamps").glob("*.json") if (stamp := self.stamp(path.stem))
-        )
+    def unstamp(self, stage: str) -> None:
+        """Takes the word back that `stage` is done."""
+        self._stamp_path(stage).unlink(missing_ok=True)
+
+    def mark(self) -> None:
+        """Makes the directory that of a run."""
+        (self / "stamps").mkdir(parents=True, exist_ok=True)
+
+    def _stamp_path(self, stage: str) -> epath.Path:
+        return self / "stamps" / f"{stage.replace('/', '.')}.json"
 
     def is_done(self, stage: str, inputs: str) -> bool:
         """Whether `stage` was done with inputs of this fingerprint."""
@@ -168,15 +180,14 @@ class Workdir:
     @contextlib.contextmanager
     def doing(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
         """The work of a stage: stamped when the block ends well. The dict it yields goes into the stamp."""
-        stamps = self / "stamps"
-        stamps.mkdir(parents=True, exist_ok=True)
-        (stamps / f"{stage.replace('/', '.')}.json").unlink(missing_ok=True)
+        self.mark()
+        self.unstamp(stage)
         facts: dict[str, Any] = {}
         start = time.perf_counter()
         yield facts
         seconds = round(time.perf_counter() - start, 3)
         write_json(
-            stamps / f"{stage.replace('/', '.')}.json",
+            self._stamp_path(stage),
             {"stage": stage, "inputs": inputs, "wall_seconds": seconds, **facts},
         )
 

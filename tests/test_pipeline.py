@@ -25,7 +25,6 @@ def small_config(data_dir="", **overrides):
         train.epochs, train.batch_size = 1, 64
     config.embedding.views = 2
     config.evaluation.probe_iterations = 50
-    config.runtime.chunk_steps = 4
     config.update_from_flattened_dict(overrides)
     return config
 
@@ -98,7 +97,7 @@ def test_a_second_run_does_nothing_and_says_so(finished, monkeypatch, data_dir):
 
 def test_runtime_fields_may_differ(finished, monkeypatch, data_dir):
     no_training(monkeypatch)
-    config = small_config(data_dir, **{"runtime.chunk_steps": 7, "runtime.keep_checkpoints": 1})
+    config = small_config(data_dir, **{"runtime.keep_checkpoints": 1, "evaluation.batch_size": 7})
     pipeline.run(config, finished[0], log=lambda _: None)
 
 
@@ -140,16 +139,71 @@ def test_restart_begins_from_nothing_and_keeps_what_is_not_its_own(copied, data_
     assert (copied / "my-notes.txt").read_text() == "keep"
 
 
-def test_a_deleted_file_is_made_again(copied, monkeypatch, data_dir):
-    before = (copied / "ranking.parquet").read_bytes()
+def test_a_deleted_file_is_made_again(finished, copied, monkeypatch, data_dir):
     (copied / "ranking.parquet").unlink()
     no_training(monkeypatch)
     pipeline.run(small_config(data_dir), copied, log=lambda _: None)
-    np.testing.assert_array_equal(
-        sas_jax.Ranking.load(copied / "ranking.parquet").position,
-        sas_jax.Ranking.load(copied.parent / "run" / "ranking.parquet").position,
-    )
-    assert len(before) > 0
+    again, before = (sas_jax.Ranking.load(path / "ranking.parquet") for path in (copied, finished[0]))
+    np.testing.assert_array_equal(again.position, before.position)
+
+
+def test_files_that_no_run_made_are_never_removed(tmp_path, data_dir):
+    """A project of one's own may well have a folder called proxy."""
+    (tmp_path / "proxy").mkdir()
+    (tmp_path / "proxy" / "server.py").write_text("mine")
+    for restart in (False, True):
+        with pytest.raises(InputError, match="holds proxy that no run made: choose another"):
+            pipeline.run(small_config(data_dir), tmp_path, restart=restart, log=lambda _: None)
+    assert (tmp_path / "proxy" / "server.py").read_text() == "mine"
+
+
+def test_a_mistake_removes_nothing(copied, data_dir):
+    """--restart and --rerun take the old run away only once the new one is known to be possible."""
+    before = sorted(path.relative_to(copied) for path in copied.rglob("*"))
+    config = (copied / "config.json").read_text()
+    for flags in ({"restart": True}, {"rerun": True}):
+        for overrides in ({"train.batch_size": 512}, {"data.dir": str(copied / "nowhere"), "data.name": "mnist"}):
+            with pytest.raises(InputError):
+                pipeline.run(small_config(data_dir, **overrides), copied, log=lambda _: None, **flags)
+    assert sorted(path.relative_to(copied) for path in copied.rglob("*")) == before
+    assert (copied / "config.json").read_text() == config
+
+
+def test_a_first_mistake_leaves_no_run_behind(tmp_path, data_dir):
+    with pytest.raises(InputError, match="it is empty"):
+        pipeline.run(small_config(**{"data.name": "folder"}), tmp_path / "run", log=lambda _: None)
+    pipeline.run(small_config(data_dir), tmp_path / "run", stop_after="data", log=lambda _: None)
+
+
+def test_embeddings_that_changed_under_the_run_are_noticed(finished, tmp_path, data_dir):
+    vectors = np.load(finished[0] / "embeddings.npy")
+    np.save(tmp_path / "e.npy", vectors)
+    config = small_config(data_dir, **{"proxy.embeddings": str(tmp_path / "e.npy")})
+    pipeline.run(config, tmp_path / "run", stop_after="rank", log=lambda _: None)
+    np.save(tmp_path / "e.npy", vectors[:, ::-1].copy())
+    with pytest.raises(
+        InputError, match=r"files it reads, or the devices, have changed\): give --rerun to do embed, classes"
+    ):
+        pipeline.run(config, tmp_path / "run", stop_after="rank", log=lambda _: None)
+    pipeline.run(config, tmp_path / "run", stop_after="rank", rerun=True, log=lambda _: None)
+
+
+def test_results_that_no_longer_hold_are_removed(copied, data_dir):
+    config = small_config(data_dir, **{"latent_classes.num_classes": 9})
+    pipeline.run(config, copied, rerun=True, stop_after="subset", log=lambda _: None)
+    assert not (copied / "results.json").exists()
+    assert not (copied / "report.html").exists()
+    with pytest.raises(InputError, match=r"sas-0\.20-s0, but it is not trained to its end"):
+        sas_jax.load_encoder(copied)
+    sas_jax.load_encoder(copied, arm="full-1.00-s0")
+
+
+def test_to_stop_early_arms_need_not_fit(tmp_path):
+    """A folder too small to train on 20 % of it can be ranked all the same."""
+    draw_folder(tmp_path / "images", 30)
+    config = small_config(**FOLDER | {"train.batch_size": 256}, **{"data.folder": str(tmp_path / "images")})
+    pipeline.run(config, tmp_path / "run", stop_after="subset", log=lambda _: None)
+    assert len(np.load(tmp_path / "run" / "subset-0.20.npy")) == 6
 
 
 def test_the_encoder_of_an_arm_is_found_again(finished):
@@ -210,7 +264,7 @@ def test_a_folder_without_labels_goes_to_the_report(tmp_path):
     said = []
     config = small_config(**FOLDER, **{"data.folder": str(tmp_path / "images")})
     results = pipeline.run(config, tmp_path / "run", log=said.append)
-    assert any("has no labels, so there is no linear probe" in text for text in said)
+    assert any("the training images have no labels, so there is no linear probe" in text for text in said)
     assert [arm["probe"] for arm in results["arms"]] == [None] * 4
     assert (tmp_path / "run" / "report.html").exists()
     ids = sas_jax.Ranking.load(tmp_path / "run" / "ranking.parquet").ids
@@ -218,12 +272,19 @@ def test_a_folder_without_labels_goes_to_the_report(tmp_path):
 
 
 def test_other_images_in_the_same_place_are_noticed(tmp_path):
-    draw_folder(tmp_path / "images", 20)
-    config = small_config(**FOLDER, **{"data.folder": str(tmp_path / "images"), "arms": (("full", 1.0, 0),)})
+    """By their names and sizes at once; by their pixels when they are read."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(20):
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(folder / f"{i:02}.bmp")
+    config = small_config(**FOLDER, **{"data.folder": str(folder), "arms": (("full", 1.0, 0),)})
     pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
-    draw_folder(tmp_path / "images", 21)
-    with pytest.raises(InputError, match=r"not those that the run .* began with \(20 then, 21 now\)"):
+    Image.new("RGB", (9, 9), (99, 0, 0)).save(folder / "03.bmp")  # as many bytes as before
+    with pytest.raises(InputError, match=r"not those that the run .* began with \(20 then, 20 now\)"):
         pipeline.run(config, tmp_path / "run", stop_after="proxy", log=lambda _: None)
+    Image.new("RGB", (9, 9)).save(folder / "20.bmp")
+    with pytest.raises(InputError, match="files it reads, or the devices, have changed"):
+        pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
 
 
 def test_subsets_of_random_arms_nest_and_differ_by_seed(finished, data_dir):
@@ -266,6 +327,10 @@ def test_fractions_out_of_range(tmp_path):
         ({"views.flip": 1.5}, "config.views.flip is a probability"),
         ({"views.crop_scale": (0.5, 0.1)}, "config.views.crop_scale has to be (lowest, highest)"),
         ({"data.std": (0.0, 0.1, 0.1)}, "config.data.std has to be three numbers"),
+        ({"data.mean": ("a", 0.1, 0.1)}, "config.data.mean has to be a tuple of 3 numbers"),
+        ({"views.crop_ratio": (0.5,)}, "config.views.crop_ratio has to be a tuple of 2 numbers"),
+        ({"data.test_folder": "x"}, "config.data.test_folder is given, but config.data.name is 'digits'"),
+        ({"latent_classes.file": "x.npy"}, "config.latent_classes.file is given, but"),
         ({"latent_classes.method": "file"}, "config.latent_classes.file names none"),
     ],
 )
@@ -325,11 +390,22 @@ def test_embeddings_that_cannot_be_used(tmp_path, data_dir, array, message):
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "run").write_text("a file stands here")
-    assert "has to be a directory that can be written to" in bad(tmp_path)
+    assert "need a directory that can be written to" in bad(tmp_path)
+
+
+def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
+    """As root every directory can be written to, so the refusal is played."""
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(type(pipeline.epath.Path(tmp_path)), "write_text", refused)
+    assert "is not (Permission denied): choose another" in bad(tmp_path)
 
 
 def test_a_damaged_config_in_the_workdir(tmp_path):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stamps").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text('{"seed": ')
     assert "damaged: give --restart" in bad(tmp_path)
 
@@ -348,4 +424,4 @@ def test_a_batch_that_does_not_divide_by_the_devices(tmp_path, data_dir):
 def test_labels_where_there_are_none(tmp_path):
     draw_folder(tmp_path / "images", 40)
     text = bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images"), "latent_classes.method": "labels"})
-    assert "has no labels: use 'kmeans'" in text
+    assert "has images without labels: use 'kmeans'" in text

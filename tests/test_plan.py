@@ -43,7 +43,11 @@ EVALUATED = {stage for stage in ALL_ARMS if stage.startswith("evaluate")} | {"ev
         ("train.epochs", 3, ALL_ARMS),
         ("encoder.width", 0.5, ALL_ARMS | {"evaluate/untrained"}),
         ("evaluation.probe_l2", 1.0, EVALUATED),
-        ("runtime.chunk_steps", 3, set()),
+        ("runtime.keep_checkpoints", 3, set()),
+        ("evaluation.batch_size", 3, set()),
+        ("selection.tau", 3.0, set()),
+        ("data.test_split", "train", EVALUATED | {"data"}),
+        ("data.mean", (0.1, 0.1, 0.1), {"data", "proxy", "embed", "classes", "rank", "evaluate/untrained"} | ALL_ARMS),
         ("arms", (("selected", 0.3, 0), ("random", 0.2, 0)), {"train/sas-0.30-s0", "evaluate/sas-0.30-s0"}),
     ],
 )

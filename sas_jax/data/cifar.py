@@ -104,7 +104,7 @@ def _download(url: str, sha256: str, file: BinaryIO, *, name: str, data_dir: epa
         raise InputError(
             f"{name} was wanted in {str(data_dir)!r}, it is not prepared there and cannot be had from "
             f"{urllib.parse.urlsplit(url).hostname} ({reason}): run this once where there is a network, or set "
-            f"data.dir to what `tfds build {name} --file_format=array_record --data_dir=FOLDER` wrote elsewhere."
+            f"config.data.dir to what `tfds build {name} --file_format=array_record --data_dir=FOLDER` wrote elsewhere."
         ) from error
     if digest.hexdigest() != sha256:
         raise InputError(

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from absl import logging
 from etils import epath
 from PIL import Image, ImageOps
 
@@ -14,7 +13,6 @@ from sas_jax.errors import InputError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 MAX_BROKEN = 0.01  # of the files; beyond that it is the folder that is wrong, not a file
-_NAMES_SHOWN = 10
 
 
 def load(folder: str, test_folder: str, *, image_size: int) -> Dataset:
@@ -83,10 +81,6 @@ def read_folder(
         number = {name: i for i, name in enumerate(names)}
         labels = np.array([number[path.split("/")[0]] for path in ids], np.int32)
     skipped = tuple(f"{root / paths[i]}: {broken[i]}" for i in sorted(broken))
-    for line in skipped[:_NAMES_SHOWN]:
-        logging.warning("Skipped a broken image, %s", line)
-    if len(skipped) > _NAMES_SHOWN:
-        logging.warning("Skipped %d more broken images in %s", len(skipped) - _NAMES_SHOWN, folder)
     return Split(pixels[: len(kept)], labels, ids), names, skipped
 
 

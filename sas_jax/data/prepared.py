@@ -54,7 +54,7 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
         configs = sorted(path.name for path in folder.iterdir() if file_utils.list_dataset_versions(path))
         if len(configs) > 1:
             raise InputError(
-                f"One data set was wanted, {str(folder)!r} holds {len(configs)}: set data.name to one of "
+                f"One data set was wanted, {str(folder)!r} holds {len(configs)}: set config.data.name to one of "
                 f"{', '.join(f'{name}/{config}' for config in configs)}."
             )
         if configs:
@@ -119,7 +119,7 @@ def prepare(builder_class: Any, data_dir: epath.Path) -> epath.Path:
     except OSError as error:
         raise InputError(
             f"A folder to write the prepared {builder_class.name} to was wanted, {str(data_dir)!r} cannot be written "
-            f"({error.strerror or error}): set data.dir to one that can."
+            f"({error.strerror or error}): set config.data.dir to one that can."
         ) from error
     try:
         builder = builder_class(data_dir=aside, file_format="array_record")
@@ -177,7 +177,7 @@ def _image_key(features: Any, name: str) -> str:
     if len(keys) != 1:
         raise InputError(
             f"One image an example was wanted, {name} has {len(keys)} (of the features {', '.join(sorted(features))}): "
-            "use a data set of single images, or a folder of them with data.name='folder'."
+            "use a data set of single images, or a folder of them with config.data.name='folder'."
         )
     return keys[0]
 
@@ -255,7 +255,8 @@ def _pieces(info: Any, spec: str) -> list[tuple[str, list[int]]]:
         ]
     except (KeyError, ValueError, AssertionError) as error:
         raise InputError(
-            f"A split of {info.full_name} was wanted, {spec!r} is none: set data.train_split and data.test_split to "
+            f"A split of {info.full_name} was wanted, {spec!r} is none: set "
+            "config.data.train_split and config.data.test_split to "
             f"splits out of {', '.join(info.splits)} (tfds's slices and sums of them are allowed, and '' for no test)."
         ) from error
 

@@ -26,20 +26,23 @@ def load(config: Any) -> Dataset:
         InputError: where what the fields name is not there or cannot be read.
     """
     if config.image_size < 1:
-        raise InputError(f"data.image_size was wanted to be 1 pixel or more, it is {config.image_size}: enlarge it.")
+        raise InputError(
+            f"config.data.image_size was wanted to be 1 pixel or more, it is {config.image_size}: enlarge it."
+        )
     if config.name == "folder":
         if not config.folder:
             raise InputError(
-                "data.folder was wanted with data.name='folder', it is empty: set it to the path of the images."
+                "config.data.folder was wanted with config.data.name='folder', it is empty: set it to "
+                "the path of the images."
             )
         return folder.load(config.folder, config.test_folder, image_size=config.image_size)
     if config.folder:
         raise InputError(
-            f"data.folder={config.folder!r} was given together with data.name={config.name!r}: set data.name='folder' "
-            "to read it, or leave data.folder empty."
+            f"config.data.folder={config.folder!r} was given together with config.data.name={config.name!r}: set "
+            "config.data.name='folder' to read it, or leave config.data.folder empty."
         )
     if not config.train_split:
-        raise InputError("data.train_split was wanted, it is empty: set it, to 'train' for most data sets.")
+        raise InputError("config.data.train_split was wanted, it is empty: set it, to 'train' for most data sets.")
     data_dir = prepared.directory(config.dir)
     path = prepared.find(config.name, data_dir) or _prepare(config.name, data_dir)
     return prepared.read(
@@ -64,13 +67,14 @@ def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
     base = name.partition(":")[0].partition("/")[0]
     if base in known:
         raise InputError(
-            f"{name} was wanted in {str(data_dir)!r}, it is not prepared there: set data.dir to where it is, or run "
+            f"{name} was wanted in {str(data_dir)!r}, it is not prepared there: set config.data.dir to where it is, or "
+            "run "
             f"`tfds build {name} --file_format=array_record --data_dir={data_dir}` where there are a network and "
             "TensorFlow."
         )
     near = difflib.get_close_matches(base, [*known, "digits", "folder"], n=3, cutoff=0.5)
     raise InputError(
-        f"The name of a data set was wanted in data.name, {name!r} is none that tfds knows or that lies in "
+        f"The name of a data set was wanted in config.data.name, {name!r} is none that tfds knows or that lies in "
         f"{str(data_dir)!r}: {f'did you mean {_or(near)}?' if near else 'see https://www.tensorflow.org/datasets/catalog.'}"
     )
 

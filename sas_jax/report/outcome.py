@@ -50,11 +50,7 @@ def _no_answer(results: Mapping[str, Any], groups: Sequence[Group]) -> str:
 def _unmeasured(results: Mapping[str, Any]) -> str:
     """Why there are no accuracies."""
     dataset = results.get("dataset") or {}
-    if not dataset.get("num_classes"):
-        return "the images have no labels"
-    if not dataset.get("test_size"):
-        return "there are no test images"
-    return "the run was stopped before the evaluation"
+    return dataset.get("not_evaluated") or "the run was stopped before the evaluation"
 
 
 def _what_ran(results: Mapping[str, Any], config: Mapping[str, Any], groups: Sequence[Group]) -> str:

@@ -12,9 +12,12 @@ from etils import epath
 class Checkpoints:
     """The checkpoints of one run in one directory, numbered by the steps done."""
 
-    def __init__(self, directory: epath.PathLike, *, keep: int):
+    def __init__(self, directory: epath.PathLike, *, keep: int | None = None):
+        """Opens the directory, to write with the newest `keep` kept, or only to read where `keep` is None."""
         self.directory = epath.Path(directory)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, read_only=keep is None, create=keep is not None
+        )
         self._manager = ocp.CheckpointManager(self.directory.absolute(), options=options)
 
     def save(self, step: int, state: Any) -> None:

@@ -18,6 +18,9 @@ from sas_jax.training.batches import epoch_order, pad_subset
 from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.training.step import ORDER, Trainer, TrainState
 
+# One program on an accelerator; long enough to hide the host, short enough for a progress bar and for a checkpoint.
+CHUNK_STEPS = 50
+
 
 class Metrics(Protocol):
     """Where the loop writes what it sees (`sas_jax.workdir.Metrics`)."""
@@ -36,7 +39,7 @@ class FitResult:
     Attributes:
         state: the trained state, on the mesh.
         steps: all steps, those before an interruption included.
-        loss: mean over the last chunk of steps.
+        loss: mean over the last line of the metrics: at most `chunk_steps` steps.
         train_seconds: of training, interruptions' lost steps not counted.
         views_per_second: over all of it.
     """
@@ -71,6 +74,7 @@ def fit(
     metrics: Metrics,
     log: Callable[[str], None],
     on_speed: Callable[[float], None] = lambda views_per_second: None,
+    chunk_steps: int = CHUNK_STEPS,
 ) -> FitResult:
     """Trains on `subset` for `epochs`, from the newest checkpoint in `directory` where there is one.
 
@@ -86,11 +90,11 @@ def fit(
         epochs: passes over the subset; the incomplete last batch of each is left out.
         seed: of the initial parameters, the order and the views.
         directory: holds the checkpoints.
-        runtime: the section of the config with `chunk_steps`, `checkpoint_seconds`, `checkpoint_epochs`,
-            `keep_checkpoints`.
+        runtime: the section of the config with `checkpoint_seconds`, `checkpoint_epochs`, `keep_checkpoints`.
         metrics: gets a line for each chunk.
         log: gets sentences for the person who waits.
         on_speed: called once, with the views per second of the first chunk.
+        chunk_steps: the most steps between two looks of the host at the losses.
 
     Raises:
         InputError: the subset is smaller than a batch, or the loss is no longer finite.
@@ -99,7 +103,7 @@ def fit(
     steps_per_epoch = len(subset) // batch_size
     check_batch(stage, len(subset), batch_size, section=section)
     total = epochs * steps_per_epoch
-    chunks = math.ceil(steps_per_epoch / runtime.chunk_steps)
+    chunks = math.ceil(steps_per_epoch / chunk_steps)
     length = math.ceil(steps_per_epoch / chunks)
 
     shared = devices.replicated(trainer.mesh)
@@ -122,7 +126,7 @@ def fit(
     order_key = jax.random.fold_in(key, ORDER)
     order = epoch_order(order_key, step // steps_per_epoch, padded)
     if step < total:
-        trainer.compile(state, images, order, key, length=runtime.chunk_steps)
+        trainer.compile(state, images, order, key, length=chunk_steps)
 
     before, start = last["elapsed_seconds"], time.perf_counter()
     start_step, saved_step, saved_at = step, step, start
@@ -162,7 +166,7 @@ def fit(
             order = epoch_order(order_key, epoch, padded)
         count = min(length - first % length, steps_per_epoch - first)
         state, losses = trainer.run(
-            state, images, order, key, epoch=epoch, first=first, count=count, length=runtime.chunk_steps,
+            state, images, order, key, epoch=epoch, first=first, count=count, length=chunk_steps,
             on_step=lambda: bar.update(batch_size),
         )  # fmt: skip
         step += count

@@ -77,7 +77,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path, monkeypatch)
     assert np.abs(found - expected).max() <= 3
 
 
-def test_a_broken_image_is_named_skipped_and_counted(tmp_path, caplog):
+def test_a_broken_image_is_named_skipped_and_counted(tmp_path):
     drawn = {f"{'ab'[i % 2]}/{i:03d}.png": draw(tmp_path / "ab"[i % 2] / f"{i:03d}.png", i) for i in range(200)}
     whole = (tmp_path / "a" / "100.png").read_bytes()
     (tmp_path / "a" / "100.png").write_bytes(whole[: len(whole) // 2])
@@ -86,23 +86,10 @@ def test_a_broken_image_is_named_skipped_and_counted(tmp_path, caplog):
     assert len(skipped) == 2
     assert skipped[0].startswith(f"{tmp_path}/a/100.png: ")
     assert skipped[1].startswith(f"{tmp_path}/b/051.png: ")
-    assert "a/100.png" in caplog.text
-    assert "b/051.png" in caplog.text
     expected = sorted(set(drawn) - {"a/100.png", "b/051.png"})
     assert list(split.ids) == expected
     assert [names[label] for label in split.labels] == [path[0] for path in expected]
     np.testing.assert_array_equal(split.images, [drawn[path] for path in expected])
-
-
-def test_only_the_first_few_of_many_broken_images_are_named(tmp_path, caplog):
-    for i in range(1200):
-        (tmp_path / f"{i}.png").write_bytes(b"")
-        if i >= 12:
-            draw(tmp_path / f"{i}.png", shape=(1, 1, 3))
-    _, _, skipped = folder.read_folder(str(tmp_path), image_size=1)
-    assert len(skipped) == 12
-    assert caplog.text.count("Skipped a broken image") == 10
-    assert "Skipped 2 more broken images" in caplog.text
 
 
 @pytest.mark.parametrize(("count", "refused"), [(100, False), (99, True), (50, True), (1, True)])

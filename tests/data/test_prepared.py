@@ -134,7 +134,7 @@ def test_any_single_image_feature_will_do_and_two_are_an_error(data_dir):
 
 @pytest.mark.parametrize("split", ["trane", "train[", "train[5", ""])
 def test_a_split_that_is_not_there_names_those_that_are(toy_path, split):
-    with pytest.raises(InputError, match=r"is none: set data\.train_split .* train, unlabelled"):
+    with pytest.raises(InputError, match=r"is none: set config\.data\.train_split .* train, unlabelled"):
         read(toy_path, train=split)
 
 
@@ -161,7 +161,7 @@ def test_a_process_that_was_second_finds_the_first_ones_work(tmp_path):
 
 def test_a_data_dir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be written .*: set data\.dir"):
+    with pytest.raises(InputError, match=r"cannot be written .*: set config\.data\.dir"):
         prepared.prepare(toy(), epath.Path(tmp_path / "file"))
 
 

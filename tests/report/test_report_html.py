@@ -209,11 +209,13 @@ def test_tiny_images_keep_their_pixels(page):
 def test_without_labels_it_says_why_there_is_no_accuracy(digits_run):
     arms = [{**arm, "probe": None, "knn": None} for arm in digits_run["results"]["arms"]]
     results = with_results(
-        digits_run, dataset={"num_classes": None, "test_size": 0}, latent_classes={"agreement": None}
+        digits_run,
+        dataset={"num_classes": None, "test_size": 0, "not_evaluated": "the training images have no labels"},
+        latent_classes={"agreement": None},
     )
     page = read(digits_run, results={**results, "arms": arms}, labels=None, class_names=None)
-    assert "the images have no labels" in page.part("answer")
-    assert "No linear probe and no kNN: the images have no labels." in page.text
+    assert "the training images have no labels" in page.part("answer")
+    assert "No linear probe and no kNN: the training images have no labels." in page.text
     assert "labelled" not in page.text
     assert len(page.attributes("img")) == 6 * 16
 

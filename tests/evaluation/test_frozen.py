@@ -1,0 +1,56 @@
+"""Probe and kNN on an encoder's features."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from sas_jax.evaluation import accuracies, knn, linear_probe
+from sas_jax.views import Views
+
+VIEWS = Views(size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
+SETTINGS = ConfigDict(
+    {"batch_size": 8, "probe_l2": 1e-3, "probe_iterations": 200, "knn_neighbours": 5, "knn_temperature": 0.1}
+)
+
+
+def flat(variables, images):
+    return variables * images.reshape(len(images), -1)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """Images whose brightness tells, with noise, which of three classes they are of."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90).astype(np.int32)
+    images = np.clip(rng.normal(60 + 50 * labels[:, None, None, None], 60, (90, 4, 4, 3)), 0, 255).astype(np.uint8)
+    return (images[:60], labels[:60]), (images[60:], labels[60:])
+
+
+def measured(splits, factor=1.0):
+    train, test = splits
+    return accuracies(flat, jnp.float32(factor), train, test, views=VIEWS, settings=SETTINGS, label="flat")
+
+
+def test_equals_probe_and_knn_on_features_by_hand(splits):
+    (train, train_labels), (test, test_labels) = splits
+    x, t = ((images.reshape(len(images), -1) / 255.0 - 0.5) / 0.5 for images in (train, test))
+    scale = np.sqrt(x.var(axis=0).mean())
+    given = (x / scale, train_labels, t / scale, test_labels)
+    found = measured(splits)
+    assert found["probe"] == linear_probe(*given, num_classes=3, l2=1e-3, max_iterations=200).to_dict()
+    assert found["knn"] == knn(*given, num_classes=3, k=5, temperature=0.1).to_dict()
+    assert found["probe"]["value"] > 0.6
+
+
+def test_an_encoders_scale_does_not_matter(splits):
+    """Without that an untrained encoder, whose features are small, would look worse than it is."""
+    assert measured(splits, 1e-4) == measured(splits)
+
+
+def test_images_without_a_label_are_left_out(splits):
+    (images, labels), test = splits
+    hidden = labels.copy()
+    hidden[::3] = -1
+    known = hidden >= 0
+    assert measured(((images, hidden), test)) == measured(((images[known], labels[known]), test))
