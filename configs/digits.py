@@ -1,6 +1,9 @@
 """scikit-learn's 1,797 scanned digits, 8 x 8 pixels: the whole method in minutes on a laptop. `make demo` runs it.
 
 python -m sas_jax.main --config=configs/digits.py
+
+To expect, on two CPU cores: 3.5 minutes; linear probe 99 % on 20 % of the images, chosen or random, and on all of them,
+94 % untrained; kNN 93 %, 96 % and 61 % (2026-11-23, jax 0.10.2).
 """
 
 from configs import default

@@ -175,7 +175,7 @@ class _Run:
             "num_classes": len(dataset.class_names) if dataset.class_names else None,
             "labelled": train.labels is not None and bool((train.labels >= 0).all()),
             "not_evaluated": not_evaluated,
-            "skipped": len(dataset.skipped),
+            "skipped": list(dataset.skipped),
             "wall_seconds": round(time.perf_counter() - start, 3),
         }
 

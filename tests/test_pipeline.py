@@ -357,7 +357,8 @@ def test_a_broken_image_is_named_and_skipped(tmp_path):
     config = small_config(**FOLDER, **{"data.folder": str(tmp_path / "images")})
     results = pipeline.run(config, tmp_path / "run", stop_after="data", log=said.append)
     assert results["dataset"]["train_size"] == 119
-    assert results["dataset"]["skipped"] == 1
+    assert len(results["dataset"]["skipped"]) == 1
+    assert "007.png" in results["dataset"]["skipped"][0]
     assert any("007.png" in text for text in said)
 
 

@@ -37,9 +37,8 @@ def _stages(stages: Mapping[str, Mapping[str, Any]]) -> Markup | None:
 
 def _facts(results: Mapping[str, Any], environment: Mapping[str, Any]) -> Markup | None:
     dataset = results.get("dataset") or {}
-    skipped = dataset.get("skipped") or 0
-    names = [] if isinstance(skipped, int) else [str(name) for name in skipped]
-    number = skipped if isinstance(skipped, int) else len(names)
+    names = list(dataset.get("skipped") or ())
+    number = len(names)
     rows = [(key.replace("_", " "), _flat(value)) for key, value in dataset.items() if key != "skipped"]
     rows.append(("skipped files", numbers.count(number)))
     rows += [(key.replace("_", " "), _flat(value)) for key, value in environment.items()]

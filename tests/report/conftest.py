@@ -89,7 +89,7 @@ def digits_run() -> dict[str, Any]:
               "evaluation": 12.5}  # fmt: skip
     return {
         "results": {
-            "dataset": {"name": "digits", "train_size": 1437, "test_size": 360, "num_classes": 10, "skipped": 0},
+            "dataset": {"name": "digits", "train_size": 1437, "test_size": 360, "num_classes": 10, "skipped": []},
             "latent_classes": {
                 "method": "kmeans",
                 "num_classes": 10,
