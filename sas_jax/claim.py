@@ -8,7 +8,7 @@ from sas_jax.workdir import OWN_FILES, Workdir, flatten, jsonable
 
 
 def check(workdir: Workdir, config: dict[str, Any], inputs: dict[str, str], *, rerun: bool, restart: bool) -> None:
-    """Makes the directory, and makes sure that this run may use it; nothing that stands in it is changed.
+    """Makes sure that this run may use the directory; nothing that stands in it is changed.
 
     Args:
         workdir: the run's.
@@ -18,9 +18,8 @@ def check(workdir: Workdir, config: dict[str, Any], inputs: dict[str, str], *, r
         restart: the run that is there may be removed.
 
     Raises:
-        InputError: it cannot be written to, holds files that no run made, or a run of another config or other files.
+        InputError: it holds files that no run made, or a run of another config or from other files.
     """
-    workdir.prepare()
     there = [name for name in OWN_FILES if (workdir / name).exists()]
     if there and "stamps" not in there:
         raise InputError(

@@ -69,7 +69,9 @@ def run(
     if stop_after not in plan.STAGES:
         raise InputError(f"--stop_after has to be one of {', '.join(plan.STAGES)}, but is {stop_after!r}: choose one")
     plan.check(config)
-    return _Run(config, Workdir(workdir), log).go(stop_after, rerun=rerun, restart=restart)
+    directory = Workdir(workdir)
+    with directory.held():
+        return _Run(config, directory, log).go(stop_after, rerun=rerun, restart=restart)
 
 
 class _Run:

@@ -1,6 +1,7 @@
 """A run's directory: its config, the stamps of finished stages, files that appear whole, metrics."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -123,9 +124,26 @@ class Workdir:
     def __truediv__(self, name: str) -> epath.Path:
         return self.path / name
 
-    def prepare(self) -> None:
-        """Makes the directory; an InputError says where it cannot be, or cannot be written to."""
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the directory and holds it for this process alone; a process that dies lets go of it.
+
+        Raises:
+            InputError: it cannot be written to, or another process holds it.
+        """
         check_writable(self.path)
+        if "://" in str(self.path):  # object stores have no locks
+            yield
+            return
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"a workdir is for one process at a time, but another one is at work in {self.path}: wait "
+                    f"for it, or choose another with --workdir"
+                ) from error
+            yield
 
     def stored_config(self) -> dict[str, Any] | None:
         """The config of the run that is in the directory, or None."""

@@ -405,6 +405,11 @@ def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
     assert "is not (Permission denied): choose another" in bad(tmp_path)
 
 
+def test_two_processes_in_one_workdir(tmp_path):
+    with pipeline.Workdir(tmp_path / "run").held():
+        assert "another one is at work" in bad(tmp_path)
+
+
 def test_a_damaged_config_in_the_workdir(tmp_path):
     (tmp_path / "run" / "stamps").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text('{"seed": ')

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
+from tqdm import tqdm
 
 from sas_jax.errors import InputError
 
@@ -85,9 +86,8 @@ def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5,
     points, scale, shift = _to_unit_box(rows)
     del rows
     # min keeps the first of equals, and one run at a time is held beside it.
-    runs = (
-        solve(run, points, num_classes=num_classes, iterations=iterations) for run in jax.random.split(key, restarts)
-    )
+    keys = tqdm(jax.random.split(key, restarts), desc="k-means", unit=" restarts", delay=2, disable=None)
+    runs = (solve(run, points, num_classes=num_classes, iterations=iterations) for run in keys)
     best = min(runs, key=lambda run: float(run[2]))
     labels, centres, inertia = np.array(best[0]), np.array(best[1]), float(best[2])
     if len(np.unique(labels)) < num_classes:

@@ -33,7 +33,7 @@ def images():
 
 def run(trainer, images, path, *, epochs=3, subset=None, metrics=None, log=lambda _: None, runtime=(), **kwargs):
     workdir = Workdir(path)
-    workdir.prepare()
+    workdir.mark()
     metrics = metrics or Metrics(workdir)
     try:
         return fit(
