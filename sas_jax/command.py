@@ -55,27 +55,29 @@ def _name() -> str:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """flags.FLAGS(argv), with every mistake as an InputError."""
+    if "config" in flags.FLAGS and (path := _config_path(argv)) and not epath.Path(path.partition(":")[0]).is_file():
+        raise InputError(
+            f"--config has to name a config file such as configs/digits.py, but {path} cannot be read: mend the path "
+            f"(the configs are in a checkout of sas_jax, and named from there)"
+        )
     try:
         rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
-            _ = flags.FLAGS["config"].value  # read here: a config file is loaded at its first use
     except flags.Error as error:
         raise InputError(_wrong_value(argv, _first_line(str(error)))) from error
-    except (KeyError, AttributeError, IndexError) as error:  # ml_collections, for a field that is not there
+    except (KeyError, AttributeError, IndexError) as error:  # ml_collections, for what is not there
         if (sentence := _unknown_field(argv)) is None:
             raise  # a defect inside the config file keeps its traceback
         raise InputError(sentence) from error
+    except SyntaxError as error:
+        raise InputError(
+            f"--config has to name a file of Python, but {_config_path(argv)} is not ({error}): see configs/digits.py"
+        ) from error
     except ModuleNotFoundError as error:
         if error.name != "configs":
             raise
         raise InputError(
             f"{_config_path(argv)} imports the package configs, which is found only from the top of a checkout of "
             f"sas_jax: run the command there"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"--config has to name a config file such as configs/digits.py, but {_config_path(argv)} cannot be read: "
-            f"mend the path (the configs are in a checkout of sas_jax, and named from there)"
         ) from error
     if len(rest) > 1:
         raise InputError(f"everything on the command line has to be a flag, but {rest[1]!r} is not: write --name=value")
@@ -87,13 +89,13 @@ def _first_line(text: str) -> str:
 
 
 def _config_path(argv: Sequence[str]) -> str:
-    """The value of --config, written with "=" or behind a space."""
+    """The value of --config, written with "=" or behind a space; "" where there is none."""
     for given, following in zip(argv, [*argv[1:], ""], strict=True):
         if given.lstrip("-").startswith("config="):
             return given.split("=", 1)[1]
         if given in ("--config", "-config"):
             return following
-    return "no file"
+    return ""
 
 
 def _fields(argv: Sequence[str]) -> dict[str, Any]:
@@ -120,7 +122,6 @@ def _unknown_field(argv: Sequence[str]) -> str | None:
     fields = _fields(argv)
     sections = {name.rsplit(".", i)[0] for name in fields for i in range(1, name.count(".") + 1)}
     for field, _ in _overrides(argv):
-        field = re.sub(r"\[.*", "", field)
         if field not in fields and field not in sections:
             near = difflib.get_close_matches(field, list(fields), n=1, cutoff=0.0)[0]
             return (

@@ -95,7 +95,7 @@ def test_killed_and_run_again_it_ends_with_the_same_numbers(tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()  # waits, and closes the pipes
         assert not (tmp_path / "killed" / "results.json").exists()
     code, _, err = run("main", *SMALL, f"--workdir={tmp_path / 'killed'}")
     assert code == 0, err
