@@ -4,7 +4,7 @@ from typing import Any
 
 from sas_jax import plan
 from sas_jax.errors import InputError
-from sas_jax.workdir import OWN_FILES, Workdir, flatten, jsonable
+from sas_jax.workdir import OWN_FILES, OWN_PATTERNS, Workdir, flatten, jsonable
 
 
 def check(workdir: Workdir, config: dict[str, Any], inputs: dict[str, str], *, rerun: bool, restart: bool) -> None:
@@ -21,7 +21,8 @@ def check(workdir: Workdir, config: dict[str, Any], inputs: dict[str, str], *, r
         InputError: it holds files that no run made, or a run of another config or from other files.
     """
     there = [name for name in OWN_FILES if (workdir / name).exists()]
-    if there and "stamps" not in there:
+    there += [path.name for pattern in OWN_PATTERNS for path in workdir.path.glob(pattern)]
+    if there and not workdir.is_marked():
         raise InputError(
             f"a workdir has to be empty or hold a run, but {workdir.path} holds {', '.join(there)} that no run made: "
             f"choose another with --workdir"
@@ -29,9 +30,9 @@ def check(workdir: Workdir, config: dict[str, Any], inputs: dict[str, str], *, r
     if restart:
         return
     stored = workdir.stored_config()
-    if stored is None or rerun:
+    if rerun:
         return
-    wanted, found = (plan.that_matters(flatten(jsonable(each))) for each in (config, stored))
+    wanted, found = (plan.that_matters(flatten(jsonable(each))) for each in (config, stored or config))
     fields = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
     changed = [stage for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] != inputs[stage]]
     if not fields and not changed:

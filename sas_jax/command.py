@@ -1,6 +1,7 @@
 """What the commands share: flags in, one sentence out for what a person can mend, and no traceback for it."""
 
 import difflib
+import errno
 import re
 import runpy
 import sys
@@ -30,6 +31,14 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
         app.run(lambda _: _quietly(main), flags_parser=_parse)
     except InputError as error:
         print(f"{_name()}: {error}", file=sys.stderr)
+        sys.exit(EXIT_INPUT)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(
+            f"{_name()}: a file cannot be written ({error}): make room or mend its rights, and run again",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_INPUT)
     except KeyboardInterrupt:
         print(f"{_name()}: interrupted{interrupted}", file=sys.stderr)

@@ -77,7 +77,9 @@ def embed(
     devices = devices or tuple(jax.local_devices())
     function = _compiled(apply, views, num_views, keep_views, devices)
     key = jax.random.key(0) if key is None else key
-    n, stride = len(images), batch_size * len(devices)
+    n = len(images)
+    batch_size = min(batch_size, -(-n // len(devices)))
+    stride = batch_size * len(devices)
     out = []
     with tqdm(total=n, desc=label, unit=" images", disable=None) as bar:
         for start in range(0, n, stride):

@@ -34,6 +34,8 @@ def main() -> None:
             "--config has to name the run's config, and was not given: give --config=configs/digits.py, say"
         )
     name = plan.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    if WORKDIR.value == "":
+        raise InputError("--workdir has to name a directory, but is empty: name one, or leave the flag out")
     workdir = WORKDIR.value or f"runs/{name}"
     if WORKDIR.value is None:
         print(f"workdir: {workdir} (--workdir chooses another)")

@@ -130,7 +130,9 @@ class _Run:
         trained: list[tuple[str, int, ConfigDict, str]] = []
         if train:
             trained += [(arm.name, round(arm.fraction * n), self.config.train, "config.train") for arm in self.arms]
-        if not self.config.proxy.embeddings:
+        if self.config.proxy.embeddings:
+            self._given_embeddings(n, log=lambda _: None)
+        else:
             trained.append(("proxy", n, self.config.proxy.train, "config.proxy.train"))
         for name, size, section, where in trained:
             check_batch(name, size, section.batch_size, section=where)
@@ -296,7 +298,7 @@ class _Run:
             return
         with self.workdir.doing("embed", self.inputs["embed"]):
             if self.config.proxy.embeddings:
-                vectors = read_embeddings(self.config.proxy.embeddings, n=len(self.dataset.train), log=self.log)
+                vectors = self._given_embeddings(len(self.dataset.train), log=self.log)
             else:
                 state = self._fit_proxy().state
                 vectors = embed(
@@ -315,12 +317,17 @@ class _Run:
                 if pairs:
                     write_array(views_path, vectors)
                 vectors = vectors.mean(axis=1, dtype=np.float32)
-            elif pairs:
-                raise InputError(
-                    f"config.selection.similarity {self.config.selection.similarity!r} compares all pairs of views, "
-                    f"but config.proxy.embeddings holds one vector an image: give [n, views, d], or use 'cosine'"
-                )
             write_array(path, vectors)
+
+    def _given_embeddings(self, n: int, *, log: Callable[[str], None]) -> np.ndarray:
+        """config.proxy.embeddings, checked to be what the similarity needs."""
+        vectors = read_embeddings(self.config.proxy.embeddings, n=n, log=log)
+        if vectors.ndim == 2 and self.config.selection.similarity != "cosine":
+            raise InputError(
+                f"config.selection.similarity {self.config.selection.similarity!r} compares all pairs of views, but "
+                f"config.proxy.embeddings holds one vector an image: give [n, views, d], or use 'cosine'"
+            )
+        return vectors
 
     @functools.cached_property
     def embeddings(self) -> np.ndarray:
@@ -412,7 +419,7 @@ class _Run:
 
     def _subset(self) -> None:
         """The files of the configured objective's subsets; every arm finds its own again from the ranking."""
-        for path in self.workdir.path.glob("subset-*.npy"):
+        for path in self.workdir.path.glob("subset-[0-9]*.npy"):
             path.unlink()
         for arm in self.arms:
             if arm.selector == self.config.selection.objective:

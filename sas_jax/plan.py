@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ from sas_jax import devices
 from sas_jax.errors import InputError
 from sas_jax.models import DEPTHS, STEMS
 from sas_jax.workdir import fingerprint
+
+LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JAX's 32 bits
 
 STAGES = ("data", "proxy", "embed", "classes", "rank", "subset", "train", "evaluate", "report")
 OBJECTIVES = ("sas", "facility_location", "similarity_sum")
@@ -67,9 +70,10 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
             raise InputError(
                 f"the arm 'full' of config.arms has to have the fraction 1.0, but has {fraction!r}: mend it"
             )
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
             raise InputError(
-                f"a seed in config.arms has to be a whole number >= 0, but that of {selector!r} is {seed!r}"
+                f"a seed in config.arms has to be a whole number from 0 to {LARGEST_SEED}, but that of {selector!r} is "
+                f"{seed!r}: choose another"
             )
         arm = Arm(config.selection.objective if selector == "selected" else selector, float(fraction), seed)
         if arm in found:
@@ -94,6 +98,7 @@ def check(config: ConfigDict) -> None:
         _one_of(f"{name}.depth", encoder.depth, tuple(DEPTHS))
         _one_of(f"{name}.stem", encoder.stem, tuple(STEMS))
         _above(f"{name}.width", encoder.width, 0)
+        _at_most(f"{name}.width", encoder.width, 64)
         _at_least(f"{name}.head_features", encoder.head_features, 2)
         _at_least(f"{name}.head_hidden", encoder.head_hidden, 0)
     for name, train in (("config.proxy.train", config.proxy.train), ("config.train", config.train)):
@@ -103,6 +108,8 @@ def check(config: ConfigDict) -> None:
         _above(f"{name}.learning_rate", train.learning_rate, 0)
         _at_least(f"{name}.weight_decay", train.weight_decay, 0)
     _at_least("config.seed", config.seed, 0)
+    _at_most("config.seed", config.seed, LARGEST_SEED)
+    _at_most("config.data.image_size", config.data.image_size, 4096)
     _at_least("config.data.image_size", config.data.image_size, 1)
     for field in ("mean", "std"):
         values = config.data[field]
@@ -122,7 +129,7 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"config.views.hue has to be at most 0.5 (half the colour circle), but is {views.hue}: lower it"
         )
-    for field, top in (("crop_scale", 1.0), ("crop_ratio", float("inf"))):
+    for field, top in (("crop_scale", 1.0), ("crop_ratio", 1e3)):
         pair = views[field]
         _numbers(f"config.views.{field}", pair, 2)
         if not 0 < pair[0] <= pair[1] <= top:
@@ -241,7 +248,12 @@ def _file_fingerprint(path: str) -> str:
 def _folder_fingerprint(folder: str) -> str:
     """Of the names and sizes of what is in a local folder; images that are replaced, added or removed change it."""
     sizes = []
-    for place, _, names in os.walk(Path(folder).expanduser() if folder else "", followlinks=True):
+    seen: set[str] = set()
+    for place, folders, names in os.walk(Path(folder).expanduser() if folder else "", followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()  # a link back to where the walk has been
+            continue
+        seen.add(real)
         for name in names:
             path = os.path.join(place, name)
             with contextlib.suppress(OSError):  # a link to nothing; reading the images says so
@@ -261,10 +273,15 @@ def _one_of(what: str, value: Any, known: tuple[Any, ...]) -> None:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise InputError(f"{name} has to be at least {least}, but is {value}: raise it")
+    if not least <= value < math.inf:
+        raise InputError(f"{name} has to be finite and at least {least}, but is {value}: mend it")
+
+
+def _at_most(name: str, value: float, most: float) -> None:
+    if not value <= most:
+        raise InputError(f"{name} has to be at most {most}, but is {value}: lower it")
 
 
 def _above(name: str, value: float, least: float) -> None:
-    if not value > least:
-        raise InputError(f"{name} has to be above {least}, but is {value}: raise it")
+    if not least < value < math.inf:
+        raise InputError(f"{name} has to be finite and above {least}, but is {value}: mend it")

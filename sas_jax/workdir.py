@@ -30,7 +30,8 @@ OWN_FILES = (
     "view_embeddings.npy",
     "latent_classes.npy",
 )
-OWN_PATTERNS = ("ranking*.parquet", "subset-*.npy", ".part-*")
+OWN_PATTERNS = ("ranking.parquet", "ranking-*.parquet", "subset-[0-9]*.npy")
+_MARK = "run.json"  # in stamps/: what tells a run's directory from one that only has the same names in it
 
 
 def fingerprint(*parts: Any) -> str:
@@ -119,7 +120,7 @@ class Workdir:
     """
 
     def __init__(self, path: epath.PathLike):
-        self.path = epath.Path(path)
+        self.path = epath.Path(path).expanduser()
 
     def __truediv__(self, name: str) -> epath.Path:
         return self.path / name
@@ -175,9 +176,10 @@ class Workdir:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
-        except ValueError:
+            stamp = json.loads(path.read_text())
+        except (ValueError, OSError):
             return None  # a damaged stamp vouches for nothing
+        return stamp if isinstance(stamp, dict) and isinstance(stamp.get("inputs"), str) else None
 
     def unstamp(self, stage: str) -> None:
         """Takes the word back that `stage` is done."""
@@ -186,6 +188,12 @@ class Workdir:
     def mark(self) -> None:
         """Makes the directory that of a run."""
         (self / "stamps").mkdir(parents=True, exist_ok=True)
+        if not self.is_marked():
+            write_json(self / "stamps" / _MARK, {"stage": "run", "inputs": "", "of": "sas_jax"})
+
+    def is_marked(self) -> bool:
+        """Whether the directory is that of a run."""
+        return (self / "stamps" / _MARK).exists()
 
     def _stamp_path(self, stage: str) -> epath.Path:
         return self / "stamps" / f"{stage.replace('/', '.')}.json"
@@ -223,9 +231,11 @@ class Metrics:
         if not self._path.exists():
             return []
         lines = []
-        for text in self._path.read_text().splitlines():
+        for text in self._path.read_bytes().decode(errors="replace").splitlines():
             with contextlib.suppress(ValueError):
-                lines.append(json.loads(text))
+                line = json.loads(text)
+                if isinstance(line, dict) and "stage" in line and "step" in line:
+                    lines.append(line)
         return lines
 
     def resume(self, stage: str, step: int) -> dict[str, Any] | None:

@@ -149,12 +149,16 @@ def test_a_deleted_file_is_made_again(finished, copied, monkeypatch, data_dir):
 
 def test_files_that_no_run_made_are_never_removed(tmp_path, data_dir):
     """A project of one's own may well have a folder called proxy."""
-    (tmp_path / "proxy").mkdir()
-    (tmp_path / "proxy" / "server.py").write_text("mine")
-    for restart in (False, True):
-        with pytest.raises(InputError, match="holds proxy that no run made: choose another"):
-            pipeline.run(small_config(data_dir), tmp_path, restart=restart, log=lambda _: None)
-    assert (tmp_path / "proxy" / "server.py").read_text() == "mine"
+    for i, name in enumerate(("proxy/server.py", "stamps/penny-black.jpg", "subset-1.npy")):
+        workdir = tmp_path / str(i)
+        (workdir / name).parent.mkdir(parents=True)
+        (workdir / name).write_text("mine")
+        for restart in (False, True):
+            with pytest.raises(
+                InputError, match=r"holds (proxy|stamps|subset-1\.npy) that no run made: choose another"
+            ):
+                pipeline.run(small_config(data_dir), workdir, restart=restart, log=lambda _: None)
+        assert (workdir / name).read_text() == "mine"
 
 
 def test_a_mistake_removes_nothing(copied, data_dir):
@@ -162,7 +166,12 @@ def test_a_mistake_removes_nothing(copied, data_dir):
     before = sorted(path.relative_to(copied) for path in copied.rglob("*"))
     config = (copied / "config.json").read_text()
     for flags in ({"restart": True}, {"rerun": True}):
-        for overrides in ({"train.batch_size": 512}, {"data.dir": str(copied / "nowhere"), "data.name": "mnist"}):
+        for overrides in (
+            {"train.batch_size": 512},
+            {"data.dir": str(copied / "nowhere"), "data.name": "mnist"},
+            {"proxy.embeddings": str(copied / "none.npy")},
+            {"proxy.embeddings": str(copied / "embeddings.npy"), "selection.similarity": "gaussian"},
+        ):
             with pytest.raises(InputError):
                 pipeline.run(small_config(data_dir, **overrides), copied, log=lambda _: None, **flags)
     assert sorted(path.relative_to(copied) for path in copied.rglob("*")) == before
@@ -317,13 +326,18 @@ def test_fractions_out_of_range(tmp_path):
     [
         ({"arms": (("best", 0.2, 0),)}, "a selector in config.arms has to be one of 'selected', 'sas'"),
         ({"arms": (("full", 0.5, 0),)}, "'full' of config.arms has to have the fraction 1.0"),
-        ({"arms": (("random", 0.5, -1),)}, "a whole number >= 0"),
+        ({"arms": (("random", 0.5, -1),)}, "a whole number from 0 to"),
         ({"arms": (("random", 0.5),)}, "(selector, fraction, seed)"),
         ({"arms": (("sas", 0.5, 0), ("selected", 0.5, 0))}, "sas-0.50-s0 stands there twice"),
         ({"selection.objective": "best"}, "config.selection.objective has to be one of 'sas'"),
         ({"encoder.depth": 19}, "config.encoder.depth has to be one of 10, 18, 34, 50, but is 19"),
-        ({"train.epochs": 0}, "config.train.epochs has to be at least 1, but is 0"),
-        ({"train.learning_rate": float("nan")}, "config.train.learning_rate has to be above 0, but is nan"),
+        ({"train.epochs": 0}, "config.train.epochs has to be finite and at least 1, but is 0"),
+        ({"train.learning_rate": float("nan")}, "config.train.learning_rate has to be finite and above 0, but is nan"),
+        ({"arms": (("random", 0.5, 2**31),)}, "a whole number from 0 to 2147483647"),
+        ({"seed": 10**20}, "config.seed has to be at most 2147483647"),
+        ({"train.weight_decay": float("inf")}, "config.train.weight_decay has to be finite"),
+        ({"data.image_size": 10**6}, "config.data.image_size has to be at most 4096"),
+        ({"encoder.width": 1e9}, "config.encoder.width has to be at most 64"),
         ({"views.flip": 1.5}, "config.views.flip is a probability"),
         ({"views.crop_scale": (0.5, 0.1)}, "config.views.crop_scale has to be (lowest, highest)"),
         ({"data.std": (0.0, 0.1, 0.1)}, "config.data.std has to be three numbers"),
@@ -405,13 +419,20 @@ def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
     assert "is not (Permission denied): choose another" in bad(tmp_path)
 
 
+def test_a_run_whose_config_is_missing_is_not_redone_unasked(copied, data_dir):
+    (copied / "config.json").unlink()
+    with pytest.raises(InputError, match="files it reads, or the devices, have changed"):
+        pipeline.run(small_config(data_dir, seed=3), copied, stop_after="data", log=lambda _: None)
+    assert (copied / "report.html").exists()
+
+
 def test_two_processes_in_one_workdir(tmp_path):
     with pipeline.Workdir(tmp_path / "run").held():
         assert "another one is at work" in bad(tmp_path)
 
 
 def test_a_damaged_config_in_the_workdir(tmp_path):
-    (tmp_path / "run" / "stamps").mkdir(parents=True)
+    pipeline.Workdir(tmp_path / "run").mark()
     (tmp_path / "run" / "config.json").write_text('{"seed": ')
     assert "damaged: give --restart" in bad(tmp_path)
 

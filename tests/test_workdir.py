@@ -56,6 +56,19 @@ def test_a_damaged_stamp_vouches_for_nothing(tmp_path):
     assert not workdir.is_done("rank", "x")
 
 
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"inputs": 3}', "\x00"])
+def test_a_stamp_of_another_kind_vouches_for_nothing(tmp_path, text):
+    workdir = Workdir(tmp_path)
+    workdir.mark()
+    (tmp_path / "stamps" / "rank.json").write_text(text)
+    assert workdir.stamp("rank") is None
+
+
+def test_metrics_of_another_kind_are_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'[1]\n"x"\n\xff\n{"stage": "proxy"}\n{"stage": "proxy", "step": 1}\n')
+    assert Metrics(Workdir(tmp_path)).lines() == [{"stage": "proxy", "step": 1}]
+
+
 def line(stage, step):
     return {"stage": stage, "step": step, "loss": 1.0 / step, "views_per_second": 10.0}
 

@@ -1,5 +1,6 @@
 """A folder of images, with or without a sub-folder for each class."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -84,8 +85,11 @@ def read_folder(
     return Split(pixels[: len(kept)], labels, ids), names, skipped
 
 
-def _image_paths(root: epath.Path, below: str = "") -> Iterator[str]:
-    """The paths of the images relative to root, with forward slashes; links to folders are followed."""
+def _image_paths(root: epath.Path, below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The paths of the images relative to root, with forward slashes; links are followed, but not back up."""
+    real = os.path.realpath(root / below)
+    if real in above:
+        return
     for entry in (root / below).iterdir():
         if entry.name.startswith("."):
             continue
@@ -94,7 +98,7 @@ def _image_paths(root: epath.Path, below: str = "") -> Iterator[str]:
         if entry.suffix.lower() in SUFFIXES:
             yield path
         elif entry.is_dir():
-            yield from _image_paths(root, path)
+            yield from _image_paths(root, path, (*above, real))
 
 
 def _class_names(paths: Sequence[str], *, known: Sequence[str] | None, folder: str) -> tuple[str, ...] | None:

@@ -145,3 +145,11 @@ def test_broken_images_of_both_folders_are_counted(tmp_path):
         (tmp_path / part / "7.png").write_bytes(b"")
     dataset = folder.load(str(tmp_path / "train"), str(tmp_path / "test"), image_size=8)
     assert len(dataset.skipped) == 2
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    (tmp_path / "a").mkdir()
+    draw(tmp_path / "a" / "0.png")
+    for name in ("x", "y"):
+        (tmp_path / "a" / name).symlink_to(tmp_path)
+    assert list(folder.read_folder(str(tmp_path), image_size=8)[0].ids) == ["a/0.png"]
