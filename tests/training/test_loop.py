@@ -94,19 +94,34 @@ def test_a_finished_run_is_found_again_without_training(trainer, images, tmp_pat
     assert (again.loss, again.train_seconds) == (first.loss, first.train_seconds)
 
 
-def test_a_checkpoint_cut_short_is_said_and_the_one_before_used(trainer, images, tmp_path):
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trainer, images, tmp_path, damage, capfd):
+    """Cut short, or with one bit flipped, which orbax would restore without a word."""
     whole = run(trainer, images, tmp_path / "whole")
     run(trainer, images, tmp_path / "cut")
     newest = tmp_path / "cut" / "proxy" / "15"
     for path in newest.rglob("*"):
         if path.is_file() and path.stat().st_size > 1000:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            damage(path)
     said = []
     result = run(trainer, images, tmp_path / "cut", log=said.append)
     assert "step 15" in said[0]
     assert "cannot be read and was set aside" in said[0]
     assert "goes on from step 10 of 15" in said[1]
     assert (tmp_path / "cut" / "proxy" / "damaged-15").exists()
+    assert "Traceback" not in capfd.readouterr().err
+    manifests = sorted(path.name for path in (tmp_path / "cut" / "proxy").glob("manifest-*.json"))
+    assert manifests == ["manifest-10.json", "manifest-15.json"]
     for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(result.state), strict=True):
         np.testing.assert_array_equal(a, b)
 
