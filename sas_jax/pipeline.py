@@ -117,7 +117,7 @@ class _Run:
             self.metrics.close()
         if self.done_before:
             self.log(f"nothing to do again for: {', '.join(self.done_before)}")
-        return results.collect(self.config, self.workdir)
+        return results.collect(self.config, self.inputs, self.workdir)
 
     def _is_done(self, stage: str) -> bool:
         return self.workdir.is_done(stage, self.inputs[stage])
@@ -464,7 +464,7 @@ class _Run:
         )
 
     def _report(self) -> None:
-        found = results.collect(self.config, self.workdir)
+        found = results.collect(self.config, self.inputs, self.workdir)
         path = self.workdir / "results.json"
         page = self.workdir / "report.html"
         inputs = fingerprint(found)

@@ -22,14 +22,13 @@ _UNTRAINED = {
 }
 
 
-def collect(config: ConfigDict, workdir: Workdir) -> dict[str, Any]:
-    """The results of the stages that are done under this config.
+def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dict[str, Any]:
+    """The results of the stages that are done under this config, whose stages and fingerprints are `inputs`.
 
     Returns:
         "dataset", "latent_classes" and "selection" as far as those stages are done, "stages" with their
         "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe" and "knn".
     """
-    inputs = plan.inputs(config)
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}
     if data := done.get("data"):
