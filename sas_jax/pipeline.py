@@ -388,6 +388,8 @@ class _Run:
             self.log(f"{stage}: {len(self.classes):,} images by {objective}")
             with self.workdir.doing(stage, self.inputs[stage]) as facts:
                 pairs = selection.similarity != "cosine"
+                path = self._ranking_path(objective)
+                partial = path.parent / f"{path.name}.partial"
                 vectors = read_array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings
                 ranking = rank(
                     vectors,
@@ -399,8 +401,10 @@ class _Run:
                     normalize=False,
                     ids=self.dataset.train.ids,
                     mesh=self.mesh,
+                    resume=str(partial),
                 )
-                ranking.save(self._ranking_path(objective))
+                ranking.save(path)
+                partial.unlink()
                 facts["turning_fraction"] = ranking.turning_fraction if objective == "sas" else None
 
     def subset(self, arm: plan.Arm) -> np.ndarray:

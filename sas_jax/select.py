@@ -1,65 +1,43 @@
 """Ranks a file of embeddings, made by whatever network.
 
-python -m sas_jax.select --embeddings=E.npy --fraction=0.2 --output=ranking.parquet [--classes=C.npy]
+    python -m sas_jax.select --embeddings=E.npy --fraction=0.2 --output=ranking.parquet [--classes=C.npy | --kmeans=100]
+
+After Ctrl-C the same command goes on with what was ranked.
 """
 
-import time
+from typing import Any
 
-import numpy as np
 from absl import flags
 
-import sas_jax
 from sas_jax import command
-from sas_jax.errors import InputError
-from sas_jax.selection import budgets, ranking_files
 
 EMBEDDINGS = flags.DEFINE_string("embeddings", "", ".npy of floats [n, d], or [n, m, d]: m views of each example.")
-CLASSES = flags.DEFINE_string("classes", "", ".npy of integers [n]: the latent classes; without, all are one class.")
-OBJECTIVE = flags.DEFINE_string("objective", "sas", "sas, facility_location or similarity_sum.")
-FRACTION = flags.DEFINE_float("fraction", 1.0, "Rank only as far as this subset; by default all.")
 OUTPUT = flags.DEFINE_string("output", "", "The ranking: .parquet, .csv or .npz.")
+OPTIONS = (
+    flags.DEFINE_string("classes", "", ".npy of integers [n]: the latent classes; without, all are one class."),
+    flags.DEFINE_integer("kmeans", None, "Instead: so many classes, by k-means on the unit rows.", lower_bound=1),
+    flags.DEFINE_integer("seed", 0, "For --kmeans.", lower_bound=0),
+    flags.DEFINE_string("objective", "sas", "sas, facility_location or similarity_sum."),
+    flags.DEFINE_float("fraction", 1.0, "Rank only as far as this subset; by default every candidate."),
+    flags.DEFINE_string("kind", "cosine", "Of similarity: cosine, clipped_cosine or gaussian."),
+    flags.DEFINE_float("tau", 0.5, "The width of gaussian, in units of squared distance."),
+    flags.DEFINE_bool("normalize", True, "Divide rows (or views) by their norms; without, no norm may exceed 1."),
+    flags.DEFINE_float("self_similarity", None, "Of each example to itself, from 0 to 1; 1 by default."),
+    flags.DEFINE_string("weights", "", ".npy of numbers [n], 0 or more: how much each example counts."),
+    flags.DEFINE_string("initial", "", ".npy of indices [k]: examples already chosen; --fraction is beside them."),
+    flags.DEFINE_string("where", "", ".npy of bools [n]: the candidates; the others are only represented."),
+    flags.DEFINE_string("ids", "", "A text file, one line an example: their names, which the ranking then carries."),
+)
 
 
 def main() -> None:
-    """Flags in, one call, a sentence out."""
+    """Flags in, one call, sentences out."""
     command.require(EMBEDDINGS, OUTPUT)
-    print(select(EMBEDDINGS.value, CLASSES.value, OBJECTIVE.value, FRACTION.value, OUTPUT.value))
+    from sas_jax.rank_file import rank_file  # after the flags: a mistyped one is answered at once
 
-
-def select(embeddings: str, classes: str, objective: str, fraction: float, output: str) -> str:
-    """Ranks the embeddings of one file into another, and returns what to tell the user."""
-    began = time.perf_counter()
-    ranking_files.check_suffix(output)
-    budgets.check_fraction(fraction)
-    values = _array(embeddings)
-    labels = _array(classes) if classes else None
-    size = round(fraction * len(values))
-    if not size:
-        raise InputError(f"A fraction of {fraction} of {len(values)} examples is none of them; ask for a larger one.")
-    ranking = sas_jax.rank(values, labels, objective=objective, budget=size)
-    ranking.save(output)
-    turning = ranking.turning_fraction if objective == "sas" else None
-    return (
-        f"Ranked {size:,} of {len(ranking):,} examples in {len(np.unique(ranking.classes)):,} classes by {objective} "
-        f"in {time.perf_counter() - began:.1f} s: {output}."
-        + ("" if turning is None else f" Gains are below 0 beyond a fraction of {turning:.3f}.")
-        + f"\nThe indices to keep: sas_jax.Ranking.load({output!r}).subset(fraction={fraction})"
-    )
-
-
-def _array(path: str) -> np.ndarray:
-    """The array of a .npy file, mapped, not read."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).rstrip(".")
-        raise InputError(f"{path} cannot be read as a .npy file ({reason}); write it with numpy.save.") from error
-    if not isinstance(values, np.ndarray):
-        values.close()
-    if not isinstance(values, np.ndarray) or values.ndim == 0:
-        raise InputError(f"{path} holds no array with one row an example; write one with numpy.save.")
-    return values
+    options: dict[str, Any] = {flag.name: flag.value for flag in OPTIONS}
+    print(rank_file(EMBEDDINGS.value, OUTPUT.value, **options))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, interrupted="; the same command goes on with what was ranked")

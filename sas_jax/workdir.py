@@ -30,7 +30,7 @@ OWN_FILES = (
     "view_embeddings.npy",
     "latent_classes.npy",
 )
-OWN_PATTERNS = ("ranking.parquet", "ranking-*.parquet", "subset-[0-9]*.npy")
+OWN_PATTERNS = ("ranking.parquet", "ranking-*.parquet", "ranking*.parquet.partial", "subset-[0-9]*.npy")
 _MARK = "run.json"  # in stamps/: what tells a run's directory from one that only has the same names in it
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sas_jax.embedding import embed
-from sas_jax.selection.similarity import pairwise
+from sas_jax.selection.pairwise import pairwise
 from sas_jax.views import Views, plain, view
 
 VIEWS = Views(size=6)

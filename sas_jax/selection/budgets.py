@@ -10,6 +10,7 @@ Source: Webster's method (Sainte-Laguë), see Balinski & Young, Fair Representat
 import numpy as np
 
 from sas_jax.errors import InputError
+from sas_jax.selection import checks
 
 
 def order(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -17,16 +18,16 @@ def order(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
     Args:
       position: int [n], the place in the class's ranking, -1 where not ranked.
-      classes: int [n], 0 or more.
+      classes: int [n].
 
     Returns:
       int64 [number ranked], indices.
     """
     ranked = np.flatnonzero(position >= 0)
-    sizes = np.bincount(classes)
+    places, sizes = np.unique(classes, return_inverse=True, return_counts=True)[1:]
     # Two different quotients of integers under 2^25 are different in float64, and two equal ones equal.
-    share = (position[ranked] + 0.5) / sizes[classes[ranked]]
-    return ranked[np.lexsort((classes[ranked], share))]
+    share = (position[ranked] + 0.5) / sizes[places[ranked]]
+    return ranked[np.lexsort((places[ranked], share))]
 
 
 def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int) -> np.ndarray:
@@ -37,10 +38,26 @@ def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int) -> np.ndarray
     return np.bincount(classes[order(position, classes)[:budget]], minlength=len(sizes))
 
 
-def check_fraction(fraction: float) -> None:
-    """Raises InputError unless 0 < fraction <= 1."""
-    if not 0 < fraction <= 1:
-        raise InputError(f"A fraction is more than 0 and at most 1, and this is {fraction}.")
+def check_fraction(fraction: float) -> float:
+    """The fraction as a float; raises InputError unless 0 < fraction <= 1."""
+    found = checks.number("A fraction", fraction)
+    if not 0 < found <= 1:
+        raise InputError(
+            f"A fraction is more than 0 and at most 1, and this is {checks.shown(fraction)}; give such a number."
+        )
+    return found
+
+
+def size_of(fraction: float, n: int) -> int:
+    """How many of n examples a fraction is, 1 or more.
+
+    Raises:
+      InputError: the fraction is not more than 0 and at most 1, or so small that it is none of them.
+    """
+    size = round(check_fraction(fraction) * n)
+    if not size:
+        raise InputError(f"A fraction of {fraction} of {n} examples is none of them; ask for a larger one.")
+    return size
 
 
 def take(position: np.ndarray, classes: np.ndarray, size: int) -> np.ndarray:
@@ -50,29 +67,31 @@ def take(position: np.ndarray, classes: np.ndarray, size: int) -> np.ndarray:
       InputError: the size is not from 1 to the number ranked.
     """
     ranked = int(np.count_nonzero(position >= 0))
-    if not 1 <= size <= ranked:
+    found = checks.integer(size)
+    if found is None or not 1 <= found <= ranked:
         raise InputError(
-            f"A subset of this ranking has from 1 to {ranked} examples, as many as were ranked, and {size} were asked "
-            f"for; ask for another number or rank with a larger budget."
+            f"A subset of this ranking has a whole number of examples from 1 to {ranked}, as many as were ranked, and "
+            f"{checks.shown(size)} were asked for; ask for another number or rank with a larger budget."
         )
-    return np.sort(order(position, classes)[:size])
+    return np.sort(order(position, classes)[:found])
 
 
 def take_floor(position: np.ndarray, classes: np.ndarray, fraction: float) -> np.ndarray:
     """The subset of floor(fraction |V_k|) of each class, as the authors' code does: int64 [k], ascending indices.
 
     Raises:
-      InputError: a class has fewer ranked than that, or no class has any.
+      InputError: not a fraction, or a class has fewer ranked than that, or no class has any.
     """
-    sizes = np.bincount(classes)
+    fraction = check_fraction(fraction)
+    labels, places, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     wanted = np.floor(fraction * sizes).astype(np.int64)
-    ranked = np.bincount(classes[position >= 0], minlength=len(sizes))
+    ranked = np.bincount(places[position >= 0], minlength=len(sizes))
     short = np.flatnonzero(wanted > ranked)
     if short.size:
         raise InputError(
-            f"A fraction of {fraction} takes {wanted[short[0]]} examples of class {short[0]}, of which "
+            f"A fraction of {fraction} takes {wanted[short[0]]} examples of class {labels[short[0]]}, of which "
             f"{ranked[short[0]]} were ranked; ask for a smaller fraction or rank with a larger budget."
         )
     if not wanted.any():
         raise InputError(f"A fraction of {fraction} is less than one example of every class; ask for a larger one.")
-    return np.flatnonzero((position >= 0) & (position < wanted[classes]))
+    return np.flatnonzero((position >= 0) & (position < wanted[places]))

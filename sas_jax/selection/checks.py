@@ -1,46 +1,72 @@
-"""What `rank` is given, checked value by value, with a sentence for each thing that cannot be used."""
+"""What `rank` is given, checked value by value, with a sentence for each thing that cannot be used.
+
+JAX is imported where it is needed: a `Ranking` is read and used without.
+"""
 
 import difflib
+import numbers
+import operator
+from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.errors import InputError
 
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
 _ROWS = 16384  # a block of rows for the checks, so that they need little memory beside the input
+_LARGEST_CLASS = np.iinfo(np.int32).max
+
+
+def array(what: str, values: Any) -> np.ndarray:
+    """A NumPy array of anything that can be one: lists, arrays of other libraries, mapped files (which stay mapped)."""
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; another library's array that is not here
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise InputError(
+            f"{what} must be an array, and NumPy cannot make one of this {type(values).__name__} ({reason}); give an "
+            f"array in the host's memory, with rows of one length."
+        ) from error
 
 
 def choice(what: str, value: str, known: tuple[str, ...]) -> str:
     """The value, if it is one of the known."""
-    if value in known:
+    if isinstance(value, str) and value in known:
         return value
     nearest = difflib.get_close_matches(str(value), known, n=1)
     meant = f"; did you mean {nearest[0]!r}?" if nearest else "; choose one of them."
-    raise InputError(f"The {what} is one of {', '.join(known)}, and this is {value!r}{meant}")
+    raise InputError(f"The {what} is one of {', '.join(known)}, and this is {shown(value)}{meant}")
 
 
 def embeddings(values: np.ndarray, *, normalize: bool) -> np.ndarray:
     """Embeddings [n, d] or views [n, m, d] as float32 whose rows (or views) are unit vectors, or have norms <= 1."""
+    values = array("Embeddings", values)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise InputError(
             f"Embeddings have the shape [n, d], or [n, m, d] for m views of each example, and these have "
-            f"{list(values.shape)}."
+            f"{list(values.shape)}; give one row (or one set of views) an example."
         )
-    _floating("Embeddings", values)
+    floating("Embeddings", values)
     result = np.empty(values.shape, np.float32)
     not_finite, zero, long = [], [], []
     for begin in range(0, len(values), _ROWS):
-        rows = np.asarray(values[begin : begin + _ROWS], np.float64)
-        finite = np.isfinite(rows).reshape(len(rows), -1).all(1)
-        # No norm is taken of what is not finite, which NumPy would warn of.
-        norms = np.linalg.norm(np.where(np.isfinite(rows), rows, 1), axis=-1, keepdims=True)
-        extent = norms.reshape(len(rows), -1)
-        not_finite += (begin + np.flatnonzero(~finite)).tolist()
-        zero += (begin + np.flatnonzero((extent == 0).any(1))).tolist()
-        long += (begin + np.flatnonzero((extent > 1 + 1e-5).any(1))).tolist()
-        rows = rows / np.where(norms == 0, 1, norms) if normalize else rows
+        with np.errstate(over="ignore"):  # what float64 does not hold counts as infinite
+            rows = np.asarray(values[begin : begin + _ROWS], np.float64)
+        finite = np.isfinite(rows)
+        not_finite += (begin + np.flatnonzero(~finite.reshape(len(rows), -1).all(1))).tolist()
+        # Norms are taken of rows times powers of two, which is exact, so that no square over- or underflows; and
+        # never of what is not finite, which NumPy would warn of.
+        usable = np.where(finite, rows, 1)
+        exponent = np.frexp(np.abs(usable).max(-1, keepdims=True))[1]
+        usable = np.ldexp(usable, -exponent)
+        norms = np.linalg.norm(usable, axis=-1, keepdims=True)
+        zero += (begin + np.flatnonzero((norms == 0).reshape(len(rows), -1).any(1))).tolist()
         with np.errstate(over="ignore", invalid="ignore"):  # of rows that are refused below
-            result[begin : begin + _ROWS] = rows
+            extent = np.ldexp(norms, exponent).reshape(len(rows), -1)
+            long += (begin + np.flatnonzero((extent > 1 + 1e-5).any(1))).tolist()
+            result[begin : begin + _ROWS] = usable / np.where(norms == 0, 1, norms) if normalize else rows
     if not_finite:
         raise InputError(
             f"Embeddings must be finite, and NaN or infinity stands in {_rows(not_finite)}; leave them out or embed "
@@ -61,12 +87,18 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> np.ndarray:
 
 def similarity(values: np.ndarray) -> np.ndarray:
     """A similarity matrix as it is, if it is square, symmetric and in [0, 1]."""
+    values = array("A similarity matrix", values)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not len(values):
-        raise InputError(f"A similarity matrix is square, one row and one column an example; this is {_shape(values)}.")
-    _floating("A similarity matrix", values)
+        raise InputError(
+            f"A similarity matrix is square, one row and one column an example, and this is {_shape(values)}; give "
+            f"the similarities of all pairs of the same examples."
+        )
+    floating("A similarity matrix", values)
     step = max(1, _ROWS * 1024 // len(values))
     for begin in range(0, len(values), step):
-        rows = np.asarray(values[begin : begin + step], np.float32)
+        with np.errstate(over="ignore"):  # infinity is outside as well
+            rows = np.asarray(values[begin : begin + step], np.float32)
+            columns = np.asarray(values[:, begin : begin + step], np.float32).T
         outside = ~((rows >= -1e-6) & (rows <= 1 + 1e-6))
         if outside.any():
             i, j = (int(place[0]) for place in np.nonzero(outside))
@@ -74,7 +106,7 @@ def similarity(values: np.ndarray) -> np.ndarray:
                 f"Similarities are from 0 to 1, and at row {begin + i}, column {j} stands {rows[i, j]:.8g}; clip or "
                 f"scale the matrix."
             )
-        differ = np.abs(rows - np.asarray(values[:, begin : begin + step], np.float32).T) > 1e-6
+        differ = np.abs(rows - columns) > 1e-6
         if differ.any():
             i, j = (int(place[0]) for place in np.nonzero(differ))
             raise InputError(
@@ -88,15 +120,10 @@ def classes(values: np.ndarray | None, n: int) -> np.ndarray:
     """Latent classes as int32 [n]; zeros for None."""
     if values is None:
         return np.zeros(n, np.int32)
-    values = np.asarray(values)
-    if values.ndim != 1 or len(values) != n:
-        raise InputError(
-            f"Classes have one entry an example, so [{n}], and these have {_shape(values)}; check that they belong to "
-            f"the same examples."
-        )
+    values = _one_each("Classes", values, n)
     if not np.issubdtype(values.dtype, np.integer):
         raise InputError(f"Classes are integers, 0 or more, and these are {values.dtype}; convert them.")
-    bad = np.flatnonzero((values < 0) | (values > np.iinfo(np.int32).max))
+    bad = np.flatnonzero((values < 0) | (values > _LARGEST_CLASS))
     if bad.size:
         raise InputError(
             f"Classes are integers from 0 to 2^31 - 1, and entry {bad[0]} is {values[bad[0]]}; number them from 0."
@@ -108,7 +135,7 @@ def candidates(values: np.ndarray | None, n: int) -> np.ndarray:
     """The candidates as bool [n]; all of them for None."""
     if values is None:
         return np.ones(n, bool)
-    values = np.asarray(values)
+    values = array("where=", values)
     if values.shape != (n,) or values.dtype != bool:
         raise InputError(
             f"where= marks the candidates, bool [{n}], and this is {values.dtype} {_shape(values)}; give one bool an "
@@ -116,55 +143,187 @@ def candidates(values: np.ndarray | None, n: int) -> np.ndarray:
         )
     if not values.any():
         raise InputError("where= marks the candidates, and there is none; mark one or more.")
-    return values
+    return values.copy()  # it can be a mapped file
+
+
+def initial(values: np.ndarray | None, n: int) -> np.ndarray:
+    """The examples that are already chosen, as int64 [k] in the order given; none for None."""
+    if values is None:
+        return np.zeros(0, np.int64)
+    values = array("initial=", values)
+    if values.shape == (0,):  # NumPy's type of an empty list is float64
+        return np.zeros(0, np.int64)
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(
+            f"initial= holds the indices of the examples already chosen, integers [k], and this is {values.dtype} "
+            f"{_shape(values)}; of a mask, give numpy.flatnonzero(mask)."
+        )
+    bad = np.flatnonzero((values < 0) | (values >= n))
+    if bad.size:
+        raise InputError(
+            f"initial= holds indices from 0 to {n - 1}, of the {n} examples, and entry {bad[0]} is {values[bad[0]]}; "
+            f"check that they belong to the same examples."
+        )
+    if (index := _repeated(values)) is not None:
+        raise InputError(
+            f"initial= holds each index once, and {values[index]} stands there more than once; use numpy.unique if "
+            f"their order means nothing."
+        )
+    return values.astype(np.int64)
+
+
+def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
+    """The examples' weights as float32 [n], or None."""
+    if values is None:
+        return None
+    values = _one_each("Weights", values, n)
+    if not np.issubdtype(values.dtype, np.integer):
+        floating("Weights", values)
+    with np.errstate(over="ignore"):  # what float32 does not hold counts as infinite
+        result = values.astype(np.float32)
+    bad = np.flatnonzero(~((result >= 0) & (result < np.inf)))
+    if bad.size:
+        raise InputError(
+            f"Weights are finite, 0 or more, and entry {bad[0]} is {values[bad[0]]}; mend it, or scale them all."
+        )
+    if not result.any():
+        raise InputError("Weights say how much each example counts, and all are 0; give one of them more.")
+    return result
 
 
 def budget(value: int | None, number: int) -> int:
     """The budget, at most the number of candidates; all of them for None."""
+    if not number:
+        raise InputError("No candidate is left to rank: all are in initial=; mark others in where=, or choose fewer.")
     if value is None:
         return number
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= number:
+    found = integer(value)
+    if found is None or not 1 <= found <= number:
         raise InputError(
-            f"The budget is a whole number from 1 to the {number} candidates, and this is {value!r}; ask for as many "
-            f"as there are, or leave it out to rank all."
+            f"The budget is a whole number from 1 to the {number} candidates, and this is {shown(value)}; ask for as "
+            f"many as there are, or leave it out to rank all."
         )
-    return int(value)
+    return found
 
 
 def ids(values: np.ndarray | None, n: int) -> np.ndarray | None:
-    """The examples' names as str [n], or None."""
+    """The examples' names as str [n], each of them once, or None."""
     if values is None:
         return None
-    values = np.asarray(values, str)
-    if values.shape != (n,):
-        raise InputError(f"Ids have one entry an example, so [{n}], and these have {_shape(values)}.")
+    values = _one_each("Ids", values, n)
+    if values.dtype.kind in "OT":  # Python's text, or NumPy's of variable width
+        values = values.astype(object)
+        bad = [index for index, name in enumerate(values) if not isinstance(name, str)]
+        if bad:
+            raise InputError(f"Ids are text, and entry {bad[0]} is {shown(values[bad[0]])}; give every example a name.")
+    elif values.dtype.kind not in "Uiu":  # text, or numbers that names are made of
+        raise InputError(f"Ids are text, and these are {values.dtype}; convert them to str.")
+    values = values.astype(str)
+    names = values.tolist()
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"Ids are text that UTF-8 can hold, and one of them has the character {error.object[error.start]!r}, "
+            f"which it cannot; rename that example."
+        ) from error
+    if len(set(names)) < n:
+        index = _repeated(values)
+        raise InputError(
+            f"Ids name one example each, and {names[index]!r} is the name of entry {index} and of one before "
+            f"it; make them unique, or leave them out."
+        )
     return values
+
+
+def mesh(value: "Mesh | None") -> "Mesh | None":
+    """The mesh, if it is one of a single axis; or None."""
+    from jax.sharding import Mesh
+
+    if value is None or (isinstance(value, Mesh) and len(value.axis_names) == 1):
+        return value
+    found = f"one of the axes {', '.join(value.axis_names)}" if isinstance(value, Mesh) else shown(value)
+    raise InputError(
+        f"mesh= is a jax.sharding.Mesh of one axis, and this is {found}; make one with sas_jax.devices.mesh()."
+    )
+
+
+def flag(what: str, value: bool) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{what} is True or False, and this is {shown(value)}; give one of the two.")
+    return bool(value)
+
+
+def integer(value: Any) -> int | None:
+    """A whole number of any integer type, as Python's; None where it is none: a bool, a float, a text."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def number(what: str, value: Any) -> float:
+    """A real number of any type, as Python's float; not a bool, a text or an array."""
+    found = value.item() if getattr(value, "ndim", None) == 0 else value  # NumPy's and JAX's scalars
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+        raise InputError(f"{what} is a number, and this is {shown(value)}; give a number.")
+    return float(found)
 
 
 def unit_interval(what: str, value: float) -> float:
     """A number in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{what} is from 0 to 1, and this is {value}.")
-    return float(value)
+    found = number(what, value)
+    if not 0 <= found <= 1:
+        raise InputError(f"{what} is from 0 to 1, and this is {shown(value)}; give a number in between.")
+    return found
 
 
 def positive(what: str, value: float) -> float:
     """A finite number above 0."""
-    if not 0 < value < float("inf"):
-        raise InputError(f"{what} is more than 0, and this is {value}.")
-    return float(value)
+    found = number(what, value)
+    if not 0 < found < float("inf"):
+        raise InputError(f"{what} is more than 0, and this is {shown(value)}; give a finite number above 0.")
+    return found
 
 
-def _floating(what: str, values: np.ndarray) -> None:
-    # jnp's, because NumPy does not know that bfloat16 is one.
+def floating(what: str, values: np.ndarray) -> None:
+    """Raises InputError unless the array's type is floating point, bfloat16 included."""
+    import jax.numpy as jnp  # NumPy does not know that bfloat16 is one
+
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise InputError(f"{what} must be floating point, and the type is {values.dtype}; convert it to float32.")
 
 
+def shown(value: Any) -> str:
+    """A value as a sentence can hold it."""
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
+
+
+def _one_each(what: str, values: Any, n: int) -> np.ndarray:
+    values = array(what, values)
+    if values.shape != (n,):
+        raise InputError(
+            f"{what} have one entry an example, so [{n}], and these have {_shape(values)}; check that they belong to "
+            f"the same examples."
+        )
+    return values
+
+
+def _repeated(values: np.ndarray) -> int | None:
+    """The index of an entry that stands in the array before; None where all are different."""
+    order = np.argsort(values, kind="stable")
+    again = np.flatnonzero(values[order[1:]] == values[order[:-1]])
+    return int(order[again[0] + 1]) if again.size else None
+
+
 def _rows(indices: list[int]) -> str:
-    shown = ", ".join(str(index) for index in indices[:5])
+    listed = ", ".join(str(index) for index in indices[:5])
     more = f" and {len(indices) - 5} more" if len(indices) > 5 else ""
-    return f"row{'s' if len(indices) > 1 else ''} {shown}{more}"
+    return f"row{'s' if len(indices) > 1 else ''} {listed}{more}"
 
 
 def _shape(values: np.ndarray) -> str:

@@ -1,13 +1,22 @@
 """Greedy maximisation of the objectives: exact, ties to the lowest index, and a pure function that jit and vmap take.
 
 Each step picks the candidate with the largest gain. The gains are exact (see fixed_point.py), so the picks depend
-neither on the order of summation nor on the number of devices.
+neither on the order of summation nor on the number of devices. See windows.py for what makes it fast.
+
+`facility_location`, `sas` and `similarity_sum` are one call each. Long runs go in steps, on the same parts:
+
+    problem = greedy.problem(embeddings=z, objective="sas")
+    state = greedy.start(problem, budget=10_000)
+    state = greedy.advance(problem, state, 1_000)  # again and again; state.step says how many are picked
+    picks, gains = greedy.result(problem, state)
 
 Source: Nemhauser, Wolsey & Fisher, An analysis of approximations for maximizing submodular set functions (1978);
 Joshi & Mirzasoleiman, Data-efficient contrastive self-supervised learning (ICML 2023), algorithm 1.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,75 +25,215 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from sas_jax.errors import InputError
-from sas_jax.selection import fixed_point
-from sas_jax.selection.objectives import OBJECTIVES
-from sas_jax.selection.similarity import Embeddings, Matrix, Similarity
+from sas_jax.selection import checks, collectives, fixed_point, windows
+from sas_jax.selection.objectives import OBJECTIVES, Sizes
+from sas_jax.selection.similarity import Embeddings, Matrix
+
+_TILE = 1024
+"""Rows of embeddings in a product on CPU, with the 64 of a block: as fast as NumPy multiplies large matrices."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["similarity", "scale"], meta_fields=["objective", "mesh", "size"]
+)
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What is maximised: an objective on similarities, where they are."""
+
+    similarity: Matrix | Embeddings
+    scale: jax.Array  # float32: by which gains are multiplied
+    objective: str
+    mesh: Mesh | None
+    size: int  # how many examples, without padding
 
 
 class State(NamedTuple):
-    """Where a greedy run stands."""
+    """Where a greedy run stands; [n] are the examples and the padding."""
 
     gains: fixed_point.Total  # [n], of each candidate given what is picked
     memory: Any  # the objective's
     available: jax.Array  # bool [n]: candidates not picked yet
-    picks: jax.Array  # int32 [budget], -1 where not picked yet
-    picked_gains: jax.Array  # float32 [budget], nan where not picked yet
+    picks: jax.Array  # int32 [budget + window], -1 where not picked yet
+    picked_gains: jax.Array  # float32 [budget + window], nan where not picked yet
+    budget: jax.Array  # int32
     step: jax.Array  # int32: how many are picked
 
 
-def start(similarity: Similarity, where: jax.Array, *, objective: str, budget: int) -> State:
-    """The state before the first pick; `where` is bool [n], the candidates."""
-    gains, memory = OBJECTIVES[objective].start(similarity)
-    picks, picked_gains = jnp.full(budget, -1, jnp.int32), jnp.full(budget, jnp.nan, jnp.float32)
-    return State(gains, memory, where, picks, picked_gains, jnp.int32(0))
+def problem(
+    similarity: ArrayLike | None = None,
+    *,
+    objective: str,
+    embeddings: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    self_similarity: float | None = None,
+    mesh: Mesh | None = None,
+) -> Problem:
+    """What `start` and `advance` take; the arguments are those of `facility_location`, and an objective by name.
 
-
-def advance(state: State, similarity: Similarity, steps: jax.Array | int, *, objective: str) -> State:
-    """Picks up to `steps` more, as far as the budget and the candidates go."""
-    left = jnp.minimum(state.picks.shape[0] - state.step, jnp.sum(state.available, dtype=jnp.int32))
-
-    def pick(_, state):
-        index = fixed_point.argmax(state.gains, state.available)
-        gain = fixed_point.to_float(jax.tree.map(lambda part: part[index], state.gains))
-        gains, memory = OBJECTIVES[objective].pick(similarity, state.gains, state.memory, index)
-        return State(
-            gains,
-            memory,
-            state.available.at[index].set(False),
-            state.picks.at[state.step].set(index),
-            state.picked_gains.at[state.step].set(gain),
-            state.step + 1,
-        )
-
-    return jax.lax.fori_loop(0, jnp.minimum(left, steps), pick, state)
-
-
-def _run(objective, similarity, embeddings, budget, where, self_similarity, mesh) -> tuple[jax.Array, jax.Array]:
-    """What the three public functions share: the checks of shapes, the padding to the mesh, the run."""
+    Raises:
+      InputError: an unknown objective, a shape or dtype that does not fit, or weights for "sas".
+    """
+    checks.choice("objective", objective, tuple(OBJECTIVES))
     values = _checked(similarity, embeddings)
     n = values.shape[0]
+    shards = 1 if mesh is None else mesh.size
+    on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
+    axis = None if mesh is None else mesh.axis_names[0]
+    if objective == "sas":
+        if weights is not None:
+            raise InputError("sas has no weights: an example counts where it is not picked; leave weights= out.")
+        self_similarity = 0.0  # which plays no part
+    scale = jnp.float32(1)
+    if weights is not None:
+        weights = jnp.asarray(weights)
+        if weights.shape != (n,) or not jnp.issubdtype(weights.dtype, jnp.floating):
+            raise InputError(
+                f"`weights` are of {n} examples, so float [{n}]; they are {weights.dtype} {list(weights.shape)}."
+            )
+        # The power of two from the largest on, so that dividing by it and multiplying by it is exact; exp2 is not.
+        mantissa, exponent = jnp.frexp(jnp.max(weights).astype(jnp.float32))
+        scale = jnp.ldexp(jnp.float32(1), jnp.clip(exponent - (mantissa == 0.5), -126, 127))
+        weights = weights.astype(jnp.float32) / scale
+    if similarity is not None:
+        padding = -n % shards
+        values = values if not padding else jnp.pad(values, ((0, 0), (0, padding)))
+        source: Matrix | Embeddings = Matrix(
+            values, None, self_similarity, axis, block=16 if on_cpu else 64, unroll=on_cpu
+        )
+    else:
+        tile = _TILE if on_cpu else None
+        padding = -n % (shards * (tile or 1))
+        values = values if not padding else jnp.pad(values, ((0, padding), (0, 0)))
+        to_itself = 1.0 if self_similarity is None else self_similarity
+        source = Embeddings(values, None, to_itself, axis, block=64 if on_cpu else 128, tile=tile)
+    if weights is not None:
+        source = dataclasses.replace(source, weights=jnp.pad(weights, (0, padding)))
+    if mesh is not None:
+        # Once and for all: or each call of `advance` would spread it again.
+        source = _placed(source, _split(source), mesh)
+    return Problem(source, scale, objective, mesh, n)
+
+
+@functools.partial(jax.jit, static_argnames="budget")
+def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, initial: ArrayLike | None = None) -> State:
+    """The state before the first pick; the arguments are those of `facility_location`."""
     if budget < 1:
         raise InputError(f"The budget is a number of picks, 1 or more, and is {budget}.")
+    n = problem.size
     where = jnp.ones(n, bool) if where is None else jnp.asarray(where)
     if where.shape != (n,) or where.dtype != bool:
         raise InputError(
             f"`where` marks the candidates among {n} examples, so bool [{n}]; it is {where.dtype} {list(where.shape)}."
         )
-    if mesh is not None:
-        padding = -n % mesh.size
-        across = similarity is not None
-        values = jnp.pad(values, ((0, padding), (0, padding if across else 0)))
-        where = jnp.pad(where, (0, padding))
-        axis = mesh.axis_names[0]
-        spec = PartitionSpec(None, axis) if across else PartitionSpec(axis)
-        values = jax.lax.with_sharding_constraint(values, NamedSharding(mesh, spec))
-    if similarity is not None:
-        source: Similarity = Matrix.of(values, self_similarity=self_similarity)
+    initial = jnp.zeros(0, jnp.int32) if initial is None else jnp.asarray(initial)
+    if initial.ndim != 1 or not jnp.issubdtype(initial.dtype, jnp.integer):
+        raise InputError(
+            f"`initial` are the indices of the examples already chosen, int [k]; it is {initial.dtype} "
+            f"{list(initial.shape)}."
+        )
+    initial = initial.astype(jnp.int32)
+    local = problem.similarity
+    padded = (local.values.shape[1] if isinstance(local, Matrix) else local.values.shape[0]) - n
+    available = jnp.pad(where.at[jnp.where(initial < 0, n, initial)].set(False, mode="drop"), (0, padded))
+    length = budget + _sizes(problem).window
+
+    def run(similarity, available, initial):
+        gains, memory = OBJECTIVES[problem.objective].start(similarity, initial)
+        picks, picked_gains = jnp.full(length, -1, jnp.int32), jnp.full(length, jnp.nan, jnp.float32)
+        return State(gains, memory, available, picks, picked_gains, jnp.int32(budget), jnp.int32(0))
+
+    return _on_devices(problem, run, available, initial)
+
+
+@jax.jit
+def advance(problem: Problem, state: State, steps: ArrayLike) -> State:
+    """Picks `steps` more, as far as the budget and the candidates go."""
+    objective, sizes = OBJECTIVES[problem.objective], _sizes(problem)
+
+    def run(similarity, state, steps):
+        left = collectives.total(jnp.sum(state.available, dtype=jnp.int32), similarity.axis)
+        end = state.step + jnp.minimum(jnp.minimum(state.budget - state.step, left), steps)
+
+        def several(state):
+            window = windows.best(state.gains, state.available, sizes.window, similarity)
+            chosen, memory = objective.choose(similarity, state.memory, window, end - state.step, sizes)
+            gains = objective.update(similarity, state.gains, state.memory, memory, window, chosen, sizes)
+            index = window.examples.index[chosen.slots]
+            picked = jnp.arange(index.shape[0]) < chosen.number
+            local = index - collectives.place(similarity.axis) * similarity.size
+            local = jnp.where(picked & (local >= 0), local, similarity.size)
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=state.step, axis=0)
+            return State(
+                gains,
+                memory,
+                state.available.at[local].set(False, mode="drop"),
+                put(state.picks, jnp.where(picked, index, -1)),
+                put(state.picked_gains, chosen.gains),
+                state.budget,
+                state.step + chosen.number,
+            )
+
+        return jax.lax.while_loop(lambda state: state.step < end, several, state)
+
+    return _on_devices(problem, run, state, jnp.asarray(steps, jnp.int32))
+
+
+def result(problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
+    """The picks, int32 [budget], and their gains, float32 [budget]; -1 and nan where not picked (yet)."""
+    budget = state.picks.shape[0] - _sizes(problem).window
+    return state.picks[:budget], state.picked_gains[:budget] * problem.scale
+
+
+def _sizes(problem: Problem) -> Sizes:
+    """How much to do at a time, for the objective, the number of examples here and the platform."""
+    similarity = problem.similarity
+    columns = similarity.values.shape[1 if isinstance(similarity, Matrix) else 0]
+    n = columns // (1 if problem.mesh is None else problem.mesh.size)
+    on_cpu = similarity.unroll if isinstance(similarity, Matrix) else similarity.tile is not None
+    if not on_cpu:
+        window, changed = 128, 4096
+    elif isinstance(similarity, Embeddings):
+        window, changed = similarity.block, 1024
+    elif problem.objective == "facility_location" and n <= 1024:
+        window, changed = 16, 128
     else:
-        source = Embeddings(values, 1.0 if self_similarity is None else self_similarity)
-    state = start(source, where, objective=objective, budget=budget)
-    state = advance(state, source, budget, objective=objective)
-    return state.picks, state.picked_gains
+        window, changed = 32, 512
+    return Sizes(min(window, columns), changed, top_k=on_cpu)
+
+
+def _on_devices(problem: Problem, function: Callable, *arguments: Any) -> State:
+    """function(similarity, *arguments), or each device's part of it: of a state, of bools [n], and of nothing else."""
+    similarity, mesh = problem.similarity, problem.mesh
+    if mesh is None:
+        return function(similarity, *arguments)
+    split: Any = PartitionSpec(mesh.axis_names[0])
+    whole: Any = PartitionSpec()
+    memory = split if problem.objective == "facility_location" else ()
+    of_state = State(fixed_point.Total(split, split), memory, split, whole, whole, whole, whole)
+    of_arguments = [
+        of_state if isinstance(argument, State) else split if argument.dtype == bool else whole
+        for argument in arguments
+    ]
+    specs = (_split(similarity), *of_arguments)
+    # What is whole is computed alike on all devices, from what they exchanged; check_vma cannot see that in loops.
+    run = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=of_state, check_vma=False)
+    return run(*_placed((similarity, *arguments), specs, mesh))
+
+
+def _split(similarity: Matrix | Embeddings) -> Any:
+    """How similarity is spread over the devices: the same, with a PartitionSpec for each array."""
+    split: Any = PartitionSpec(similarity.axis)
+    columns: Any = PartitionSpec(None, similarity.axis)
+    return dataclasses.replace(
+        similarity,
+        values=columns if isinstance(similarity, Matrix) else split,
+        weights=None if similarity.weights is None else split,
+    )
+
+
+def _placed(values: Any, specs: Any, mesh: Mesh) -> Any:
+    """The same values, spread so. A mesh of Explicit axes, JAX's default, has to be told; elsewhere it is a hint."""
+    return jax.device_put(values, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
 
 
 def _checked(similarity, embeddings) -> jax.Array:
@@ -101,6 +250,19 @@ def _checked(similarity, embeddings) -> jax.Array:
     return values.astype(jnp.float32)
 
 
+def _run(objective, similarity, embeddings, budget, where, initial, weights, self_similarity, mesh):
+    """What the three public functions share."""
+    whole = problem(
+        similarity,
+        objective=objective,
+        embeddings=embeddings,
+        weights=weights,
+        self_similarity=self_similarity,
+        mesh=mesh,
+    )
+    return result(whole, advance(whole, start(whole, budget=budget, where=where, initial=initial), budget))
+
+
 @functools.partial(jax.jit, static_argnames=("budget", "self_similarity", "mesh"))
 def facility_location(
     similarity: ArrayLike | None = None,
@@ -108,6 +270,8 @@ def facility_location(
     embeddings: ArrayLike | None = None,
     budget: int,
     where: ArrayLike | None = None,
+    initial: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     self_similarity: float | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -118,9 +282,13 @@ def facility_location(
       embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
       budget: how many to pick; static.
       where: bool [n], the candidates; the others are not picked, and count among those to be represented. All if None.
+      initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them. They
+        are no candidates, are not among the picks, and do not count in the budget.
+      weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
       self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it is,
         and is 1 from embeddings. 0 asks that an example be represented by another one.
-      mesh: static: spread the work over its devices; not under vmap.
+      mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows of
+        embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
 
     Returns:
       (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
@@ -129,7 +297,7 @@ def facility_location(
     Raises:
       InputError: a shape or dtype that does not fit.
     """
-    return _run("facility_location", similarity, embeddings, budget, where, self_similarity, mesh)
+    return _run("facility_location", similarity, embeddings, budget, where, initial, weights, self_similarity, mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("budget", "mesh"))
@@ -139,6 +307,7 @@ def sas(
     embeddings: ArrayLike | None = None,
     budget: int,
     where: ArrayLike | None = None,
+    initial: ArrayLike | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Picks the examples most similar in expectation to those not picked: the sum over i not picked, j picked of s_ij.
@@ -151,7 +320,10 @@ def sas(
       embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
       budget: how many to pick; static.
       where: bool [n], the candidates; the others are not picked, and count as not picked. All if None.
-      mesh: static: spread the work over its devices; not under vmap.
+      initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them. They
+        are no candidates, are not among the picks, and do not count in the budget.
+      mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows of
+        embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
 
     Returns:
       (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
@@ -162,7 +334,7 @@ def sas(
 
     Source: Joshi & Mirzasoleiman (ICML 2023), algorithm 1.
     """
-    return _run("sas", similarity, embeddings, budget, where, None, mesh)
+    return _run("sas", similarity, embeddings, budget, where, initial, None, None, mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("budget", "self_similarity", "mesh"))
@@ -172,6 +344,8 @@ def similarity_sum(
     embeddings: ArrayLike | None = None,
     budget: int,
     where: ArrayLike | None = None,
+    initial: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     self_similarity: float | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -182,9 +356,13 @@ def similarity_sum(
       embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
       budget: how many to pick; static.
       where: bool [n], the candidates. All if None.
+      initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them. They
+        are no candidates, are not among the picks, and do not count in the budget.
+      weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
       self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it is,
         and is 1 from embeddings.
-      mesh: static: spread the work over its devices; not under vmap.
+      mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows of
+        embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
 
     Returns:
       (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
@@ -193,4 +371,4 @@ def similarity_sum(
     Raises:
       InputError: a shape or dtype that does not fit.
     """
-    return _run("similarity_sum", similarity, embeddings, budget, where, self_similarity, mesh)
+    return _run("similarity_sum", similarity, embeddings, budget, where, initial, weights, self_similarity, mesh)

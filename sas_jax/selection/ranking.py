@@ -2,13 +2,15 @@
 
 import dataclasses
 import hashlib
+import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sas_jax.errors import InputError
-from sas_jax.selection import budgets, ranking_files
+from sas_jax.selection import budgets, checks, columns, ranking_files
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,10 +20,13 @@ class Ranking:
     Attributes:
       position: int32 [n], the example's place in its class's order, 0 first; -1 where it was not ranked.
       gain: float32 [n], the marginal gain when it was picked; nan where it was not ranked, or by a selector without.
-      classes: int32 [n], the latent class.
-      ids: str [n], the names of the examples in their data set; None where they have none but the index.
-      metadata: of JSON's types: "objective", "kind" (of the similarity), "parameters", "versions" and "fingerprint"
-        (of what was ranked, see `fingerprint`), as far as the selector has them.
+      classes: int32 [n], the latent class, 0 or more.
+      ids: str [n], the names of the examples in their data set, all different; None where they have none but the index.
+      metadata: of JSON's types: "objective", "kind" (of the similarity), "parameters", "versions", "fingerprint" (of
+        what was ranked, see `fingerprint`) and "source" (the name of its file), as far as the selector has them.
+
+    Raises:
+      InputError: the columns are not those of a ranking (see columns.py), the metadata no mapping.
     """
 
     position: np.ndarray
@@ -31,18 +36,13 @@ class Ranking:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        object.__setattr__(self, "position", np.asarray(self.position, np.int32))
-        object.__setattr__(self, "gain", np.asarray(self.gain, np.float32))
-        object.__setattr__(self, "classes", np.asarray(self.classes, np.int32))
-        if self.ids is not None:
-            object.__setattr__(self, "ids", np.asarray(self.ids, str))
-        for name in ("gain", "classes", "ids"):
-            values = getattr(self, name)
-            if values is not None and values.shape != self.position.shape:
-                raise InputError(
-                    f"A ranking has one entry an example in each of its columns, and position has "
-                    f"{list(self.position.shape)} and {name} {list(values.shape)}."
-                )
+        checked = columns.check(self.position, self.gain, self.classes, self.ids)
+        for name, values in zip(("position", "gain", "classes", "ids"), checked, strict=True):
+            object.__setattr__(self, name, values)
+        if not isinstance(self.metadata, Mapping):
+            raise InputError(
+                f"A ranking's metadata are a mapping, and these are {checks.shown(self.metadata)}; give {{}}."
+            )
 
     def __len__(self) -> int:
         return len(self.position)
@@ -73,10 +73,9 @@ class Ranking:
                 raise InputError('rounding="floor" is for a fraction; a size is exact, so leave the rounding out.')
             return budgets.take(self.position, self.classes, size)
         assert fraction is not None
-        budgets.check_fraction(fraction)
         if rounding == "floor":
             return budgets.take_floor(self.position, self.classes, fraction)
-        return budgets.take(self.position, self.classes, round(fraction * len(self)))
+        return budgets.take(self.position, self.classes, budgets.size_of(fraction, len(self)))
 
     @property
     def turning_points(self) -> dict[int, int | None]:
@@ -107,28 +106,95 @@ class Ranking:
         The file appears whole or not at all.
 
         Raises:
-          InputError: another suffix, or a place that cannot be written.
+          InputError: another suffix, a place that cannot be written, or metadata that are not of JSON's types.
         """
         points = {str(label): point for label, point in self.turning_points.items()}
         turning = {"turning_points": points, "turning_fraction": self.turning_fraction}
         metadata = dict(self.metadata) | (turning if self.metadata.get("objective") == "sas" else {})
-        ranking_files.save(path, self.position, self.gain, self.classes, self.ids, metadata)
+        ranking_files.save(path, (self.position, self.gain, self.classes, self.ids), metadata)
 
     @classmethod
-    def load(cls, path: str) -> "Ranking":
-        """Reads what `save` wrote.
+    def load(cls, path: str, *, of: Any = None, ids: Any = None, n: int | None = None) -> "Ranking":
+        """Reads what `save` wrote, and makes sure that it is the ranking of these examples.
+
+        A ranking holds places in a data set: used on another one, or on the same in another order, it selects the
+        wrong examples, silently. Give what you have at hand of the data set that it will be used on.
+
+        Args:
+          path: of a .parquet, .csv or .npz.
+          of: the embeddings or the similarity matrix that were ranked, float [n, ...]; compared by their fingerprint.
+          ids: str [n], the names of the examples; compared one by one.
+          n: how many examples there are, `len(dataset)`.
+
+        Returns:
+          The Ranking.
 
         Raises:
-          InputError: no such file, another suffix, or a file that is cut short or not a ranking.
+          InputError: no such file, another suffix, a file that is cut short, damaged, edited or not a ranking; or not
+            the ranking of these examples.
         """
-        position, gain, classes, ids, metadata = ranking_files.load(path)
-        return cls(position, gain, classes, ids, metadata)
+        (position, gain, classes, names), metadata = ranking_files.load(path)
+        ranking = cls(position, gain, classes, names, metadata)
+        ranking._check_origin(path, of, ids, n)
+        return ranking
+
+    def _check_origin(self, path: str, of: Any, ids: Any, n: int | None) -> None:
+        """Raises InputError, with both origins, unless what is given is of the examples that were ranked."""
+        known = {name: self.metadata.get(name) for name in ("objective", "source", "fingerprint")}
+        made = (f"by {known['objective']} " if known["objective"] else "") + "from "
+        made += _origin(len(self), known["source"], known["fingerprint"])
+        wrong = f"The ranking {path} was made {made}, and is to be used on"
+        remedy = "load the ranking of these, or rank them."
+        if n is not None and checks.integer(n) != len(self):
+            raise InputError(f"{wrong} {checks.shown(n)} examples; {remedy}")
+        if of is not None:
+            values = checks.array("of=", of)
+            if known["fingerprint"] is None:
+                raise InputError(
+                    f"The ranking {path} was made {made} and carries no fingerprint to compare with of=; give ids= or "
+                    f"n= instead."
+                )
+            try:
+                given = fingerprint(values)
+            except (TypeError, ValueError) as error:  # what has no length, or is no number
+                raise InputError(
+                    f"of= is what was ranked, floats [n, ...], and this is {values.dtype} {list(values.shape)}; give "
+                    f"the array that was given to rank."
+                ) from error
+            if (len(values), given) != (len(self), known["fingerprint"]):
+                source = os.path.basename(getattr(of, "filename", None) or "")  # of a mapped file
+                raise InputError(f"{wrong} {_origin(len(values), source, given)}; {remedy}")
+        if ids is not None:
+            given_ids = checks.array("ids=", ids)
+            if self.ids is None:
+                raise InputError(
+                    f"The ranking {path} was made {made} and carries no ids to compare with ids=; give of= or n= "
+                    f"instead."
+                )
+            if given_ids.shape != self.ids.shape:
+                raise InputError(f"{wrong} examples with ids of the shape {list(given_ids.shape)}; {remedy}")
+            names = checks.ids(given_ids, len(self))
+            assert names is not None
+            differ = np.flatnonzero(names != self.ids)
+            if differ.size:
+                i = differ[0]
+                order = " (the same names in another order)" if set(names.tolist()) == set(self.ids.tolist()) else ""
+                raise InputError(
+                    f"{wrong} others: entry {i} is {str(self.ids[i])!r} in the ranking and {str(names[i])!r} here, and "
+                    f"{differ.size} of {len(self)} differ{order}; {remedy}"
+                )
+
+
+def _origin(n: int, source: str | None, name: str | None) -> str:
+    """Such as "60 examples of E.npy with the fingerprint 0123456789abcdef", as far as known."""
+    return f"{n:,} examples" + (f" of {source}" if source else "") + (f" with the fingerprint {name}" if name else "")
 
 
 def fingerprint(values: np.ndarray) -> str:
     """A name for embeddings or a matrix by their values: the first 16 hex digits of a SHA-256 of shape and float32s."""
     digest = hashlib.sha256(str(values.shape).encode())
     with np.errstate(over="ignore"):  # what float32 does not hold counts as infinite
-        for begin in range(0, len(values), 65536):
-            digest.update(np.ascontiguousarray(values[begin : begin + 65536], "<f4").data)
+        step = max(1, (1 << 24) // max(1, math.prod(values.shape[1:])))  # 64 MiB at a time
+        for begin in range(0, len(values), step):
+            digest.update(np.ascontiguousarray(values[begin : begin + step], "<f4").data)
     return digest.hexdigest()[:16]

@@ -1,10 +1,16 @@
-"""Rankings as files: .parquet, .csv and .npz, which appear whole, and say what they came from."""
+"""Rankings as files: .parquet, .csv and .npz, which appear whole, and say what they came from.
+
+The metadata are JSON: in a Parquet file's schema, in a .csv's first line behind "# ", in a .npz's array "metadata".
+With them goes a checksum of everything, so that a file that was cut, damaged or edited is known. A file without one, as
+other programs write it, is taken if its columns are those of a ranking.
+"""
 
 import contextlib
+import hashlib
 import io
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,100 +20,139 @@ import pyarrow.parquet
 from etils import epath
 
 from sas_jax.errors import InputError
+from sas_jax.selection import columns
+from sas_jax.selection.columns import Columns
 
 KEY = b"sas_jax"
 """Of the metadata, as JSON, in a Parquet file's schema."""
+
+_CHECKSUM = "checksum"
 
 _SCHEMA = pa.schema(
     {"index": pa.int64(), "id": pa.string(), "class": pa.int32(), "position": pa.int32(), "gain": pa.float32()}
 )
 
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, dict[str, Any]]
 
-
-def save(
-    path: str,
-    position: np.ndarray,
-    gain: np.ndarray,
-    classes: np.ndarray,
-    ids: np.ndarray | None,
-    metadata: Mapping[str, Any],
-) -> None:
+def save(path: str, of: Columns, metadata: Mapping[str, Any]) -> None:
     """Writes the file that the suffix names; see `Ranking.save`."""
     suffix = check_suffix(path)
+    try:
+        known = json.loads(json.dumps(dict(metadata)))  # as it will be read: tuples are lists, keys are text
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"A ranking's metadata are of JSON's types, and these are not ({_reason(error)}); convert them."
+        ) from error
+    text = json.dumps(known | {_CHECKSUM: _checksum(of, known)})
+    position, gain, classes, ids = of
     names = pa.nulls(len(position), pa.string()) if ids is None else pa.array(ids.tolist(), pa.string())
-    columns = [np.arange(len(position)), names, classes, position, gain]
-    table = pa.table(columns, schema=_SCHEMA)
+    arrays = [np.arange(len(position)), names, classes, position, gain]
+    table = pa.table(arrays, schema=_SCHEMA)
     buffer = io.BytesIO()
     if suffix == ".parquet":
-        table = table.replace_schema_metadata({KEY: json.dumps(metadata)})
-        pyarrow.parquet.write_table(table, buffer)
+        pyarrow.parquet.write_table(table.replace_schema_metadata({KEY: text}), buffer)
     elif suffix == ".csv":
-        buffer.write(f"# {json.dumps(metadata)}\n".encode())
+        buffer.write(f"# {text}\n".encode())
         pyarrow.csv.write_csv(table, buffer)
     else:
-        arrays = {name: np.asarray(column) for name, column in zip(table.column_names, columns, strict=True)}
+        named = {name: np.asarray(values) for name, values in zip(table.column_names, arrays, strict=True)}
         if ids is None:
-            del arrays["id"]
+            del named["id"]
         else:
-            arrays["id"] = ids
-        np.savez_compressed(buffer, metadata=json.dumps(metadata), **arrays)  # type: ignore[arg-type]
+            named["id"] = ids
+        np.savez_compressed(buffer, metadata=text, **named)  # type: ignore[arg-type]
     _write_whole(path, buffer.getvalue())
 
 
-def load(path: str) -> Columns:
-    """Reads position, gain, classes, ids and metadata; see `Ranking.load`."""
+def load(path: str) -> tuple[Columns, dict[str, Any]]:
+    """Reads the columns and the metadata; see `Ranking.load`."""
     suffix = check_suffix(path)
     try:
         data = epath.Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
         raise InputError(f"The ranking {path} cannot be read ({_reason(error)}); check the path.") from error
     try:
-        return _READERS[suffix](data)
+        found, text = _READERS[suffix](data)
+        metadata = json.loads(text)
+        checksum = metadata.pop(_CHECKSUM, None)
+        if not np.array_equal(found["index"], np.arange(len(found["index"]))):
+            raise ValueError("its index column is not 0, 1, 2, ...")
     # Damage shows as whatever the three libraries raise where they meet it.
     except Exception as error:
         raise InputError(
             f"The ranking {path} is cut short, damaged or not a ranking ({_reason(error)}); write it again with "
             f"Ranking.save."
         ) from error
+    try:
+        of = columns.check(found["position"], found["gain"], found["class"], found["id"])
+    except InputError as error:
+        raise InputError(f"The ranking {path} is damaged or was edited: {error}") from error
+    if checksum is not None and checksum != _checksum(of, metadata):
+        raise InputError(
+            f"The ranking {path} is not what Ranking.save wrote, by its checksum: it was damaged or edited; write it "
+            f"again with Ranking.save."
+        )
+    return of, metadata
 
 
-def _read_parquet(data: bytes) -> Columns:
+_Found = tuple[dict[str, Any], str]
+"""The columns by name, "id" None where there are none, and the metadata's JSON."""
+
+
+def _read_parquet(data: bytes) -> _Found:
     table = pyarrow.parquet.read_table(pa.BufferReader(data))
-    return _from_table(table, json.loads(table.schema.metadata[KEY]))
+    return _from_table(table), (table.schema.metadata or {})[KEY].decode()
 
 
-def _read_csv(data: bytes) -> Columns:
+def _read_csv(data: bytes) -> _Found:
     first, rest = data.split(b"\n", 1)
-    options = pyarrow.csv.ConvertOptions(
-        column_types=_SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
-    )
     if not rest.endswith(b"\n"):
         raise ValueError("the last line has no end")
-    return _from_table(pyarrow.csv.read_csv(pa.BufferReader(rest), convert_options=options), json.loads(first[1:]))
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(rest),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=_SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
+        ),
+    )
+    return _from_table(table), first.removeprefix(b"# ").decode()
 
 
-def _read_npz(data: bytes) -> Columns:
+def _read_npz(data: bytes) -> _Found:
     with np.load(io.BytesIO(data)) as arrays:
-        columns = {name: arrays[name] for name in arrays.files}
-    _check_index(columns["index"])
-    metadata = json.loads(str(columns["metadata"]))
-    return columns["position"], columns["gain"], columns["class"], columns.get("id"), metadata
+        found = {name: arrays[name] for name in arrays.files}
+    for name in ("index", "class", "position", "gain", "metadata"):
+        if name not in found:
+            raise ValueError(f"it has no array {name!r}")
+    return {"id": None} | found, str(found["metadata"])
 
 
-_READERS = {".parquet": _read_parquet, ".csv": _read_csv, ".npz": _read_npz}
+_READERS: dict[str, Callable[[bytes], _Found]] = {".parquet": _read_parquet, ".csv": _read_csv, ".npz": _read_npz}
 
 
-def _from_table(table: pa.Table, metadata: dict[str, Any]) -> Columns:
-    columns = {name: table[name] for name in _SCHEMA.names}
-    _check_index(columns["index"].to_numpy())
-    ids = None if columns["id"].null_count else np.asarray(columns["id"].to_pylist(), str)
-    return (*(columns[name].to_numpy() for name in ("position", "gain", "class")), ids, metadata)  # type: ignore
+def _from_table(table: pa.Table) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in _SCHEMA.names:
+        if table.column_names.count(name) != 1:
+            raise ValueError(f"it has {table.column_names.count(name)} columns {name!r}, and should have one")
+        empty = table[name].null_count
+        if name == "id":
+            found[name] = None if empty == len(table) else np.array(table[name].to_pylist(), object)
+        elif empty and name != "gain":  # other programs write nan, where nothing was gained, as an empty entry
+            raise ValueError(f"{empty} entries of its column {name!r} are empty")
+        else:
+            found[name] = table[name].to_numpy()
+    return found
 
 
-def _check_index(index: np.ndarray) -> None:
-    if not np.array_equal(index, np.arange(len(index))):
-        raise ValueError("its index column is not 0, 1, 2, ...")
+def _checksum(of: Columns, metadata: Mapping[str, Any]) -> str:
+    """The first 16 hex digits of a SHA-256 of the metadata and all columns."""
+    position, gain, classes, ids = of
+    names = None if ids is None else ids.tolist()
+    digest = hashlib.sha256(json.dumps([metadata, names]).encode())
+    same_nan = np.where(np.isnan(gain), np.float32(np.nan), gain)  # there are many in bits, and a text file has one
+    for values, kind in ((position, "<i4"), (same_nan, "<f4"), (classes, "<i4")):
+        digest.update(np.ascontiguousarray(values, kind).data)
+    return digest.hexdigest()[:16]
 
 
 def check_suffix(path: str) -> str:
@@ -118,23 +163,48 @@ def check_suffix(path: str) -> str:
     return suffix
 
 
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error).strip().split("\n")[0] or type(error).__name__
-    return text.rstrip(".")
+def check_writable(path: str) -> None:
+    """Finds out, before the work of ranking, whether its file can be written.
+
+    Raises:
+      InputError: another suffix, or a place that cannot be written.
+    """
+    check_suffix(path)
+    target = epath.Path(path)
+    if target.is_dir():
+        raise _cannot_be_written(path, "it is a directory")
+    aside = _aside(target)
+    try:
+        aside.write_bytes(b"")
+        aside.unlink()
+    except OSError as error:
+        raise _cannot_be_written(path, _reason(error)) from error
 
 
 def _write_whole(path: str, data: bytes) -> None:
     """Writes aside and renames, so that no one ever meets half a file."""
     target = epath.Path(path)
-    aside = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    aside = _aside(target)
     try:
         aside.write_bytes(data)
         aside.replace(target)
     except OSError as error:
-        raise InputError(
-            f"The ranking cannot be written to {path} ({_reason(error)}); choose a place that exists and can be "
-            f"written."
-        ) from error
+        raise _cannot_be_written(path, _reason(error)) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _aside(target: epath.Path) -> epath.Path:
+    return target.parent / f".{target.name}.{uuid.uuid4().hex}"
+
+
+def _cannot_be_written(path: str, reason: str) -> InputError:
+    return InputError(
+        f"The ranking cannot be written to {path} ({reason}); choose a place that exists and can be written."
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error).strip().split("\n")[0] or type(error).__name__
+    return text.rstrip(".")

@@ -1,188 +1,216 @@
-"""Similarity of examples, as a matrix and as embeddings, which no objective tells apart; and the pair form.
+"""Similarity of examples, as a matrix and as embeddings, which no objective tells apart.
 
-`Matrix` and `Embeddings` are pytrees with the same operations: `rows(indices)`, `row_sums()`, `diagonal()`, `size` and
-`block`. Their values are fixed point (see fixed_point.py). Padding is an example that is similar to nothing: a row and
-a column of zeros in a matrix, a row of zeros in embeddings. It adds nothing to any objective.
+`Matrix` and `Embeddings` are pytrees with the same operations on fixed point numbers (see fixed_point.py). On several
+devices each holds a part of the examples, the columns of the matrix or the rows of the embeddings, and `axis` is the
+mesh's: inside `jax.shard_map`, "here" is what a device holds. Padding is an example that is similar to nothing.
+
+Examples of V may have weights: w_i s_ij stands for s_ij then, wherever example i is represented.
 """
 
 import dataclasses
 import functools
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
-from jax.typing import ArrayLike
 
-from sas_jax.errors import InputError
-from sas_jax.selection import fixed_point
-from sas_jax.selection.checks import choice
+from sas_jax.selection import collectives, fixed_point
 
-KINDS = ("cosine", "clipped_cosine", "gaussian")
+
+class Examples(NamedTuple):
+    """Some examples, with what every device must know of them."""
+
+    index: jax.Array  # type: ignore[assignment]  # int32 [k], among all; tuple.index is not missed
+    weight: jax.Array | None  # float32 [k]
+    vector: Any  # float32 [k, d] of embeddings, None of a matrix
 
 
 class Similarity(Protocol):
     """What the objectives ask of similarities of n examples."""
 
-    @property
-    def block(self) -> int:
-        """How many rows are best asked for at a time."""
+    axis: str | None
+    block: int
+    """How many examples `summed` takes at a time."""
 
     @property
     def size(self) -> int:
-        """n."""
+        """How many examples there are here."""
 
-    def rows(self, indices: jax.Array) -> jax.Array:
-        """int32 [k, n]: similarity of the examples at `indices` (int32 [k], each in [0, n)) to all."""
+    @property
+    def number(self) -> int:
+        """How many there are in all; padding may follow, or count."""
 
-    def row_sums(self) -> fixed_point.Total:
-        """Total [n]: each example's similarity to all, itself included."""
+    def examples(self, index: jax.Array) -> Examples:
+        """The examples at `index`, int32 [k], wherever they are."""
 
-    def diagonal(self) -> jax.Array:
-        """int32 [n]: each example's similarity to itself."""
+    def own(self, local: jax.Array) -> Examples:
+        """The examples here at `local`, int32 [k]; what is beyond the last one is some example."""
+
+    def covered(self, examples: Examples) -> jax.Array:
+        """int32 [k, size]: how well each of the examples represents each one here."""
+
+    def summed(self, examples: Examples, function: Callable, *parameters: jax.Array) -> jax.Array:
+        """int32 [size]: over i of the `block` examples, function(how well each one here represents i, *parameters_i).
+
+        `function` works element by element, on int32 [size] and scalars, and returns similarities. The sums are not
+        totals yet, because XLA would compute them once for each part of a total.
+        """
+
+    def pairs(self, examples: Examples) -> jax.Array:
+        """int32 [k, k]: the examples' similarity to each other, without weights."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["block"])
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["values", "weights"],
+    meta_fields=["self_similarity", "axis", "block", "unroll"],
+)
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """Similarity as a symmetric matrix, fixed point, int32 [n, n]. Its rows are read as its columns."""
+    """A symmetric matrix of similarities in [0, 1], float32 [n, n here]. Its rows are read as its columns."""
 
     values: jax.Array
-    block: int = 8
-
-    @classmethod
-    def of(cls, similarity: ArrayLike, *, self_similarity: float | None = None) -> "Matrix":
-        """From float [n, n] in [0, 1]; `self_similarity` in [0, 1] replaces the diagonal, None leaves it."""
-        values = fixed_point.quantise(jnp.asarray(similarity, jnp.float32))
-        if self_similarity is not None:
-            values = _with_diagonal(values, jnp.arange(values.shape[0]), self_similarity)
-        return cls(values)
+    weights: jax.Array | None = None  # float32 [n here], in [0, 1]
+    self_similarity: float | None = None  # in [0, 1], replaces the diagonal; None leaves it
+    axis: str | None = None
+    block: int = 16
+    unroll: bool = True
+    """Read rows by one slice each, which XLA:CPU makes one loop of: up to twice as fast as its gather."""
 
     @property
     def size(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def number(self) -> int:
         return self.values.shape[0]
 
-    def rows(self, indices: jax.Array) -> jax.Array:
-        return self.values[indices]
+    def examples(self, index: jax.Array) -> Examples:
+        weight = None if self.weights is None else collectives.taken(self.weights, index, self.axis)
+        return Examples(index, weight, None)
 
-    def row_sums(self) -> fixed_point.Total:
-        return _row_sums(self)
+    def own(self, local: jax.Array) -> Examples:
+        return Examples(local + _first(self), _own_weight(self, local), None)
 
-    def diagonal(self) -> jax.Array:
-        return jnp.diagonal(self.values)
+    def covered(self, examples: Examples) -> jax.Array:
+        rows = _with_diagonal(self.values[examples.index], examples.index[:, None], self)
+        return fixed_point.quantise(rows if self.weights is None else rows * self.weights)
+
+    def summed(self, examples: Examples, function: Callable, *parameters: jax.Array) -> jax.Array:
+        if not self.unroll:
+            rows = _with_diagonal(self.values[examples.index], examples.index[:, None], self)
+            return _sum_of_rows(rows, examples, function, parameters)
+        each = []
+        for k in range(examples.index.shape[0]):
+            row = jax.lax.dynamic_index_in_dim(self.values, examples.index[k], keepdims=False)
+            row = _with_diagonal(row, examples.index[k], self)
+            row = fixed_point.quantise(row if examples.weight is None else row * examples.weight[k])
+            each.append(function(row, *(parameter[k] for parameter in parameters)))
+        return functools.reduce(jnp.add, each)
+
+    def pairs(self, examples: Examples) -> jax.Array:
+        index = examples.index
+        local = index - _first(self)
+        here = (local >= 0) & (local < self.size)
+        values = self.values[index[:, None], jnp.clip(local, 0, self.size - 1)]
+        return collectives.total(fixed_point.quantise(jnp.where(here, values, 0)), self.axis)
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["self_similarity", "block"])
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["values", "weights"],
+    meta_fields=["self_similarity", "axis", "block", "tile"],
+)
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """Similarity max(0, z_i . z_j) of embeddings, float32 [n, d] with norms of at most 1, never held as a matrix."""
+    """Similarity max(0, z_i . z_j) of embeddings, float32 [n here, d] with norms of at most 1; never held as a matrix.
+
+    With a `tile`, which must divide n here, every product is one of [block, d] and [tile, d]. The bits of a similarity
+    then depend neither on how many examples there are, nor on how many devices, nor on which product it comes from.
+    """
 
     values: jax.Array
+    weights: jax.Array | None = None
     self_similarity: float = 1.0
-    block: int = 8
+    axis: str | None = None
+    block: int = 64
+    tile: int | None = None
 
     @property
     def size(self) -> int:
         return self.values.shape[0]
 
-    def rows(self, indices: jax.Array) -> jax.Array:
-        # Accelerators would multiply in TF32 or bf16 unless told otherwise.
-        product = jnp.dot(self.values[indices], self.values.T, precision=jax.lax.Precision.HIGHEST)
-        return _with_diagonal(fixed_point.quantise(product), indices, self.self_similarity)
+    @property
+    def number(self) -> int:
+        return self.size * collectives.number(self.axis)
 
-    def row_sums(self) -> fixed_point.Total:
-        return _row_sums(self, block=64)
+    def examples(self, index: jax.Array) -> Examples:
+        weight = None if self.weights is None else collectives.taken(self.weights, index, self.axis)
+        return Examples(index, weight, collectives.taken(self.values, index, self.axis))
 
-    def diagonal(self) -> jax.Array:
-        return jnp.full(self.size, round(self.self_similarity * fixed_point.ONE), jnp.int32)
+    def own(self, local: jax.Array) -> Examples:
+        return Examples(local + _first(self), _own_weight(self, local), self.values[local])
 
-    def matrix(self) -> Matrix:
-        """The same similarities, held."""
-        block = min(self.size, 256)
-        starts = jnp.arange(0, self.size, block)
-        rows = jax.lax.map(lambda start: self.rows((start + jnp.arange(block)) % self.size), starts)
-        return Matrix(rows.reshape(-1, self.size)[: self.size])
+    def covered(self, examples: Examples) -> jax.Array:
+        def of_tile(values, columns, weights):
+            rows = _with_diagonal(products(examples.vector, values), examples.index[:, None], self, columns)
+            return fixed_point.quantise(rows if weights is None else rows * weights)
 
+        return jnp.moveaxis(self._by_tile(of_tile), 0, 1).reshape(-1, self.size)
 
-def _with_diagonal(rows: jax.Array, indices: jax.Array, value: float) -> jax.Array:
-    """Rows [k, n] with the entry of each example's similarity to itself replaced."""
-    itself = indices[:, None] == jnp.arange(rows.shape[1])
-    return jnp.where(itself, round(value * fixed_point.ONE), rows)
+    def summed(self, examples: Examples, function: Callable, *parameters: jax.Array) -> jax.Array:
+        def of_tile(values, columns, _):
+            rows = _with_diagonal(products(examples.vector, values), examples.index[:, None], self, columns)
+            return _sum_of_rows(rows, examples, function, parameters)
 
+        return self._by_tile(of_tile).reshape(-1)
 
-def _row_sums(similarity: Similarity, block: int | None = None) -> fixed_point.Total:
-    """Sums the rows a block at a time, which for a symmetric similarity are the sums of each row."""
-    n = similarity.size
-    block = min(block or similarity.block, n)
+    def pairs(self, examples: Examples) -> jax.Array:
+        vectors = examples.vector
+        k = vectors.shape[0]
+        others = vectors if self.tile is None else jnp.pad(vectors, ((0, -k % self.tile), (0, 0)))
+        return fixed_point.quantise(products(vectors, others)[:, :k])
 
-    def add_block(b, total):
-        indices = b * block + jnp.arange(block)
-        rows = similarity.rows(jnp.minimum(indices, n - 1))
-        return fixed_point.add(total, jnp.sum(jnp.where((indices < n)[:, None], rows, 0), axis=0))
-
-    return jax.lax.fori_loop(0, -(-n // block), add_block, fixed_point.zeros(n))
-
-
-def embed_views(views: ArrayLike) -> jax.Array:
-    """The embeddings [n, d] of views [n, m, d] of norm 1: their means, whose inner products are the mean cosines."""
-    return jnp.mean(jnp.asarray(views), axis=1)
+    def _by_tile(self, function: Callable):
+        """function(values, columns, weights) of each tile, one after the other: [tiles, ...]."""
+        columns = _columns(self)
+        if self.tile is None:
+            return function(self.values, columns, self.weights)[None]
+        tiles = jax.tree.map(lambda x: x.reshape(-1, self.tile, *x.shape[1:]), (self.values, columns, self.weights))
+        return jax.lax.map(lambda tile: function(*tile), tiles)
 
 
-def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: Mesh | None = None) -> jax.Array:
-    """Expected augmentation similarity from all pairs of views of all pairs of examples.
-
-    This is the form for the kinds that do not factorise, and what the embeddings' form of `cosine` is checked against.
-    Blocks of rows are spread over the devices by pmap; inside, vmap goes over pairs of examples, then pairs of views.
-
-    Args:
-      views: float [n, m, d], m views of each of n examples, each of norm 1.
-      kind: "cosine" is max(0, mean of the cosine), "clipped_cosine" the mean of max(0, cosine), "gaussian" the mean of
-        exp(-|a - b|^2 / tau); the means are over the m x m pairs of views.
-      tau: the width of "gaussian", > 0, in units of squared distance (which is in [0, 4]).
-      mesh: whose devices to use; the first device alone where None.
-
-    Returns:
-      float32 [n, n] in [0, 1], its diagonal too the mean over pairs of views.
-
-    Raises:
-      InputError: an unknown kind, or views of another shape.
-
-    Source: Joshi & Mirzasoleiman, Data-efficient contrastive self-supervised learning (ICML 2023), definition 3.1.
-    """
-    choice("kind of similarity", kind, KINDS)
-    if np.ndim(views) != 3:
-        raise InputError(f"Views have the shape [n, m, d], m views of each example, and these have {np.shape(views)}.")
-    views = jnp.asarray(views, jnp.float32)
-    n, m, _ = views.shape
-    devices = list(mesh.devices.flat) if mesh is not None else jax.devices()[:1]
-    # A step of the map within a device makes [chunk, n, m, m] products: about 64 MB.
-    chunk = max(1, min(-(-n // len(devices)), 2**24 // (n * m * m)))
-    chunks = -(-n // (len(devices) * chunk))
-    padded = jnp.resize(views, (len(devices) * chunks * chunk, *views.shape[1:]))
-    blocks = padded.reshape(len(devices), chunks, chunk, *views.shape[1:])
-    rows = _over_devices(kind, tau, tuple(devices))(blocks, views)
-    return jax.device_put(rows, devices[0]).reshape(-1, n)[:n]
+def products(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Inner products [k, m] of vectors [k, d] and [m, d]. Accelerators would use TF32 or bf16 unless told otherwise."""
+    return jnp.dot(one, other.T, precision=jax.lax.Precision.HIGHEST)
 
 
-@functools.lru_cache(maxsize=8)  # pmap knows a program again by the identity of the function
-def _over_devices(kind: str, tau: float, devices: tuple[jax.Device, ...]):
-    return jax.pmap(functools.partial(_pair_block, kind=kind, tau=tau), in_axes=(0, None), devices=devices)
+def _sum_of_rows(rows: jax.Array, examples: Examples, function: Callable, parameters: tuple) -> jax.Array:
+    """int32 [m]: the sum over rows [k, m] of the function of each."""
+    rows = fixed_point.quantise(rows if examples.weight is None else rows * examples.weight[:, None])
+    return jnp.sum(function(rows, *(parameter[:, None] for parameter in parameters)), axis=0, dtype=jnp.int32)
 
 
-def _pair_block(chunks: jax.Array, views: jax.Array, *, kind: str, tau: float) -> jax.Array:
-    """Similarity [chunks, chunk, n] of one device's examples [chunks, chunk, m, d] to all examples [n, m, d]."""
+def _first(similarity: Matrix | Embeddings) -> jax.Array | int:
+    """The index among all of the first example here."""
+    return collectives.place(similarity.axis) * similarity.size
 
-    def of_views(a, b):
-        cosine = jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
-        if kind == "gaussian":
-            square = jnp.sum(a * a) + jnp.sum(b * b) - 2 * cosine
-            return jnp.exp(-jnp.maximum(square, 0) / tau)
-        return jnp.maximum(cosine, 0) if kind == "clipped_cosine" else cosine
 
-    def of_examples(a, b):
-        each = jax.vmap(jax.vmap(of_views, (None, 0)), (0, None))(a, b)
-        return jnp.clip(jnp.mean(each), 0, 1)
+def _columns(similarity: Matrix | Embeddings) -> jax.Array:
+    """The indices among all of the examples here."""
+    return _first(similarity) + jnp.arange(similarity.size, dtype=jnp.int32)
 
-    of_rows = jax.vmap(jax.vmap(of_examples, (None, 0)), (0, None))
-    return jax.lax.map(lambda chunk: of_rows(chunk, views), chunks)
+
+def _own_weight(similarity: Matrix | Embeddings, local: jax.Array) -> jax.Array | None:
+    return None if similarity.weights is None else similarity.weights[local]
+
+
+def _with_diagonal(
+    rows: jax.Array, index: jax.Array, similarity: Matrix | Embeddings, columns: jax.Array | None = None
+) -> jax.Array:
+    """Rows [k, m], or one row [m], with the entry of each example's similarity to itself replaced."""
+    if similarity.self_similarity is None:
+        return rows
+    columns = _columns(similarity) if columns is None else columns
+    return jnp.where(index == columns, similarity.self_similarity, rows)

@@ -1,5 +1,7 @@
 """The random selectors."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -36,6 +38,33 @@ def test_random_balanced_keeps_the_proportions():
     assert ranking.metadata["objective"] == "random_balanced"
 
 
-def test_nothing_to_rank():
-    with pytest.raises(InputError, match="one example or more"):
-        baselines.random(jax.random.key(0), 0)
+def test_labels_may_have_any_numbers():
+    classes = np.repeat([0, 2, 1], [4, 10, 6])
+    key = jax.random.key(4)
+    expected = baselines.random_balanced(key, classes)
+    tracemalloc.start()
+    ranking = baselines.random_balanced(key, np.array([0, 50_000_000, 100_000_000])[classes])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert ranking.position.tolist() == expected.position.tolist()
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda key: baselines.random(key, 0), "of 1 example or more, and n is 0;"),
+        (lambda key: baselines.random(key, 2.5), "of 1 example or more, and n is 2.5;"),
+        (lambda key: baselines.random(key, "9"), "of 1 example or more, and n is '9';"),
+        (lambda key: baselines.random(key, 3, ids=["a", "b"]), r"position has \[3\] and ids \[2\]"),
+        (lambda key: baselines.random_balanced(key, []), "of 1 example or more, and there are no classes;"),
+        (lambda key: baselines.random_balanced(key, 3), r"so \[1\], and these have \[\]"),
+        (lambda key: baselines.random_balanced(key, [0, [1]]), "Classes must be an array"),
+        (lambda key: baselines.random_balanced(key, [0, -1]), "from 0 to 2.31 - 1, and entry 1 is -1;"),
+        (lambda key: baselines.random_balanced(key, [0, 2**31]), "from 0 to 2.31 - 1, and entry 1 is 2147483648;"),
+        (lambda key: baselines.random_balanced(key, [0.5, 1]), "integers, 0 or more, and these are float64;"),
+    ],
+)
+def test_what_cannot_be_ranked(use, message):
+    with pytest.raises(InputError, match=message):
+        use(jax.random.key(0))

@@ -1,5 +1,6 @@
 """Webster's order against the award of seats one by one."""
 
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -73,13 +74,38 @@ def test_floor_is_of_each_class(fraction):
 
 def test_errors():
     position, classes = np.array([0, 1, -1, 0]), np.array([0, 0, 0, 1])
-    for size in (0, 4):
-        with pytest.raises(InputError, match=f"from 1 to 3 examples, as many as were ranked, and {size} were"):
+    for size in (0, 4, 2.0, "2", True, None):
+        message = f"number of examples from 1 to 3, as many as were ranked, and {size!r} were asked for; ask"
+        with pytest.raises(InputError, match=message):
             budgets.take(position, classes, size)
     with pytest.raises(InputError, match="takes 3 examples of class 0, of which 2 were ranked"):
         budgets.take_floor(position, classes, 1.0)
     with pytest.raises(InputError, match="less than one example of every class"):
         budgets.take_floor(position, classes, 0.1)
     for fraction in (0, 1.5, -1, float("nan")):
-        with pytest.raises(InputError, match=f"more than 0 and at most 1, and this is {fraction}"):
-            budgets.check_fraction(fraction)
+        for check in (budgets.check_fraction, lambda f: budgets.take_floor(position, classes, f)):
+            with pytest.raises(InputError, match=f"more than 0 and at most 1, and this is {fraction}; give"):
+                check(fraction)
+    for fraction in ("0.2", None, [0.2], 1j, True):
+        with pytest.raises(InputError, match="A fraction is a number, and this is"):
+            budgets.size_of(fraction, 10)
+    with pytest.raises(InputError, match=r"A fraction of 0.04 of 10 examples is none of them; ask for a larger one"):
+        budgets.size_of(0.04, 10)
+    assert budgets.size_of(0.25, 10) == 2
+
+
+def test_labels_may_have_any_numbers():
+    """A label is a name: its number costs no memory and, but for the order, means nothing."""
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(5, 30, 4)
+    position, classes = a_ranking(rng, sizes)
+    labels = np.array([0, 70, 50_000_000, 100_000_000])[classes]
+    tracemalloc.start()
+    taken, floor = budgets.take(position, labels, 20), budgets.take_floor(position, labels, 0.3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    assert taken.tolist() == budgets.take(position, classes, 20).tolist()
+    assert floor.tolist() == budgets.take_floor(position, classes, 0.3).tolist()
+    with pytest.raises(InputError, match="examples of class 100000000, of which 0 were ranked"):
+        budgets.take_floor(np.where(labels == 100_000_000, -1, position), labels, 0.5)

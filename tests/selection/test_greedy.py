@@ -1,43 +1,43 @@
-"""Greedy against a naive greedy that computes the objective again for every candidate, in float64."""
+"""Greedy against a naive greedy that computes the objective again for every candidate, from its definition."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax import devices
 from sas_jax.errors import InputError
-from sas_jax.selection import greedy
+from sas_jax.selection import fixed_point, greedy, similarity
 
 OBJECTIVES = ["facility_location", "sas", "similarity_sum"]
+WEIGHTED = ["facility_location", "similarity_sum"]
+N = 40  # most tests are of this size: a program is compiled for one shape
 
 
-def value(objective, similarity, picked):
-    """The objectives from their definitions."""
+def value(objective, represents, picked):
+    """The objectives from their definitions; represents [i, j] is the similarity times the weight of i."""
     if not picked:
-        return 0.0
+        return 0
     if objective == "facility_location":
-        return similarity[:, picked].max(1).sum()
+        return represents[:, picked].max(1).sum()
     if objective == "sas":
-        rest = np.setdiff1d(np.arange(len(similarity)), picked)
-        return similarity[np.ix_(rest, picked)].sum()
-    return similarity[:, picked].sum()
+        rest = np.setdiff1d(np.arange(len(represents)), picked)
+        return represents[np.ix_(rest, picked)].sum()
+    return represents[:, picked].sum()
 
 
-def naive(objective, similarity, budget, where=None):
-    """Picks and gains by trying every candidate at every step; ties to the lowest index."""
-    similarity = similarity.astype(np.float64)
-    candidates = list(range(len(similarity)) if where is None else np.flatnonzero(where))
-    picked, gains = [], []
-    for _ in range(min(budget, len(candidates))):
-        before = value(objective, similarity, picked)
-        each = {e: value(objective, similarity, [*picked, e]) - before for e in candidates if e not in picked}
+def naive(objective, represents, budget, where=None, initial=()):
+    """Picks and gains by trying every candidate at every step; ties, to within rounding, to the lowest index."""
+    candidates = np.flatnonzero(np.ones(len(represents), bool) if where is None else where)
+    picked, gains = list(initial), []
+    while len(gains) < budget and not set(candidates) <= set(picked):
+        before = value(objective, represents, picked)
+        each = {e: value(objective, represents, [*picked, e]) - before for e in candidates if e not in picked}
         best = max(each.values())
-        picked.append(min(e for e, gain in each.items() if gain >= best - 1e-12))
+        picked.append(min(int(e) for e, gain in each.items() if gain >= best - 1e-12))
         gains.append(each[picked[-1]])
-    return picked, gains
+    return picked[len(initial) :], gains
 
 
 def embed(rng, n, d=8, clusters=4):
@@ -45,179 +45,313 @@ def embed(rng, n, d=8, clusters=4):
     return (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
 
 
-def matrix(rng, n, **kwargs):
-    """Similarities that are multiples of 2^-24, so that float64 and fixed point see the same numbers."""
-    z = embed(rng, n, **kwargs).astype(np.float64)
-    similarity = np.maximum(0, z @ z.T)
-    np.fill_diagonal(similarity, 1)
-    return (np.rint(np.clip(similarity, 0, 1) * 2**24) / 2**24).astype(np.float32)
+def products(z):
+    """What greedy makes of embeddings, in float64."""
+    found = np.clip(z.astype(np.float64) @ z.T.astype(np.float64), 0, 1)
+    np.fill_diagonal(found, 1)
+    return found
+
+
+def matrix(rng, n=N, bits=23, **kwargs):
+    """Similarities that are multiples of 2^-bits, which float32, float64 and fixed point see alike up to 23."""
+    return (np.rint(products(embed(rng, n, **kwargs)) * 2**bits) / 2**bits).astype(np.float32)
+
+
+def in_full(objective, given, where=None, initial=(), weights=None, budget=N):
+    """Picks and gains by the steps, with every optional thing given, so that a few programs serve most tests."""
+    problem = greedy.problem(given, objective=objective, weights=weights)
+    initial = np.pad(np.array(initial, np.int32), (0, 4 - len(initial)), constant_values=-1)
+    where = np.ones(len(given), bool) if where is None else where
+    state = greedy.start(problem, budget=len(given), where=where, initial=initial)
+    picks, gains = greedy.result(problem, greedy.advance(problem, state, budget))
+    assert (picks.dtype, gains.dtype) == (jnp.int32, jnp.float32)
+    picked = int(np.sum(picks >= 0))
+    assert picks[picked:].tolist() == [-1] * (len(given) - picked)
+    np.testing.assert_array_equal(np.isnan(gains), picks < 0)
+    return picks[:picked].tolist(), np.asarray(gains[:picked])
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize(("n", "budget"), [(1, 1), (30, 30), (40, 7)])
-def test_greedy_is_the_naive_greedy(objective, n, budget):
-    similarity = matrix(np.random.default_rng(n), n)
-    picks, gains = getattr(greedy, objective)(similarity, budget=budget)
-    expected, expected_gains = naive(objective, similarity, budget)
+def test_greedy_is_the_naive_greedy(objective):
+    given = matrix(np.random.default_rng(0))
+    picks, gains = getattr(greedy, objective)(given, budget=N)
+    expected, expected_gains = naive(objective, given.astype(np.float64), N)
     assert picks.tolist() == expected
     assert (picks.dtype, gains.dtype) == (jnp.int32, jnp.float32)
-    np.testing.assert_allclose(gains, expected_gains, rtol=2e-7, atol=1e-6)
+    np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
+    assert (np.diff(gains) <= 0).all()
+    assert (objective == "sas") == (min(gains) < 0)
+    assert in_full(objective, given)[0] == expected
+
+
+@pytest.mark.parametrize(("objective", "gain"), [("facility_location", 0.75), ("sas", 0)])
+def test_a_single_example(objective, gain):
+    picks, gains = getattr(greedy, objective)(np.full((1, 1), 0.75), budget=1)
+    assert picks.tolist() == [0]
+    assert gains.tolist() == [gain]
+
+
+def test_a_smaller_budget_is_a_prefix():
+    given = matrix(np.random.default_rng(1))
+    picks, gains = greedy.sas(given, budget=7)
+    full, full_gains = greedy.sas(given, budget=N)
+    assert picks.tolist() == full[:7].tolist()
+    assert gains.tolist() == full_gains[:7].tolist()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_only_candidates_are_picked_and_all_are_represented(objective):
-    rng = np.random.default_rng(1)
-    similarity, where = matrix(rng, 40), rng.random(40) < 0.4
-    picks, gains = getattr(greedy, objective)(similarity, budget=7, where=where)
-    expected, expected_gains = naive(objective, similarity, 7, where)
-    assert picks.tolist() == expected
-    np.testing.assert_allclose(gains, expected_gains, rtol=2e-7, atol=1e-6)
+    rng = np.random.default_rng(2)
+    given, where = matrix(rng), rng.random(N) < 0.4
+    picks, gains = in_full(objective, given, where)
+    expected, expected_gains = naive(objective, given.astype(np.float64), N, where)
+    assert len(picks) == where.sum()  # the candidates are fewer than the budget
+    assert picks == expected
+    np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
+
+
+def test_no_candidates():
+    assert in_full("facility_location", matrix(np.random.default_rng(3)), np.zeros(N, bool))[0] == []
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_fewer_candidates_than_the_budget(objective):
-    similarity, where = matrix(np.random.default_rng(2), 6), np.arange(6) % 2 == 0
-    picks, gains = getattr(greedy, objective)(similarity, budget=8, where=where)
-    assert sorted(picks[:3].tolist()) == [0, 2, 4]
-    assert picks[3:].tolist() == [-1] * 5
-    assert not np.isnan(gains[:3]).any()
-    assert np.isnan(gains[3:]).all()
+def test_picks_go_on_after_what_is_chosen_already(objective):
+    """Bad choices, one of them no candidate anyhow, in no order."""
+    rng = np.random.default_rng(4)
+    given, where = matrix(rng), rng.random(N) < 0.8
+    worst = np.argsort(given.sum(0))[:3]
+    where[worst] = [True, False, True]
+    initial = worst[[2, 0, 1]]
+    for candidates in (where, np.ones(N, bool)):
+        picks, gains = in_full(objective, given, candidates, initial)
+        expected, expected_gains = naive(objective, given.astype(np.float64), N, candidates, initial.tolist())
+        assert picks == expected
+        assert sorted([*picks, *initial[candidates[initial]]]) == np.flatnonzero(candidates).tolist()
+        np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
+    # The order of what is chosen already does not matter, and it takes nothing from the budget.
+    assert in_full(objective, given, initial=worst, budget=9)[0] == picks[:9]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("source", ["matrix", "embeddings"])
-def test_replay(objective, source, check_replay):
-    """On sizes where last bits differ, gains are exact and each pick is the best, to 1e-6 of the first gain."""
-    z = embed(np.random.default_rng(3), 400, d=32, clusters=9)
-    similarity = np.maximum(0, z.astype(np.float64) @ z.T.astype(np.float64))
-    np.fill_diagonal(similarity, 1)
-    given = {"similarity": similarity.astype(np.float32)} if source == "matrix" else {"embeddings": z}
-    picks, gains = getattr(greedy, objective)(**given, budget=400)
-    assert sorted(picks.tolist()) == list(range(400))
-    exact = check_replay(objective, similarity, picks.tolist())
-    np.testing.assert_allclose(gains, exact, atol=1e-6 * exact[0])
-    assert (np.diff(gains) <= 0).all()
+def test_the_first_picks_as_initial_are_followed_by_the_rest(objective):
+    given = matrix(np.random.default_rng(5))
+    full, full_gains = in_full(objective, given)
+    for k in (1, 4):
+        picks, gains = in_full(objective, given, initial=full[:k])
+        assert picks == full[k:]
+        assert gains.tolist() == full_gains[k:].tolist()
+
+
+@pytest.mark.parametrize("objective", WEIGHTED)
+def test_weights(objective):
+    rng = np.random.default_rng(6)
+    given, weights = matrix(rng), rng.uniform(0, 9, N).astype(np.float32)
+    weights[rng.permutation(N)[:8]] = 0
+    where, initial = rng.random(N) < 0.8, [3, 30]
+    picks, gains = in_full(objective, given, where, initial, weights)
+    expected, expected_gains = naive(objective, given * weights[:, None].astype(np.float64), N, where, initial)
+    assert picks == expected
+    np.testing.assert_allclose(gains, expected_gains, rtol=1e-6, atol=1e-6 * max(expected_gains))
+    assert picks != naive(objective, given.astype(np.float64), N, where, initial)[0]
+
+
+@pytest.mark.parametrize("objective", WEIGHTED)
+def test_whole_weights_are_as_many_copies_to_represent(objective):
+    """Of weight 0 there is none, and it may be picked all the same."""
+    rng = np.random.default_rng(7)
+    # Multiples of 2^-20, which stay exact when they are divided by the largest weight, 4.
+    given, where = matrix(rng, bits=20), rng.random(N) < 0.9
+    weights = rng.permutation(np.repeat([0, 1, 2, 4], N // 4))
+    picks, gains = in_full(objective, given, where, weights=weights.astype(np.float32))
+    repeated = given[np.repeat(np.arange(N), weights)].astype(np.float64)
+    expected, expected_gains = naive(objective, repeated, N, where)
+    assert np.isin(np.flatnonzero(weights == 0), picks).any()
+    assert picks == expected
+    np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
+
+
+@pytest.mark.parametrize("objective", WEIGHTED)
+def test_the_scale_of_weights_is_that_of_the_gains(objective):
+    rng = np.random.default_rng(8)
+    given, weights = matrix(rng), rng.random(N).astype(np.float32)
+    picks, gains = in_full(objective, given, weights=weights)
+    for scale in (2.0**-100, 1024):
+        scaled = in_full(objective, given, weights=weights * np.float32(scale))
+        assert scaled[0] == picks
+        np.testing.assert_array_equal(scaled[1], gains * np.float32(scale))
+    # Weights that are all the same power of two are none.
+    alike = in_full(objective, given, weights=np.full(N, 4, np.float32))
+    unweighted = in_full(objective, given)
+    assert alike[0] == unweighted[0]
+    np.testing.assert_array_equal(alike[1], 4 * unweighted[1])
+
+
+@pytest.mark.parametrize("objective", WEIGHTED)
+def test_where_nothing_counts_all_candidates_are_alike(objective):
+    picks, gains = in_full(objective, matrix(np.random.default_rng(9)), weights=np.zeros(N, np.float32))
+    assert picks == list(range(N))
+    assert not gains.any()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_ties_go_to_the_lowest_index(objective):
-    """With every example four times over, and with nothing but equal similarities."""
-    rng = np.random.default_rng(4)
-    copies = rng.permutation(np.repeat(np.arange(8), 4)[:30])
-    similarity = matrix(rng, 8)[np.ix_(copies, copies)]
-    for case in (similarity, np.ones((30, 30), np.float32), np.eye(30, dtype=np.float32)):
-        expected, _ = naive(objective, case, len(case))
-        for mesh in (None, devices.mesh(8)):
-            picks, _ = getattr(greedy, objective)(case, budget=len(case), mesh=mesh)
-            assert picks.tolist() == expected
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_smaller_budgets_are_prefixes(objective):
-    similarity = matrix(np.random.default_rng(5), 30)
-    full = getattr(greedy, objective)(similarity, budget=30)
-    for budget in (1, 20):
-        part = getattr(greedy, objective)(similarity, budget=budget)
-        assert part[0].tolist() == full[0][:budget].tolist()
-        assert part[1].tolist() == full[1][:budget].tolist()
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_picks_are_the_same_on_one_device_and_on_many(objective):
-    """From a matrix, also where the devices do not divide the examples."""
-    similarity, where = matrix(np.random.default_rng(6), 78), np.arange(78) % 5 != 0
-    run = functools.partial(getattr(greedy, objective), similarity, budget=40, where=where)
-    alone = run()
-    for num_devices in (2, 8):
-        picks, gains = run(mesh=devices.mesh(num_devices))
-        assert picks.tolist() == alone[0].tolist()
-        assert gains.tolist() == alone[1].tolist()
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_embeddings_on_many_devices_pass_the_replay(objective, check_replay):
-    z = embed(np.random.default_rng(7), 77)
-    similarity = np.maximum(0, z.astype(np.float64) @ z.T.astype(np.float64))
-    np.fill_diagonal(similarity, 1)
-    picks, _ = getattr(greedy, objective)(embeddings=z, budget=77, mesh=devices.mesh(8))
-    check_replay(objective, similarity, picks.tolist())
-
-
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_under_jit_and_vmap(objective):
-    rng = np.random.default_rng(8)
-    function = functools.partial(getattr(greedy, objective), budget=9)
-    batch = np.stack([matrix(rng, 20) for _ in range(3)])
-    z, where = np.stack([embed(rng, 20) for _ in range(3)]), rng.random((3, 20)) < 0.5
-    matrices = jax.jit(jax.vmap(function))(batch)
-    embedded = jax.jit(jax.vmap(lambda z, where: function(embeddings=z, where=where)))(z, where)
-    for k in range(3):
-        for one, many in (
-            (function(batch[k]), matrices),
-            (function(embeddings=z[k], where=where[k]), embedded),
-        ):
-            assert one[0].tolist() == many[0][k].tolist()
-            # A batch of products may have other last bits than one product.
-            np.testing.assert_allclose(one[1], many[1][k], atol=2e-6)
-
-
-@pytest.mark.parametrize("objective", ["facility_location", "similarity_sum"])
-def test_self_similarity(objective):
-    similarity = matrix(np.random.default_rng(9), 30)
-    without = similarity.copy()
-    np.fill_diagonal(without, 0)
-    function = getattr(greedy, objective)
-    expected, expected_gains = naive(objective, without, 30)
-    for picks, gains in (function(similarity, budget=30, self_similarity=0.0), function(without, budget=30)):
-        assert picks.tolist() == expected
-        np.testing.assert_allclose(gains, expected_gains, rtol=2e-7, atol=1e-6)
-    picks, _ = function(without, budget=30, self_similarity=1.0)
-    assert picks.tolist() == naive(objective, similarity, 30)[0]
-
-
-def test_embeddings_represent_themselves_by_self_similarity():
-    z = np.eye(4, dtype=np.float32) * 0.5
-    assert greedy.facility_location(embeddings=z, budget=1)[1].tolist() == [1.0]
-    assert greedy.facility_location(embeddings=z, budget=1, self_similarity=0.25)[1].tolist() == [0.25]
-
-
-def test_the_diagonal_plays_no_part_in_sas():
-    similarity = matrix(np.random.default_rng(10), 30)
-    without = similarity.copy()
-    np.fill_diagonal(without, 0)
-    one, other = greedy.sas(similarity, budget=30), greedy.sas(without, budget=30)
-    assert one[0].tolist() == other[0].tolist()
-    assert one[1].tolist() == other[1].tolist()
+    """With every example five times over, and with nothing but equal similarities, large and small."""
+    rng = np.random.default_rng(10)
+    copies = rng.permutation(np.repeat(np.arange(8), 5))
+    duplicates = matrix(rng, 8)[np.ix_(copies, copies)]
+    same, apart = np.ones((N, N), np.float32), np.eye(N, dtype=np.float32)
+    for case in (duplicates, same, apart, 2.0**-23 * same, 0 * same):
+        picks, gains = in_full(objective, case)
+        expected, expected_gains = naive(objective, case.astype(np.float64), N)
+        assert picks == expected
+        np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_padding_changes_nothing(objective):
-    similarity = matrix(np.random.default_rng(11), 30)
-    function = getattr(greedy, objective)
-    expected = function(similarity, budget=30)
-    padded = function(np.pad(similarity, (0, 13)), budget=30, where=np.arange(43) < 30)
-    assert padded[0].tolist() == expected[0].tolist()
-    assert padded[1].tolist() == expected[1].tolist()
+    given = matrix(np.random.default_rng(11), 30)
+    padded = in_full(objective, np.pad(given, (0, 10)), np.arange(N) < 30)
+    expected, expected_gains = naive(objective, given.astype(np.float64), 30)
+    assert padded[0] == expected
+    np.testing.assert_array_equal(padded[1], np.array(expected_gains, np.float32))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_in_steps_equals_at_once(objective):
-    similarity = greedy.Matrix.of(matrix(np.random.default_rng(12), 30))
-    advance = jax.jit(functools.partial(greedy.advance, objective=objective))
-    state = whole = greedy.start(similarity, jnp.ones(30, bool), objective=objective, budget=20)
-    for steps in (3, 0, 9, 100):
-        state = advance(state, similarity, steps)
-    whole = advance(whole, similarity, 20)
+    rng = np.random.default_rng(12)
+    given, where = matrix(rng), rng.random(N) < 0.9
+    problem = greedy.problem(given, objective=objective)
+    state = begun = greedy.start(problem, budget=N, where=where, initial=np.array([1, 2, -1, -1], np.int32))
+    for steps, picked in ((3, 3), (0, 3), (-1, 3), (9, 12), (1, 13)):
+        state = greedy.advance(problem, state, steps)
+        assert int(state.step) == picked
+    picks, gains = greedy.result(problem, state)
+    assert (np.asarray(picks[:13]) >= 0).all()
+    assert picks[13:].tolist() == [-1] * (N - 13)
+    assert np.isnan(gains[13:]).all()
+    # A state may be saved and come back as NumPy's arrays.
+    state = greedy.advance(problem, jax.tree.map(np.asarray, state), N)
+    whole = greedy.advance(problem, begun, N)
     jax.tree.map(np.testing.assert_array_equal, state, whole)
-    assert int(state.step) == 20
+    left = where.copy()
+    left[[1, 2]] = False
+    assert int(whole.step) == left.sum()
+
+
+def test_under_jit_and_vmap():
+    """Contents, candidates, what is chosen already and weights, all of them batched: the picks of one at a time."""
+    rng = np.random.default_rng(13)
+    batch, weights = np.stack([matrix(rng) for _ in range(3)]), rng.random((3, N)).astype(np.float32)
+    where, initial = rng.random((3, N)) < [[0.2], [0.5], [0.9]], np.array([[0, 1], [7, -1], [39, 5]], np.int32)
+
+    @jax.jit
+    @jax.vmap
+    def each(given, where, initial, weights):
+        return greedy.facility_location(given, budget=N, where=where, initial=initial, weights=weights)
+
+    picks, gains = each(batch, where, initial, weights)
+    for k in range(3):
+        one = in_full("facility_location", batch[k], where[k], initial[k], weights[k])
+        number = len(one[0])
+        assert picks[k, :number].tolist() == one[0]
+        assert gains[k, :number].tolist() == one[1].tolist()
+        assert picks[k, number:].tolist() == [-1] * (N - number)
+        assert np.isnan(gains[k, number:]).all()
+
+
+def test_embeddings_under_jit_and_vmap(check_replay):
+    """A batch of products may have other last bits than one product."""
+    rng = np.random.default_rng(14)
+    z, where = np.stack([embed(rng, N) for _ in range(3)]), rng.random((3, N)) < [[0.2], [0.5], [0.9]]
+    picks, _ = jax.jit(jax.vmap(lambda z, where: greedy.sas(embeddings=z, where=where, budget=N)))(z, where)
+    for k in range(3):
+        number = where[k].sum()
+        assert sorted(picks[k, :number].tolist()) == np.flatnonzero(where[k]).tolist()
+        check_replay("sas", products(z[k]), picks[k, :number].tolist(), where[k])
 
 
 def test_compiles_once_for_a_shape():
-    rng = np.random.default_rng(13)
+    rng = np.random.default_rng(15)
+    greedy.sas(matrix(rng), budget=N)
     before = greedy.sas._cache_size()
-    for _ in range(3):
-        greedy.sas(matrix(rng, 21), budget=5)
-    assert greedy.sas._cache_size() == before + 1
+    steps = greedy.start._cache_size(), greedy.advance._cache_size()
+    for k in range(3):
+        greedy.sas(matrix(rng), budget=N)
+        in_full("sas", matrix(rng), rng.random(N) < 0.5, initial=range(k), budget=k)
+    assert greedy.sas._cache_size() == before
+    # One more each at most: where this test is run alone, they have not been compiled yet.
+    assert greedy.start._cache_size() <= steps[0] + 1
+    assert greedy.advance._cache_size() <= steps[1] + 1
+
+
+def test_self_similarity():
+    """0 asks that an example be represented by another one."""
+    rng = np.random.default_rng(16)
+    given = matrix(rng)
+    without = given.copy()
+    np.fill_diagonal(without, 0)
+    picks, gains = greedy.facility_location(given, budget=N, self_similarity=0.0)
+    expected, expected_gains = naive("facility_location", without.astype(np.float64), N)
+    assert picks.tolist() == expected != naive("facility_location", given.astype(np.float64), N)[0]
+    np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
+
+
+@pytest.mark.parametrize("objective", WEIGHTED)
+@pytest.mark.parametrize(("self_similarity", "of_matrix", "of_embeddings"), [(None, 0.5, 1), (0.25, 0.25, 0.25)])
+def test_self_similarity_from_a_matrix_and_from_embeddings(objective, self_similarity, of_matrix, of_embeddings):
+    """None leaves a matrix's diagonal as it is, and is 1 from embeddings; the first gains are nothing else here."""
+    for given, expected in (({"similarity": np.eye(4) * 0.5}, of_matrix), ({"embeddings": np.eye(4)}, of_embeddings)):
+        problem = greedy.problem(**given, objective=objective, self_similarity=self_similarity)
+        gains = greedy.start(problem, budget=1).gains
+        np.testing.assert_array_equal(fixed_point.to_float(gains)[:4], expected)
+
+
+def test_where_jax_has_64_bits(check_replay):
+    """With jax_enable_x64, where sums of int32 are int64 unless told otherwise."""
+    rng = np.random.default_rng(22)
+    z, weights, where = embed(rng, N), rng.random(N), rng.random(N) < 0.7
+    with jax.enable_x64(True):
+        picks, gains = greedy.facility_location(embeddings=z, weights=weights, where=where, budget=int(where.sum()))
+    assert (picks.dtype, gains.dtype) == (jnp.int32, jnp.float32)
+    check_replay("facility_location", products(z) * weights[:, None], picks.tolist(), where)
+
+
+def test_the_diagonal_plays_no_part_in_sas():
+    given = matrix(np.random.default_rng(17))
+    without = given.copy()
+    np.fill_diagonal(without, 0)
+    one, other = in_full("sas", given), in_full("sas", without)
+    assert one[0] == other[0]
+    assert one[1].tolist() == other[1].tolist()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float64])
+def test_other_floating_point_types(dtype):
+    values = np.rint(matrix(np.random.default_rng(18)) * 64) / 64  # what all of them hold
+    assert in_full("sas", values.astype(dtype))[0] == in_full("sas", values)[0]
+
+
+def test_a_matrix_that_is_not_quite_symmetric_is_ranked(check_replay):
+    """By rounding, as `rank` lets it pass; here the gains found in a window fall behind those outside."""
+    given = np.full((N, N), 0.5, np.float32)
+    given[0] -= 2**-22
+    given[1] += 2**-22
+    picks, _ = in_full("facility_location", given)
+    assert sorted(picks) == list(range(N))
+    check_replay("facility_location", given, picks)
+
+
+def test_as_accelerators_do_it():
+    """The sizes and gathers that are used there, here: of no effect on the result."""
+    given = matrix(np.random.default_rng(21))
+    problem = greedy.problem(given, objective="facility_location")
+    there = dataclasses.replace(problem.similarity, unroll=False, block=64)
+    problem = dataclasses.replace(problem, similarity=there)
+    state = greedy.advance(problem, greedy.start(problem, budget=N), N)
+    picks, gains = greedy.result(problem, state)
+    here = in_full("facility_location", given)
+    assert picks.tolist() == here[0]
+    assert gains.tolist() == here[1].tolist()
 
 
 @pytest.mark.parametrize(
@@ -227,14 +361,44 @@ def test_compiles_once_for_a_shape():
         ({"similarity": np.eye(3), "embeddings": np.eye(3)}, "either a similarity matrix or embeddings="),
         ({"similarity": np.ones((3, 4))}, r"shape \[n, n\], and this one has \[3, 4\]"),
         ({"similarity": np.ones(3)}, r"shape \[n, n\], and this one has \[3\]"),
+        ({"similarity": np.ones((0, 0))}, r"shape \[n, n\], and this one has \[0, 0\]"),
         ({"similarity": np.eye(3, dtype=int)}, "floating point, and this is int32"),
         ({"embeddings": np.ones((3, 2, 2))}, r"shape \[n, d\].*\[3, 2, 2\]"),
         ({"embeddings": np.ones((0, 2))}, r"shape \[n, d\].*\[0, 2\]"),
+        ({"embeddings": np.ones((3, 2), bool)}, "floating point, and this is bool"),
         ({"similarity": np.eye(3), "where": np.ones(2, bool)}, r"bool \[3\]; it is bool \[2\]"),
         ({"similarity": np.eye(3), "where": np.ones(3, np.int32)}, r"bool \[3\]; it is int32 \[3\]"),
+        ({"similarity": np.eye(3), "initial": np.ones(3, bool)}, r"int \[k\]; it is bool \[3\]"),
+        ({"similarity": np.eye(3), "initial": np.ones((1, 2), int)}, r"int \[k\]; it is int32 \[1, 2\]"),
+        ({"similarity": np.eye(3), "initial": np.ones(2)}, r"int \[k\]; it is float32 \[2\]"),
+        ({"similarity": np.eye(3), "weights": np.ones(2)}, r"so float \[3\]; they are float32 \[2\]"),
+        ({"similarity": np.eye(3), "weights": np.ones(3, int)}, r"so float \[3\]; they are int32 \[3\]"),
         ({"similarity": np.eye(3), "budget": 0}, "1 or more, and is 0"),
     ],
 )
 def test_errors(arguments, message):
-    with pytest.raises(InputError, match=message):
-        greedy.sas(**{"budget": 2} | arguments)
+    with pytest.raises(InputError, match=message) as found:
+        greedy.facility_location(**{"budget": 2} | arguments)
+    assert "\n" not in str(found.value)
+
+
+def test_sas_has_no_weights():
+    with pytest.raises(InputError, match=r"sas has no weights.*leave weights= out"):
+        greedy.problem(np.eye(3), objective="sas", weights=np.ones(3))
+
+
+def test_the_forms_of_similarity():
+    """What a problem is made of on a CPU, which the other tests take for granted."""
+    of_matrix = greedy.problem(np.eye(5), objective="sas").similarity
+    assert isinstance(of_matrix, similarity.Matrix)
+    assert of_matrix.unroll
+    of_embeddings = greedy.problem(embeddings=np.eye(5), objective="sas").similarity
+    assert isinstance(of_embeddings, similarity.Embeddings)
+    assert of_embeddings.size % of_embeddings.tile == 0
+
+
+def test_an_unknown_objective_names_the_known():
+    with pytest.raises(
+        InputError, match="facility_location, sas, similarity_sum, and this is 'sass'; did you mean 'sas'"
+    ):
+        greedy.problem(np.eye(3), objective="sass")

@@ -8,7 +8,7 @@ import pytest
 import sas_jax
 from sas_jax import devices
 from sas_jax.errors import InputError
-from sas_jax.selection import rank, similarity
+from sas_jax.selection import classwise, pairwise
 
 OBJECTIVES = ["facility_location", "sas", "similarity_sum"]
 
@@ -72,7 +72,7 @@ def test_classes_of_all_sizes(objective, num_devices, check):
 def test_large_classes_go_without_a_matrix(objective, monkeypatch, check):
     rng = np.random.default_rng(1)
     z, classes = unit(rng, 90, 12), np.repeat([0, 1], [50, 40])
-    monkeypatch.setattr(rank, "_LARGEST_MATRIX", 32)
+    monkeypatch.setattr(classwise, "_LARGEST_MATRIX", 32)
     check(sas_jax.rank(z, classes, objective=objective), cosines(z), classes, objective)
 
 
@@ -85,11 +85,11 @@ def test_from_a_matrix(classes, check):
     assert ranking.metadata["kind"] == "matrix"
 
 
-@pytest.mark.parametrize("kind", similarity.KINDS)
+@pytest.mark.parametrize("kind", pairwise.KINDS)
 def test_from_views(kind, check):
     rng = np.random.default_rng(3)
     views, classes = unit(rng, 70, 3, 6), np.repeat([0, 1], [45, 25])
-    matrix = np.asarray(similarity.pairwise(views, kind=kind, tau=0.6)).copy()
+    matrix = np.asarray(pairwise.pairwise(views, kind=kind, tau=0.6)).copy()
     np.fill_diagonal(matrix, 1)
     for mesh in (None, devices.mesh(8)):
         ranking = sas_jax.rank(3 * views, classes, kind=kind, tau=0.6, objective="facility_location", mesh=mesh)
@@ -145,16 +145,16 @@ def test_self_similarity(check):
 def test_few_programs_for_many_classes():
     rng = np.random.default_rng(8)
     classes = np.repeat(np.arange(40), rng.integers(70, 128, 40))
-    before = rank._rank_many._cache_size()
+    before = classwise._rank_many._cache_size()
     sas_jax.rank(unit(rng, len(classes), 4), classes)
-    assert rank._rank_many._cache_size() == before + 1
+    assert classwise._rank_many._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 200, 257, 385, 513, 769, 50_000])
 def test_padded_sizes(size):
-    padded = rank._padded(size)
+    padded = classwise.padded(size)
     assert size <= padded <= max(32, 2 * size)
-    assert rank._padded(padded) == padded
+    assert classwise.padded(padded) == padded
     assert size < 257 or padded < 1.5 * size
 
 

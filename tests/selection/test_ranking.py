@@ -1,20 +1,20 @@
-"""Rankings: their subsets, turning points and files."""
+"""Rankings: their columns, subsets and turning points, and what they are used on."""
 
-import json
+import hashlib
+import subprocess
+import sys
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 
+import sas_jax
 from sas_jax.errors import InputError
 from sas_jax.selection.ranking import Ranking, fingerprint
-
-SUFFIXES = ["parquet", "csv", "npz"]
 
 
 def example(ids=True):
     classes = np.array([0, 0, 2, 2, 2, 0, 2, 2])
-    position = np.array([1, 0, 4, 2, 0, 2, 1, -1])
+    position = np.array([1, 0, 3, 2, 0, 2, 1, -1])
     gain = np.array([0.1, 1 / 3, -2, 0.5, 2, -0.25, 1e-20, np.nan])
     names = ['train_3"', "b,c", "ä/é.png", "3", "", " e ", "f", "train_007"] if ids else None
     return Ranking(position, gain, classes, names, {"objective": "sas", "parameters": {"budget": 7}})
@@ -26,6 +26,102 @@ def test_columns_have_their_types():
     assert len(ranking) == 8
     with pytest.raises(InputError, match=r"position has \[2\] and classes \[3\]"):
         Ranking([0, 1], [0.0, 0.0], [0, 0, 0])
+    with pytest.raises(InputError, match="position 0 stands there 2 times"):
+        Ranking([0, 0], [0.0, 0.0], [0, 0])
+    with pytest.raises(InputError, match=r"metadata are a mapping, and these are 'sas'; give {}."):
+        Ranking([0, 1], [0.0, 0.0], [0, 0], metadata="sas")
+
+
+def test_a_ranking_is_used_without_jax(tmp_path):
+    """So that a PyTorch program, say, does not start another framework for a list of indices."""
+    path = str(tmp_path / "r.parquet")
+    example().save(path)
+    code = (
+        f"import sys, sas_jax; ranking = sas_jax.Ranking.load({path!r}, n=8); "
+        "assert len(ranking.subset(fraction=0.5)) == 4; assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": sas_jax.__path__[0] + "/.."}, check=True)
+
+
+def made_from(z, ids=None):
+    """A ranking as `rank` makes it of these embeddings, in any order."""
+    metadata = {"objective": "sas", "fingerprint": fingerprint(z), "source": "train.npy"}
+    return Ranking(np.arange(len(z))[::-1], np.arange(len(z)) / 4.0, np.zeros(len(z), int), ids, metadata)
+
+
+def test_what_a_ranking_is_used_on_is_known(tmp_path):
+    z = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    path, names = tmp_path / "r.parquet", list("abcdef")
+    made_from(z, names).save(path)
+    expected = Ranking.load(path).subset(size=3).tolist()
+    np.save(tmp_path / "z.npy", z)
+    mapped = np.load(tmp_path / "z.npy", mmap_mode="r")
+    for given in ({"of": z}, {"of": z.tolist()}, {"of": mapped}, {"n": 6}, {"n": np.int64(6)}, {"ids": names}):
+        assert Ranking.load(path, **given).subset(size=3).tolist() == expected
+    assert Ranking.load(path, of=z, ids=np.array(names), n=6).subset(size=3).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 7}, "is to be used on 7 examples; load the ranking of these, or rank them"),
+        ({"n": "6"}, "is to be used on '6' examples;"),
+        ({"n": 6.0}, "is to be used on 6.0 examples;"),
+        ({"of": np.eye(6, 3)}, "is to be used on 6 examples with the fingerprint {}; load"),
+        ({"of": np.eye(5, 3)}, "is to be used on 5 examples with the fingerprint {}; load"),
+        ({"of": [[1.0], [2.0, 3.0]]}, "of= must be an array"),
+        ({"of": np.eye(6, 3, dtype=int)}, "is to be used on 6 examples with the fingerprint {}; load"),
+        ({"of": 2.0}, r"of= is what was ranked, floats \[n, ...\], and this is float64 \[\]; give the array"),
+        ({"of": "test.npy"}, r"of= is what was ranked, floats \[n, ...\], and this is <U8 \[\]; give the array"),
+        ({"of": ["a", "b"]}, r"of= is what was ranked, floats \[n, ...\], and this is <U1 \[2\]; give the array"),
+        ({"ids": list("abcde")}, r"is to be used on examples with ids of the shape \[5\];"),
+        ({"ids": list("abcdeg")}, "used on others: entry 5 is 'f' in the ranking and 'g' here, and 1 of 6 differ;"),
+        (
+            {"ids": list("bacdef")},
+            r"entry 0 is 'a' .* 'b' here, and 2 of 6 differ \(the same names in another order\);",
+        ),
+        ({"ids": list("abcdee")}, "one example each, and 'e' is the name of entry 5"),
+    ],
+)
+def test_a_ranking_of_something_else_is_refused_with_both_origins(tmp_path, changes, message):
+    z, path = np.random.default_rng(0).normal(size=(6, 3)), tmp_path / "r.csv"
+    made_from(z, list("abcdef")).save(path)
+    (what, given), *_ = changes.items()
+    if "{}" in message:
+        message = message.format(fingerprint(given))
+    with pytest.raises(InputError, match=message) as found:
+        Ranking.load(path, **changes)
+    assert "\n" not in str(found.value)
+    if "to be used" in message:
+        made = f"The ranking {path} was made by sas from 6 examples of train.npy with the fingerprint {fingerprint(z)}"
+        assert str(found.value).startswith(made), what
+
+
+def test_a_mapped_file_is_named(tmp_path):
+    made_from(np.eye(3)).save(tmp_path / "r.npz")
+    np.save(tmp_path / "test.npy", np.ones((3, 3)))
+    with pytest.raises(InputError, match=r"used on 3 examples of test.npy with the fingerprint"):
+        Ranking.load(tmp_path / "r.npz", of=np.load(tmp_path / "test.npy", mmap_mode="r"))
+
+
+def test_a_ranking_that_does_not_know_its_origin_says_so(tmp_path):
+    path = tmp_path / "r.npz"
+    Ranking([1, 0], [np.nan, np.nan], [0, 0], metadata={"objective": "random"}).save(path)
+    with pytest.raises(
+        InputError, match=r"made by random from 2 examples and carries no fingerprint .* ids= or n= inst"
+    ):
+        Ranking.load(path, of=np.eye(2))
+    with pytest.raises(InputError, match=r"made by random from 2 examples and carries no ids .* of= or n= instead"):
+        Ranking.load(path, ids=["a", "b"])
+    assert len(Ranking.load(path, n=2)) == 2
+    Ranking([1, 0], [np.nan, np.nan], [0, 0]).save(path)
+    with pytest.raises(InputError, match="was made from 2 examples, and is to be used on 3 examples"):
+        Ranking.load(path, n=3)
+
+
+def test_turning_points_of_large_labels():
+    ranking = Ranking([0, 1, 0, -1], [1, -1, 2, np.nan], np.array([2**31 - 1, 2**31 - 1, 0, 0]))
+    assert ranking.turning_points == {0: None, 2**31 - 1: 1}
 
 
 @pytest.mark.parametrize(("fraction", "size"), [(0.2, 287), (0.05, 72), (0.9999, 1437), (1.0, 1437)])
@@ -51,8 +147,17 @@ def test_a_fraction_is_exactly_that_many(fraction, size):
         ({"fraction": 0.5, "size": 2}, "either a fraction= or a size="),
         ({"fraction": 0}, "at most 1, and this is 0"),
         ({"fraction": 1.5}, "at most 1, and this is 1.5"),
-        ({"fraction": 1.0}, "from 1 to 7 examples.*8 were asked"),
-        ({"size": 8}, "from 1 to 7 examples.*8 were asked"),
+        ({"fraction": "0.2"}, "A fraction is a number, and this is '0.2'"),
+        ({"fraction": True}, "A fraction is a number, and this is True"),
+        ({"fraction": 0.01}, "A fraction of 0.01 of 8 examples is none of them"),
+        ({"fraction": "0.2", "rounding": "floor"}, "A fraction is a number, and this is '0.2'"),
+        ({"fraction": 1.5, "rounding": "floor"}, "at most 1, and this is 1.5"),
+        ({"fraction": 1.0}, "whole number of examples from 1 to 7,.* 8 were asked"),
+        ({"size": 8}, "whole number of examples from 1 to 7,.* 8 were asked"),
+        ({"size": 0}, "whole number of examples from 1 to 7,.* 0 were asked"),
+        ({"size": 2.5}, "whole number of examples from 1 to 7,.* 2.5 were asked"),
+        ({"size": "3"}, "whole number of examples from 1 to 7,.* '3' were asked"),
+        ({"size": True}, "whole number of examples from 1 to 7,.* True were asked"),
         ({"fraction": 0.5, "rounding": "ceil"}, '"nearest" or "floor", and this is \'ceil\''),
         ({"size": 5, "rounding": "floor"}, "is for a fraction"),
     ],
@@ -62,91 +167,21 @@ def test_subset_errors(arguments, message):
         example().subset(**arguments)
 
 
+def test_sizes_and_fractions_of_any_type_of_number():
+    ranking = example()
+    assert ranking.subset(size=np.uint8(4)).tolist() == ranking.subset(fraction=np.float32(0.5)).tolist()
+    assert len(ranking.subset(fraction=np.array(0.5))) == 4
+
+
 def test_turning_points():
     ranking = example()
-    assert ranking.turning_points == {0: 2, 2: 4}
-    assert ranking.turning_fraction == 6 / 8
+    assert ranking.turning_points == {0: 2, 2: 3}
+    assert ranking.turning_fraction == 5 / 8
     # Not ranked so far, or ranked to the end without.
     gain = np.abs(ranking.gain)
     ranking = Ranking(ranking.position, gain, ranking.classes)
     assert ranking.turning_points == {0: 3, 2: None}
     assert ranking.turning_fraction is None
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("ids", [True, False])
-def test_files_give_back_what_was_saved(tmp_path, suffix, ids):
-    ranking, path = example(ids), tmp_path / f"ranking.{suffix}"
-    ranking.save(path)
-    ranking.save(path)
-    loaded = Ranking.load(path)
-    for name in ("position", "gain", "classes"):
-        np.testing.assert_array_equal(getattr(loaded, name), getattr(ranking, name))
-        assert getattr(loaded, name).dtype == getattr(ranking, name).dtype
-    assert (loaded.ids.tolist() == ranking.ids.tolist()) if ids else (loaded.ids is None)
-    assert loaded.metadata["parameters"] == {"budget": 7}
-    assert loaded.metadata["turning_points"] == {"0": 2, "2": 4}
-    assert loaded.metadata["turning_fraction"] == 0.75
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-def test_a_parquet_file_is_as_documented(tmp_path):
-    example().save(tmp_path / "r.parquet")
-    table = pyarrow.parquet.read_table(tmp_path / "r.parquet")
-    assert table.column_names == ["index", "id", "class", "position", "gain"]
-    assert table["index"].to_pylist() == list(range(8))
-    assert json.loads(table.schema.metadata[b"sas_jax"])["objective"] == "sas"
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_that_is_cut_short_is_refused(tmp_path, suffix):
-    path = tmp_path / f"r.{suffix}"
-    example().save(path)
-    data = path.read_bytes()
-    for cut in (0, 10, len(data) // 2, len(data) - 1):
-        path.write_bytes(data[:cut])
-        with pytest.raises(InputError, match="cut short, damaged or not a ranking"):
-            Ranking.load(path)
-
-
-def test_a_file_whose_rows_were_moved_is_refused(tmp_path):
-    path = tmp_path / "r.csv"
-    example().save(path)
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:2], *reversed(lines[2:])]) + "\n")
-    with pytest.raises(InputError, match="index column is not 0, 1, 2"):
-        Ranking.load(path)
-
-
-def test_places_that_cannot_be_used(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be read \(No such file"):
-        Ranking.load(tmp_path / "none.parquet")
-    with pytest.raises(InputError, match=r"cannot be written to .*nowhere.*No such file"):
-        example().save(tmp_path / "nowhere" / "r.parquet")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot be written to .*Not a directory"):
-        example().save(tmp_path / "file" / "r.parquet")
-    for use in (example().save, Ranking.load):
-        with pytest.raises(InputError, match=r"\.parquet, \.csv or \.npz file, and .*r\.txt"):
-            use(tmp_path / "r.txt")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    from etils import epath
-
-    path = tmp_path / "r.csv"
-    example().save(path)
-    old = path.read_bytes()
-
-    def full(self, data):
-        self.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(type(epath.Path(path)), "write_bytes", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        example().save(path)
-    assert path.read_bytes() == old
-    assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]
 
 
 def test_fingerprints_tell_values_and_shapes_apart():
@@ -156,3 +191,9 @@ def test_fingerprints_tell_values_and_shapes_apart():
     names = {fingerprint(x) for x in (values, changed, values.reshape(4, 12), values[:11])}
     assert len(names) == 4
     assert fingerprint(values.astype(np.float64)) == fingerprint(np.asfortranarray(values)) == fingerprint(values)
+    assert fingerprint(values.astype(">f4")) == fingerprint(values)
+    # The same hash, spelled out, for what is taken a part at a time.
+    large = np.zeros((3, 1 << 23), np.float32)
+    large[2, 7] = 1
+    expected = hashlib.sha256(b"(3, 8388608)" + large.tobytes()).hexdigest()[:16]
+    assert fingerprint(large) == expected

@@ -1,111 +1,127 @@
-"""The two forms of similarity against each other, and the pair form against loops over pairs of views."""
+"""A matrix and embeddings, in all their forms, against the same similarities in NumPy."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax import devices
-from sas_jax.errors import InputError
-from sas_jax.selection import fixed_point, similarity
+from sas_jax.selection import similarity
+from sas_jax.selection.similarity import Embeddings, Matrix
+
+N = 100
 
 
-def unit(rng, *shape):
-    x = rng.normal(size=shape)
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+def embed(rng):
+    """Embeddings whose products are multiples of 2^-8, exact in whatever order they are summed."""
+    return (rng.integers(-4, 5, (N, 12)) / 16).astype(np.float32)
 
 
-def slow_pairwise(views, kind, tau):
-    """From the definitions, pair by pair of views."""
-    views = views.astype(np.float64)
-    n, m, _ = views.shape
-    result = np.zeros((n, n))
-    for i in range(n):
-        for j in range(n):
-            each = []
-            for a in range(m):
-                for b in range(m):
-                    cosine = views[i, a] @ views[j, b]
-                    square = ((views[i, a] - views[j, b]) ** 2).sum()
-                    each.append(
-                        {"cosine": cosine, "clipped_cosine": max(0, cosine), "gaussian": np.exp(-square / tau)}[kind]
-                    )
-            result[i, j] = max(0, np.mean(each))
-    return result
+def full(z, self_similarity):
+    products = np.clip(z.astype(np.float64) @ z.T.astype(np.float64), 0, 1)
+    if self_similarity is not None:
+        np.fill_diagonal(products, self_similarity)
+    return products.astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", similarity.KINDS)
-@pytest.mark.parametrize("num_devices", [1, 8])
-def test_pair_form_is_the_mean_over_pairs_of_views(kind, num_devices):
-    views = unit(np.random.default_rng(0), 13, 3, 5)
-    found = similarity.pairwise(views, kind=kind, tau=0.7, mesh=devices.mesh(num_devices))
-    np.testing.assert_allclose(found, slow_pairwise(views, kind, 0.7), atol=2e-6)
+def forms(z, weights, self_similarity):
+    """Each form: as it is on a CPU, and on accelerators. The matrices are given another diagonal, which is replaced."""
+    z, weights = jnp.asarray(z), None if weights is None else jnp.asarray(weights)
+    values = jnp.asarray(full(np.asarray(z), 0.375))
+    return {
+        "matrix": Matrix(values, weights, self_similarity, block=16),
+        "matrix, gathered": Matrix(values, weights, self_similarity, block=16, unroll=False),
+        "embeddings": Embeddings(z, weights, self_similarity, block=16),
+        "embeddings in tiles": Embeddings(z, weights, self_similarity, block=16, tile=N // 4),
+    }
 
 
-def test_gaussian_takes_views_that_are_not_unit():
-    views = 0.5 * unit(np.random.default_rng(1), 6, 2, 4)
-    np.testing.assert_allclose(
-        similarity.pairwise(views, kind="gaussian", tau=0.3), slow_pairwise(views, "gaussian", 0.3), atol=2e-6
+@jax.jit
+def operations(form, index, local, bounds):
+    examples, own = form.examples(index), form.own(local)
+    return (
+        form.covered(examples),
+        # In the way that facility location uses it, with a number for each of the examples.
+        form.summed(examples, lambda row, bound: jnp.clip(row - bound, 0, 2 * bound), bounds),
+        form.summed(own, lambda row: row // 2),
+        form.pairs(examples),
+        own.index,
     )
 
 
-def test_pair_form_in_several_chunks(monkeypatch):
-    # 40 rows of 40 x 200 x 200 products are more than one step of the map takes.
-    views = unit(np.random.default_rng(2), 40, 200, 2)
-    found = similarity.pairwise(views)
-    np.testing.assert_allclose(found, np.maximum(0, views.mean(1) @ views.mean(1).T), atol=2e-6)
-
-
-def test_embeddings_equal_the_pair_form_of_cosine():
-    views = unit(np.random.default_rng(3), 60, 4, 6)
-    pairs = np.asarray(similarity.pairwise(views, kind="cosine")).copy()
-    np.fill_diagonal(pairs, 1)
-    rows = similarity.Embeddings(similarity.embed_views(views)).rows(jnp.arange(60))
-    np.testing.assert_allclose(rows / fixed_point.ONE, pairs, atol=1e-6)
-
-
-def forms(rng, n, self_similarity):
-    z = unit(rng, n, 7)
-    embeddings = similarity.Embeddings(jnp.asarray(z), self_similarity)
-    full = np.maximum(0, z.astype(np.float64) @ z.T.astype(np.float64))
-    np.fill_diagonal(full, self_similarity)
-    matrix = similarity.Matrix.of(full.astype(np.float32), self_similarity=self_similarity)
-    return full, {"matrix": matrix, "embeddings": embeddings, "embeddings' matrix": embeddings.matrix()}
-
-
-@pytest.mark.parametrize("n", [1, 5, 64, 300])
-@pytest.mark.parametrize("self_similarity", [0.0, 1.0])
-def test_a_matrix_and_embeddings_do_the_same_operations(n, self_similarity):
-    full, each = forms(np.random.default_rng(n), n, self_similarity)
-    indices = jnp.asarray([0, n - 1, n // 2])
-    for name, form in each.items():
-        assert form.size == n
-        np.testing.assert_allclose(form.rows(indices) / fixed_point.ONE, full[indices], atol=4e-7, err_msg=name)
-        np.testing.assert_allclose(fixed_point.to_float(form.row_sums()), full.sum(0), rtol=1e-6, err_msg=name)
-        np.testing.assert_array_equal(form.diagonal(), np.full(n, self_similarity * fixed_point.ONE), err_msg=name)
-
-
-def test_row_sums_are_exact():
-    values = np.random.default_rng(4).uniform(size=(201, 201)).astype(np.float32)
-    matrix = similarity.Matrix.of((values + values.T) / 2)
-    total = jax.jit(lambda matrix: matrix.row_sums())(matrix)
-    expected = np.asarray(matrix.values, np.int64).sum(0)
-    np.testing.assert_array_equal(np.asarray(total.high, np.int64) * 2**16 + np.asarray(total.low), expected)
+@pytest.mark.parametrize(("weighted", "self_similarity"), [(False, 0.0), (True, 1.0)])
+def test_a_matrix_and_embeddings_do_the_same_operations(weighted, self_similarity, quantise):
+    rng = np.random.default_rng(0)
+    z = embed(rng)
+    weights = np.append(rng.random(N - 1), 1).astype(np.float32) if weighted else None
+    represents = quantise(full(z, self_similarity), weights)
+    index, local = rng.permutation(N)[:16], rng.integers(N, size=16)
+    index[1], index[5] = 0, N - 1
+    bounds = rng.integers(0, 2**21, 16).astype(np.int32)
+    for name, form in forms(z, weights, self_similarity).items():
+        assert (form.size, form.number) == (N, N)
+        covered, clipped, halves, pairs, own = operations(form, index, local, bounds)
+        np.testing.assert_array_equal(covered, represents[:, index].T, err_msg=name)
+        rows = represents[index] - bounds[:, None]
+        np.testing.assert_array_equal(clipped, np.clip(rows, 0, 2 * bounds[:, None]).sum(0), err_msg=name)
+        np.testing.assert_array_equal(halves, (represents[local] // 2).sum(0), err_msg=name)
+        np.testing.assert_array_equal(own, local, err_msg=name)
+        apart = ~np.eye(16, dtype=bool)  # of an example and itself there is no pair
+        unweighted = quantise(full(z, self_similarity))[np.ix_(index, index)]
+        np.testing.assert_array_equal(np.asarray(pairs)[apart], unweighted[apart], err_msg=name)
 
 
 def test_a_matrix_keeps_its_diagonal_unless_told():
-    values = np.full((4, 4), 0.25, np.float32)
-    np.testing.assert_array_equal(similarity.Matrix.of(values).diagonal(), np.full(4, 2**22))
-    np.testing.assert_array_equal(similarity.Matrix.of(values, self_similarity=0.5).diagonal(), np.full(4, 2**23))
+    values = jnp.full((16, 16), 0.25)
+    index = jnp.arange(16)
+    for to_itself, expected in ((None, 2**21), (0.5, 2**22), (0.0, 0)):
+        for unroll in (True, False):
+            matrix = Matrix(values, None, to_itself, unroll=unroll)
+            rows = np.asarray(matrix.covered(matrix.examples(index)))
+            assert np.diagonal(rows).tolist() == [expected] * 16
+            assert (rows[~np.eye(16, dtype=bool)] == 2**21).all()
+            sums = matrix.summed(matrix.examples(index), lambda row: row)
+            assert sums.tolist() == [15 * 2**21 + expected] * 16
 
 
-def test_a_matrix_may_be_of_half_precision():
-    np.testing.assert_array_equal(similarity.Matrix.of(jnp.ones((2, 2), jnp.float16)).values, np.full((2, 2), 2**24))
+@pytest.mark.parametrize("d", [3, 128])
+def test_a_similarity_has_the_same_bits_wherever_it_is_computed(d):
+    """On a CPU, of embeddings whose products round: what picks among duplicates and on several devices rest on."""
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(512, d))
+    z = (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
+    form = Embeddings(jnp.asarray(z), self_similarity=0.0, tile=256)
+    covered = jax.jit(lambda form, index: form.covered(form.examples(index)))
+
+    def matrix(form):
+        return np.concatenate([covered(form, jnp.arange(k, k + 64)) for k in range(0, 512, 64)])
+
+    whole = matrix(form)
+    np.testing.assert_array_equal(whole, whole.T)
+    # At other places of other products.
+    order = rng.permutation(512)
+    moved = dataclasses.replace(form, values=jnp.asarray(z[order]))
+    np.testing.assert_array_equal(matrix(moved), whole[np.ix_(order, order)])
+
+    @jax.jit
+    def others(form, index, real):
+        examples = form.examples(index)
+        return form.pairs(examples), form.summed(examples, lambda row, real: jnp.where(real, row, 0), real)
+
+    index = jnp.asarray(rng.permutation(512)[:64])
+    for k in (0, 31, 63):
+        pairs, row = others(form, index, jnp.arange(64) == k)
+        np.testing.assert_array_equal(row, whole[index[k]])
+        different = np.arange(64) != k
+        np.testing.assert_array_equal(pairs[k][different], whole[index[k], index][different])
 
 
-def test_errors():
-    views = unit(np.random.default_rng(5), 4, 2, 3)
-    with pytest.raises(InputError, match=r"one of cosine, clipped_cosine, gaussian, and this is 'gausian'.*'gaussian'"):
-        similarity.pairwise(views, kind="gausian")
-    with pytest.raises(InputError, match=r"shape \[n, m, d\]"):
-        similarity.pairwise(views[0])
+def test_products_are_of_float32():
+    """Not of TF32 or bf16, which would be off by 1e-3: true on a CPU in any case, and to be run on accelerators too."""
+    rng = np.random.default_rng(2)
+    one, other = (rng.normal(size=(k, 64)).astype(np.float32) / 8 for k in (16, 24))
+    found = jax.jit(similarity.products)(one, other)
+    np.testing.assert_allclose(found, one.astype(np.float64) @ other.T.astype(np.float64), atol=1e-6)
+    text = jax.jit(similarity.products).lower(one, other).as_text()
+    assert "HIGHEST" in text

@@ -1,0 +1,128 @@
+"""From a file of embeddings to a file with their ranking."""
+
+import dataclasses
+import os
+import time
+
+import jax
+import numpy as np
+
+from sas_jax import devices, files, latent_classes
+from sas_jax.errors import InputError
+from sas_jax.progress import Progress
+from sas_jax.selection import budgets, checks, ranking_files
+from sas_jax.selection.objectives import OBJECTIVES
+from sas_jax.selection.pairwise import KINDS
+from sas_jax.selection.rank import rank
+from sas_jax.selection.ranking import Ranking
+
+
+def rank_file(
+    embeddings: str,
+    output: str,
+    *,
+    classes: str = "",
+    kmeans: int | None = None,
+    seed: int = 0,
+    objective: str = "sas",
+    fraction: float = 1.0,
+    kind: str = "cosine",
+    tau: float = 0.5,
+    normalize: bool = True,
+    self_similarity: float | None = None,
+    weights: str = "",
+    initial: str = "",
+    where: str = "",
+    ids: str = "",
+) -> str:
+    """Ranks the embeddings of one file into another, on all devices, with progress on stderr.
+
+    A state is kept in OUTPUT.partial until the ranking is saved: when interrupted, the same call goes on from there.
+
+    Args:
+      embeddings: of a .npy of floats [n, d], or [n, m, d] for m views of each example. It is mapped, not read.
+      output: a .parquet, .csv or .npz. Its metadata name the files that were given, without their folders.
+      classes: of a .npy of integers [n], 0 or more: the latent classes. Without, all are one class.
+      kmeans: instead of `classes`: so many, 1 or more, by k-means on the unit rows, or on the means of unit views.
+      seed: for `kmeans`, 0 or more.
+      fraction: in (0, 1]: rank only as far as this subset; 1: every candidate.
+      weights: of a .npy of numbers [n].
+      initial: of a .npy of integers [k].
+      where: of a .npy of bools [n].
+      ids: of a text file, one line an example: their names.
+      objective, kind, tau, normalize, self_similarity: and what the files hold: see `sas_jax.rank`.
+
+    Returns:
+      What to tell the user.
+
+    Raises:
+      InputError: something given cannot be used; the message says what, and what to do.
+    """
+    began = time.perf_counter()
+    ranking_files.check_writable(output)
+    if classes and kmeans:
+        raise InputError("--classes and --kmeans both say what the latent classes are; give one of the two.")
+    values = files.mapped(embeddings)
+    budget = None if fraction == 1 else budgets.size_of(fraction, len(values))
+    paths = {"classes": classes, "weights": weights, "initial": initial, "where": where}
+    given = {name: files.mapped(path) if path else None for name, path in paths.items()}
+    names = np.array(files.lines(ids)) if ids else None
+    if kmeans:
+        # rank checks these as well, but only after what can be minutes of k-means.
+        checks.choice("objective", objective, tuple(OBJECTIVES))
+        checks.choice("kind of similarity", kind, KINDS)
+        checks.weights(given["weights"], len(values))
+        checks.initial(given["initial"], len(values))
+        checks.candidates(given["where"], len(values))
+        checks.ids(names, len(values))
+        given["classes"] = _cluster(values, kmeans, seed=seed, normalize=normalize)
+    with Progress("ranked") as progress:
+        ranking = rank(
+            values,
+            given["classes"],
+            objective=objective,
+            kind=kind,
+            tau=tau,
+            normalize=normalize,
+            budget=budget,
+            weights=given["weights"],
+            initial=given["initial"],
+            where=given["where"],
+            self_similarity=self_similarity,
+            ids=names,
+            mesh=devices.mesh(),
+            progress=progress,
+            resume=f"{output}.partial",
+        )
+    told = {name: os.path.basename(path) for name, path in paths.items() if path} | {"fraction": fraction}
+    told |= {"kmeans": kmeans, "seed": seed} if kmeans else {}
+    metadata = {**ranking.metadata, "source": os.path.basename(embeddings), "select": told}
+    ranking = dataclasses.replace(ranking, metadata=metadata)
+    ranking.save(output)
+    os.remove(f"{output}.partial")
+    return _summary(ranking, output, fraction, time.perf_counter() - began)
+
+
+def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> np.ndarray:
+    """Latent classes of what the pipeline clusters as well: unit rows, or the means of unit views."""
+    rows = checks.embeddings(values, normalize=normalize)
+    try:
+        return latent_classes.assign(
+            "kmeans", key=jax.random.key(seed), embeddings=rows if rows.ndim == 2 else rows.mean(1), num_classes=number
+        )
+    except InputError as error:
+        raise InputError(f"--kmeans={number} is not possible: {error}") from error
+
+
+def _summary(ranking: Ranking, output: str, fraction: float, seconds: float) -> str:
+    ranked, sizes = int((ranking.position >= 0).sum()), np.unique(ranking.classes, return_counts=True)[1]
+    objective, chosen = ranking.metadata["objective"], ranking.metadata["select"].get("initial")
+    turning = ranking.turning_fraction if objective == "sas" else None
+    within = f"{len(sizes):,} classes of {sizes.min():,} to {sizes.max():,}" if len(sizes) > 1 else "one class"
+    how = f"fraction={fraction}" if ranked == round(fraction * len(ranking)) else f"size={ranked}"
+    return (
+        f"Ranked {ranked:,} of {len(ranking):,} examples in {within} by {objective} in {seconds:.1f} s: {output}."
+        + ("" if turning is None else f" Gains are below 0 beyond a fraction of {turning:.3f}.")
+        + f"\nThe indices to keep{f', beside those of {chosen}' if chosen else ''}: "
+        f"sas_jax.Ranking.load({output!r}).subset({how})"
+    )

@@ -1,0 +1,212 @@
+"""Greedy within each of many classes of all sizes.
+
+A program is compiled for one shape, so classes are padded to one of a few sizes. Those of a size are ranked by one
+program, from matrices of their own, one after the other on each device, the devices side by side. A class too large for
+a matrix is ranked from its embeddings by all devices together.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from sas_jax.selection import greedy
+from sas_jax.selection.similarity import products
+from sas_jax.selection.work import Work
+
+_LARGEST_MATRIX = 8192
+"""Classes of up to this size are ranked from a matrix of their own, 256 MB at most; larger ones from embeddings."""
+
+_AT_ONCE = 2**24
+"""Similarities of the classes that a device ranks in one call, about: a second or so, after which there is progress."""
+
+_STEP_SECONDS = 1.0
+"""How long a class that is ranked by itself goes on between progress."""
+
+
+def divide(classes: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Each example's class as an index into the second: each class's members in ascending order."""
+    _, of, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    return of, np.split(np.argsort(of, kind="stable"), np.cumsum(sizes)[:-1])
+
+
+def padded(size: int) -> int:
+    """The next of 32, 64, 128, 256, 384, 512, 768, ..., 8192, 8704, ...: the sizes that programs are compiled for."""
+    power = 1 << (max(size, 32) - 1).bit_length()
+    if power > _LARGEST_MATRIX:
+        # Large ones cost more to pad than to compile.
+        return -(-size // (power // 32)) * (power // 32)
+    return power * 3 // 4 if power > 256 and size <= power * 3 // 4 else power
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What to rank, but for the similarities."""
+
+    objective: str
+    members: list[np.ndarray]  # of each class, ascending indices
+    steps: list[int]  # how many to pick of each class
+    where: np.ndarray  # bool [n], the candidates
+    initial: np.ndarray  # int64 [k], already chosen; no candidates
+    weights: np.ndarray | None  # float32 [n]
+    self_similarity: float | None
+    mesh: Mesh
+
+    def from_embeddings(self, z: np.ndarray, work: Work) -> None:
+        """Ranks from embeddings [n, d] whose norms are at most 1."""
+        groups: dict[int, list[int]] = {}
+        for label, wanted in enumerate(self.steps):
+            if wanted and not work.has(self.members[label], wanted):
+                groups.setdefault(padded(len(self.members[label])), []).append(label)
+        for size, labels in sorted(groups.items()):
+            if size > _LARGEST_MATRIX:
+                for label in labels:
+                    values = np.pad(z[self.members[label]], ((0, size - len(self.members[label])), (0, 0)))
+                    self._one(label, size, work, embeddings=values, mesh=self.mesh if self.mesh.size > 1 else None)
+            else:
+                for picks, gains in self._many(z, size, labels):
+                    work.add(picks, gains)
+
+    def from_matrices(
+        self, matrix_of: Callable[[np.ndarray], np.ndarray], work: Work, self_similarity: float | None = None
+    ) -> None:
+        """Ranks classes one after the other, each from the matrix that `matrix_of` gives of its members.
+
+        `self_similarity` is what it is where the run does not say.
+        """
+        for label, wanted in enumerate(self.steps):
+            members = self.members[label]
+            if not wanted or work.has(members, wanted):
+                continue
+            # A single class is not padded: its matrix is the largest thing there is.
+            size = padded(len(members)) if len(self.members) > 1 else len(members)
+            padding = size - len(members)
+            matrix = matrix_of(members)
+            matrix = np.pad(matrix, (0, padding)) if padding else matrix
+            to_itself = self_similarity if self.self_similarity is None else self.self_similarity
+            self._one(label, size, work, similarity=matrix, self_similarity=to_itself)
+
+    def _one(self, label: int, size: int, work: Work, **source) -> None:
+        """Ranks one class of padded size by itself, step by step."""
+        members, wanted = self.members[label], self.steps[label]
+        padding = size - len(members)
+        where = np.pad(self.where[members], (0, padding))
+        weights = None if self.weights is None else np.pad(self.weights[members], (0, padding))
+        source = {"self_similarity": self.self_similarity} | source
+        problem = _problem(objective=self.objective, weights=weights, **source)
+        begin = functools.partial(greedy.start, budget=size, where=where, initial=self._initial(label))
+        left = work.unfinished(members)
+        if left is None:
+            state = begin(problem)
+        else:
+            state = jax.tree.unflatten(jax.tree.structure(jax.eval_shape(begin, problem)), left)
+        picked, steps = int(state.step), 1
+        while picked < wanted:
+            began = time.perf_counter()
+            state = greedy.advance(problem, state, min(steps, wanted - picked))
+            now = int(state.step)
+            work.within(members, state, now)
+            rate = (now - picked) / (time.perf_counter() - began)
+            steps, picked = max(1, min(2 * steps, round(rate * _STEP_SECONDS))), now
+        picks, gains = (np.asarray(x)[:wanted] for x in greedy.result(problem, state))
+        work.add(members[picks], gains)
+
+    def _many(self, z: np.ndarray, size: int, labels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ranks classes of one padded size: their picks, as indices among all, and gains, class by class."""
+        # One row more, of zeros and no candidate, is what classes are padded with.
+        n = len(z)
+        z, where = np.pad(z, ((0, 1), (0, 0))), np.pad(self.where, (0, 1))
+        weights = None if self.weights is None else np.pad(self.weights, (0, 1))
+        begun = [self._initial(label) for label in labels]
+        chosen = max(len(each) for each in begun)
+        chosen = 1 << (chosen - 1).bit_length() if chosen else 0
+        # A power of two of places on each device, so that few shapes are compiled.
+        places = 1 << (-(-len(labels) // self.mesh.size) - 1).bit_length()
+        places = max(1, min(places, _AT_ONCE // size**2))
+        together = places * self.mesh.size
+        for first in range(0, len(labels), together):
+            part = labels[first : first + together]
+            table = np.full((together, size), n, np.int32)
+            steps = np.zeros(together, np.int32)
+            initial = np.full((together, chosen), -1, np.int32)
+            # Classes are dealt to the devices in turn.
+            at = [turn % self.mesh.size * places + turn // self.mesh.size for turn in range(len(part))]
+            for row, label, already in zip(at, part, begun[first : first + together], strict=True):
+                members = self.members[label]
+                table[row, : len(members)] = members
+                initial[row, : len(already)] = already
+                steps[row] = self.steps[label]
+            picks, gains = map(
+                np.asarray,
+                _rank_many(
+                    z,
+                    where,
+                    weights,
+                    table,
+                    initial,
+                    steps,
+                    objective=self.objective,
+                    self_similarity=self.self_similarity,
+                    mesh=self.mesh,
+                ),
+            )
+            for row in at:
+                yield table[row][picks[row, : steps[row]]], gains[row, : steps[row]]
+
+    def _initial(self, label: int) -> np.ndarray:
+        """Which of a class's members, as places among them, are already chosen."""
+        members = self.members[label]
+        return np.searchsorted(members, np.intersect1d(members, self.initial)).astype(np.int32)
+
+
+_problem = jax.jit(greedy.problem, static_argnames=("objective", "self_similarity", "mesh"))
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "self_similarity", "mesh"))
+def _rank_many(
+    z: jax.Array,
+    where: jax.Array,
+    weights: jax.Array | None,
+    table: jax.Array,
+    initial: jax.Array,
+    steps: jax.Array,
+    *,
+    objective: str,
+    self_similarity: float | None,
+    mesh: Mesh,
+):
+    """Ranks classes [classes, size] of padded size: picks and gains [classes, size]."""
+    # On a CPU one after the other: under vmap every class would take as many steps, and every step as many rows, as
+    # the slowest. An accelerator would be idle.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    size = table.shape[1]
+    together = None if on_cpu else max(1, _AT_ONCE // size**2)
+
+    def one(z, where, weights, members, initial, steps):
+        problem = greedy.problem(
+            products(z[members], z[members]),
+            objective=objective,
+            weights=None if weights is None else weights[members],
+            self_similarity=1.0 if self_similarity is None else self_similarity,
+        )
+        state = greedy.start(problem, budget=size, where=where[members], initial=initial)
+        return greedy.result(problem, greedy.advance(problem, state, steps))
+
+    def part(z, where, weights, table, initial, steps):
+        nothing = jnp.full(size, -1, jnp.int32), jnp.full(size, jnp.nan, jnp.float32)
+        return jax.lax.map(
+            lambda each: jax.lax.cond(each[-1] > 0, lambda: one(z, where, weights, *each), lambda: nothing),
+            (table, initial, steps),
+            batch_size=together,
+        )
+
+    split, whole = PartitionSpec(mesh.axis_names[0]), PartitionSpec()
+    # The devices do not communicate, so there is nothing for check_vma to check.
+    return jax.shard_map(
+        part, mesh=mesh, in_specs=(whole, whole, whole, split, split, split), out_specs=(split, split), check_vma=False
+    )(z, where, weights, table, initial, steps)

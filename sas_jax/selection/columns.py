@@ -1,0 +1,83 @@
+"""What the columns of a ranking have to be, whether they were given, computed or read from a file."""
+
+from typing import Any
+
+import numpy as np
+
+from sas_jax.errors import InputError
+from sas_jax.selection import checks
+
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+"""position int32 [n], gain float32 [n], classes int32 [n], ids str [n] or None."""
+
+
+def check(position: Any, gain: Any, classes: Any, ids: Any) -> Columns:
+    """The columns with their types, if they are those of a ranking.
+
+    Raises:
+      InputError: types or lengths are others; or the positions of a class are not 0, 1, 2, ... each once (and -1 where
+        not ranked); or gains are not finite where ranked and nan elsewhere (or nan everywhere).
+    """
+    position = checks.array("Positions", position)
+    gain = checks.array("Gains", gain)
+    classes = checks.array("Classes", classes)
+    ids = None if ids is None else checks.array("Ids", ids)
+    if position.ndim != 1 or not len(position):
+        raise InputError(
+            f"A ranking has one entry or more in each of its columns, [n], and position has {list(position.shape)}; "
+            f"give one an example."
+        )
+    for name, values in (("gain", gain), ("classes", classes), ("ids", ids)):
+        if values is not None and values.shape != position.shape:
+            raise InputError(
+                f"A ranking has one entry an example in each of its columns, and position has {list(position.shape)} "
+                f"and {name} {list(values.shape)}; give columns of the same examples."
+            )
+    n = len(position)
+    classes = checks.classes(classes, n)
+    position = _positions(position, classes)
+    return position, _gains(gain, position), classes, checks.ids(ids, n)
+
+
+def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Positions as int32, if each class has 0, 1, 2, ... each once."""
+    if not np.issubdtype(position.dtype, np.integer):
+        raise InputError(f"Positions are integers, -1 where not ranked, and these are {position.dtype}; convert them.")
+    labels, places = np.unique(classes, return_inverse=True)
+    ranked = position >= 0
+    counts = np.bincount(places[ranked], minlength=len(labels))
+    bad = np.flatnonzero((position < -1) | (ranked & (position >= counts[places])))
+    if bad.size:
+        k = counts[places[bad[0]]]
+        raise InputError(
+            f"The {k} ranked examples of class {classes[bad[0]]} have the positions 0 to {k - 1}, each once, others "
+            f"-1, and entry {bad[0]} is {position[bad[0]]}; rank the examples again."
+        )
+    first = np.cumsum(counts) - counts
+    times = np.bincount(first[places[ranked]] + position[ranked], minlength=int(counts.sum()))
+    if (times > 1).any():
+        slot = int(np.argmax(times > 1))
+        place = int(np.searchsorted(first, slot, side="right")) - 1
+        raise InputError(
+            f"The ranked examples of class {labels[place]} have the positions 0 to {counts[place] - 1}, each once, and "
+            f"position {slot - first[place]} stands there {times[slot]} times; rank the examples again."
+        )
+    return position.astype(np.int32, copy=False)
+
+
+def _gains(gain: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Gains as float32, if they are finite where there is a position; of a selector without gains all are nan."""
+    if not np.issubdtype(gain.dtype, np.integer) and not np.issubdtype(gain.dtype, np.floating):
+        raise InputError(f"Gains are floating point, nan where not ranked, and these are {gain.dtype}; convert them.")
+    with np.errstate(over="ignore"):  # what float32 does not hold counts as infinite
+        gain = gain.astype(np.float32, copy=False)
+    ranked, known = position >= 0, ~np.isnan(gain)
+    # A selector that looks at nothing ranks without gains.
+    bad = np.flatnonzero(np.isinf(gain) | ((ranked != known) & known.any()))
+    if bad.size:
+        i = bad[0]
+        raise InputError(
+            f"Gains are finite where an example was ranked and nan elsewhere (or all are nan, of a selector without), "
+            f"and entry {i} is {gain[i]} at position {position[i]}; rank the examples again."
+        )
+    return gain

@@ -1,0 +1,182 @@
+"""Several exact greedy picks at a time: the idea that makes greedy fast here.
+
+Picking lowers gains and never raises one (the objectives are submodular). So let the gains of all candidates be exact,
+and take the few candidates with the largest: the window. While the best of the window, its gain kept exact, is ahead of
+what any candidate outside it had at the start, it is the best of all, and can be picked without looking outside. Only
+then are the gains of all brought up to date, by what all these picks changed, in large blocks. On embeddings of
+CIFAR-100 a window of 32 gave 15 picks on average (n = 6,000, 20 % budget): 15 times fewer passes over all candidates,
+and as many fewer exchanges between devices.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sas_jax.selection import collectives, fixed_point
+from sas_jax.selection.fixed_point import Total
+from sas_jax.selection.similarity import Examples, Similarity
+
+
+class Window(NamedTuple):
+    """The candidates with the largest gains, the best of all among them."""
+
+    examples: Examples  # [m]
+    gains: Total  # [m], exact
+    candidate: jax.Array  # bool [m]: the others fill the window where candidates are few
+    bar: jax.Array  # float32: no candidate outside has a gain of more, rounded; -inf where there is none outside
+    bar_index: jax.Array  # int32: the lowest index outside with a gain of `bar`
+
+
+class Chosen(NamedTuple):
+    """What was picked of a window."""
+
+    number: jax.Array  # int32
+    slots: jax.Array  # int32 [m]: which of the window, in the order of picking; the first `number` count
+    gains: jax.Array  # float32 [m], of each when it was picked
+
+
+def best(gains: Total, available: jax.Array, size: int, similarity: Similarity) -> Window:
+    """The window of `size` candidates, from the gains and candidates here."""
+    axis = similarity.axis
+    n = similarity.size
+    key = jnp.where(available, fixed_point.to_float(gains), -jnp.inf)
+    local = top_k(key, min(size + 1, n))
+    listed = collectives.gathered((key[local], local + collectives.place(axis) * n, gains.at(local)), axis)
+    if axis is not None:
+        among = top_k(listed[0], min(size + 1, listed[0].shape[0]))
+        listed = jax.tree.map(lambda x: x[among], listed)
+    keys, index, listed_gains = listed
+    if len(keys) > size:
+        bar, bar_index = keys[size], index[size]
+        keys, index, listed_gains = jax.tree.map(lambda x: x[:size], listed)
+    else:
+        bar, bar_index = jnp.float32(-jnp.inf), jnp.int32(0)
+
+    # Many gains that differ, if at all, by less than float32 shows: the best may stand outside. It takes a place.
+    hidden = (keys[0] == bar) & (jnp.abs(bar) >= 1)
+
+    def with_best():
+        tied = fixed_point.largest(gains, available, axis)
+        places = jnp.arange(n, dtype=jnp.int32) + collectives.place(axis) * n
+        first = collectives.smallest(jnp.min(jnp.where(tied, places, jnp.iinfo(jnp.int32).max)), axis)
+        gain = jax.tree.map(lambda part: collectives.taken(part, first[None], axis)[0], gains)
+        put = jnp.where(jnp.any(index == first), jnp.argmax(index == first), 0)
+        return index.at[put].set(first), jax.tree.map(lambda parts, part: parts.at[put].set(part), listed_gains, gain)
+
+    index, listed_gains = jax.lax.cond(hidden, with_best, lambda: (index, listed_gains))
+    return Window(similarity.examples(index), listed_gains, keys > -jnp.inf, bar, bar_index)
+
+
+def top_k(key: jax.Array, k: int) -> jax.Array:
+    """int32 [k]: where the k largest are, the largest first, ties in ascending order.
+
+    The barrier, because XLA:CPU makes top_k a whole sort, 50 times slower, where what is taken of it is sliced.
+    """
+    return jax.lax.optimization_barrier(jax.lax.top_k(key, k)[1].astype(jnp.int32))
+
+
+def choose(window: Window, limit: jax.Array, lower: Callable[[Total, jax.Array], Total]) -> Chosen:
+    """Picks from the window as long as it is certain to hold the best, up to `limit`, and at least one.
+
+    Args:
+      window: with one candidate or more.
+      limit: int32, 1 or more.
+      lower: of the window's gains and the slot of a pick: the gains after it.
+    """
+
+    def pick(carry):
+        chosen, gains, left, slot, _ = carry
+        chosen = _with_pick(chosen, slot, gains.at(slot))
+        gains, left = lower(gains, slot), left & (_slots(window) != slot)
+        slot, there = _first(window, gains, left)
+        return chosen, gains, left, slot, there & _ahead(window, gains, slot)
+
+    # At the window's start its best is the best of all.
+    slot, there = _first(window, window.gains, window.candidate)
+    carry = _nothing(window), window.gains, window.candidate, slot, there
+    return jax.lax.while_loop(lambda carry: carry[-1] & (carry[0].number < limit), pick, carry)[0]
+
+
+def choose_lazily(
+    window: Window,
+    limit: jax.Array,
+    gain: Callable[[Any, jax.Array], Total],
+    pick: Callable[[Any, jax.Array], Any],
+    memory: Any,
+) -> tuple[Chosen, Any]:
+    """Picks as `choose` does, where a gain costs much: what was found before the last pick is a bound.
+
+    Only the candidate with the largest bound is computed again, and is picked when it is still the best.
+
+    Args:
+      window: with one candidate or more.
+      limit: int32, 1 or more.
+      gain: of a memory and a slot: that candidate's exact gain.
+      pick: of a memory and a slot: the memory when that candidate is picked.
+      memory: what these two need.
+
+    Returns:
+      What was chosen, and the memory after.
+
+    Source: Minoux, Accelerated greedy algorithms for maximizing submodular set functions (1978).
+    """
+
+    def look(carry):
+        chosen, bounds, left, memory, slot, _ = carry
+        exact = gain(memory, slot)
+        bounds = jax.tree.map(lambda parts, part: jnp.where(_slots(window) == slot, part, parts), bounds, exact)
+        others = left & (_slots(window) != slot)
+        second, there = _first(window, bounds, others)
+        bound, index = bounds.at(second), window.examples.index
+        better = (exact.high > bound.high) | ((exact.high == bound.high) & (exact.low > bound.low))
+        same = (exact.high == bound.high) & (exact.low == bound.low)
+        is_best = ~there | better | (same & (index[slot] < index[second]))
+        # At the window's start its gains are exact, and its best is the best of all.
+        picked = is_best & (_ahead(window, bounds, slot) | (chosen.number == 0))
+        chosen = jax.tree.map(lambda old, new: jnp.where(picked, new, old), chosen, _with_pick(chosen, slot, exact))
+        memory = jax.lax.cond(picked, lambda: pick(memory, slot), lambda: memory)
+        left = jnp.where(picked, others, left)
+        # Where a gain found here is another one than at the start (a matrix that is not quite symmetric, products with
+        # other last bits), the best may fall behind the bar; the best of the window is then picked all the same.
+        go_on = _ahead(window, bounds, second) | (chosen.number == 0)
+        return chosen, bounds, left, memory, second, (picked | ~is_best) & there & go_on
+
+    slot, there = _first(window, window.gains, window.candidate)
+    carry = _nothing(window), window.gains, window.candidate, memory, slot, there
+    chosen, _, _, memory, *_ = jax.lax.while_loop(lambda carry: carry[-1] & (carry[0].number < limit), look, carry)
+    return chosen, memory
+
+
+def _slots(window: Window) -> jax.Array:
+    return jnp.arange(window.candidate.shape[0], dtype=jnp.int32)
+
+
+def _nothing(window: Window) -> Chosen:
+    size = window.candidate.shape[0]
+    return Chosen(jnp.int32(0), jnp.zeros(size, jnp.int32), jnp.full(size, jnp.nan, jnp.float32))
+
+
+def _with_pick(chosen: Chosen, slot: jax.Array, gain: Total) -> Chosen:
+    here = jnp.arange(chosen.slots.shape[0]) == chosen.number
+    return Chosen(
+        chosen.number + 1,
+        jnp.where(here, slot, chosen.slots),
+        jnp.where(here, fixed_point.to_float(gain), chosen.gains),
+    )
+
+
+def _first(window: Window, bounds: Total, left: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The slot of the largest bound of those left, ties to the lowest index, and whether there is one."""
+    index, last = window.examples.index, jnp.iinfo(jnp.int32).max
+    tied = fixed_point.largest(bounds, left)
+    lowest = jnp.min(jnp.where(tied, index, last))
+    return jnp.min(jnp.where(tied & (index == lowest), _slots(window), index.shape[0] - 1)), lowest != last
+
+
+def _ahead(window: Window, bounds: Total, slot: jax.Array) -> jax.Array:
+    """Whether no candidate outside the window is better. Below 1 a float32 is the gain itself, and shows ties."""
+    key = fixed_point.to_float(bounds.at(slot))
+    tied = (key == window.bar) & (jnp.abs(key) < 1) & (window.examples.index[slot] < window.bar_index)
+    return (key > window.bar) | tied

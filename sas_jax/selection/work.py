@@ -1,0 +1,141 @@
+"""A ranking in the making: what is picked so far, told as progress, and kept in a file from which a run goes on."""
+
+import contextlib
+import io
+import time
+import uuid
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from sas_jax.errors import InputError
+
+_SAVE_SECONDS = 60.0
+_FORMAT = "sas_jax work 1"
+
+
+class Work:
+    """The positions and gains of n examples as they are found.
+
+    Used as `with Work(...) as work: ...`: what is left by an exception or Ctrl-C is saved first.
+
+    Attributes:
+      position: int32 [n], -1 where not picked.
+      gain: float32 [n], nan where not picked.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        total: int,
+        progress: Callable[[int, int], None] | None,
+        path: epath.Path | None,
+        same: str,
+    ):
+        """Begins, or goes on.
+
+        Args:
+          n: how many examples.
+          total: how many will be picked.
+          progress: called with how many are picked, and the total.
+          path: of the file; None keeps none.
+          same: what the run is, in words: a file of another one is not gone on from, and overwritten.
+
+        Raises:
+          InputError: the file at `path` is something else, or cannot be read.
+        """
+        self.position = np.full(n, -1, np.int32)
+        self.gain = np.full(n, np.nan, np.float32)
+        self._total = total
+        self._progress = progress
+        self._path = path
+        self._same = same
+        self._saved = time.monotonic()
+        self._done = 0
+        self._unfinished: tuple[int, list[np.ndarray]] | None = None  # a class, by its first member, and its state
+        if path is not None and path.exists():
+            self._load(path)
+
+    def __enter__(self) -> "Work":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._save()
+
+    def has(self, members: np.ndarray, steps: int) -> bool:
+        """Whether this class is ranked already."""
+        return bool(np.count_nonzero(self.position[members] >= 0) == steps)
+
+    def add(self, picks: np.ndarray, gains: np.ndarray) -> None:
+        """Takes a class's picks, as indices among all examples, and their gains."""
+        self.position[picks] = np.arange(len(picks))
+        self.gain[picks] = gains
+        self._unfinished = None
+        self._done += len(picks)
+        self._tell(self._done)
+
+    def unfinished(self, members: np.ndarray) -> list[np.ndarray] | None:
+        """The arrays of the state in which this class was left, if it was."""
+        if self._unfinished is None or self._unfinished[0] != members[0]:
+            return None
+        return self._unfinished[1]
+
+    def within(self, members: np.ndarray, state: Any, picked: int) -> None:
+        """Takes the state in which a class stands, with so many picked."""
+        self._unfinished = int(members[0]), jax.tree.leaves(state)
+        self._tell(self._done + picked)
+
+    def _tell(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(done, self._total)
+        if time.monotonic() - self._saved >= _SAVE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        """Writes the file aside and renames it."""
+        if self._path is None:
+            return
+        first, leaves = (-1, []) if self._unfinished is None else self._unfinished
+        arrays = {f"state{k}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
+        arrays |= {"position": self.position, "gain": self.gain, "first": np.asarray(first)}
+        buffer = io.BytesIO()
+        np.savez(buffer, format=_FORMAT, same=self._same, **arrays)  # type: ignore[arg-type]
+        aside = self._path.parent / f".{self._path.name}.{uuid.uuid4().hex}"
+        try:
+            aside.write_bytes(buffer.getvalue())
+            aside.replace(self._path)
+        except OSError as error:
+            raise InputError(
+                f"The state of the run cannot be written to {self._path} ({error.strerror or error}); choose a place "
+                f"that can be written, with room for {buffer.tell():,} bytes."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+    def _load(self, path: epath.Path) -> None:
+        refused = (
+            f"{path} is not the state of an interrupted ranking, which would be kept there; move it away, or remove it "
+            f"if it was one."
+        )
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(refused) from error
+        if str(arrays.get("format")) != _FORMAT:
+            raise InputError(refused)
+        if str(arrays["same"]) != self._same:
+            return
+        self.position, self.gain = arrays["position"], arrays["gain"]
+        self._done = int(np.count_nonzero(self.position >= 0))
+        leaves = [arrays[f"state{k}"] for k in range(len(arrays)) if f"state{k}" in arrays]
+        if leaves:
+            self._unfinished = int(arrays["first"]), leaves

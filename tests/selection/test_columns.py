@@ -1,0 +1,90 @@
+"""What a ranking's columns have to be, against the obvious check class by class."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sas_jax.errors import InputError
+from sas_jax.selection import columns
+
+NAN = float("nan")
+
+
+def is_ranking(position, classes):
+    """Whether each class has the positions 0, 1, 2, ... each once and -1 elsewhere: the definition."""
+    for label in set(classes):
+        of_class = [p for p, c in zip(position, classes, strict=True) if c == label]
+        ranked = sorted(p for p in of_class if p != -1)
+        if ranked != list(range(len(ranked))):
+            return False
+    return True
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(-2, 3), st.sampled_from([0, 1, 2**31 - 1])), min_size=1, max_size=7))
+def test_positions_are_checked_as_defined(rows):
+    position, classes = zip(*rows, strict=True)
+    gains = np.full(len(rows), NAN)
+    if is_ranking(position, classes):
+        found = columns.check(position, gains, classes, None)
+        assert found[0].tolist() == list(position)
+        assert found[2].tolist() == list(classes)
+    else:
+        with pytest.raises(InputError, match="have the positions 0 to"):
+            columns.check(position, gains, classes, None)
+
+
+def test_columns_get_their_types():
+    position, gain, classes, ids = columns.check(
+        np.array([1, 0, -1], np.int8), [0.1, 2, NAN], np.array([7, 7, 2**31 - 1], np.uint64), [3, 4, 5]
+    )
+    assert (position.dtype, gain.dtype, classes.dtype) == (np.int32, np.float32, np.int32)
+    assert gain[0] == np.float32(0.1)
+    assert classes.tolist() == [7, 7, 2**31 - 1]
+    assert ids.tolist() == ["3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"position": [], "gain": [], "classes": []}, r"one entry or more in each .* position has \[0\]"),
+        ({"position": [[0, 1, -1]]}, r"position has \[1, 3\]"),
+        ({"position": 0}, r"position has \[\]"),
+        ({"position": [[0, 1], [2]]}, "Positions must be an array, and NumPy cannot make one of this list"),
+        ({"gain": [1.0, 0.5]}, r"position has \[3\] and gain \[2\]"),
+        ({"classes": [0, 0, 0, 0]}, r"position has \[3\] and classes \[4\]"),
+        ({"ids": ["a", "b"]}, r"position has \[3\] and ids \[2\]"),
+        ({"position": [0.0, 1.0, -1.0]}, "Positions are integers, -1 where not ranked, and these are float64"),
+        ({"position": ["0", "1", "-1"]}, "Positions are integers, -1 where not ranked, and these are <U2"),
+        ({"position": [True, False, True]}, "Positions are integers, -1 where not ranked, and these are bool"),
+        ({"position": [0, 2, -1]}, "The 2 ranked examples of class 5 have the positions 0 to 1, .* entry 1 is 2;"),
+        ({"position": [0, 2**40, -1]}, "entry 1 is 1099511627776;"),
+        ({"position": [0, 1, -2]}, "entry 2 is -2;"),
+        ({"position": [0, 0, -1]}, "class 5 have the positions 0 to 1, each once, and position 0 stands there 2 times"),
+        ({"classes": [5, 5, -1]}, "Classes are integers from 0 .*entry 2 is -1"),
+        ({"classes": [5.0, 5.0, 5.0]}, "Classes are integers, 0 or more, and these are float64"),
+        ({"gain": ["1", "2", "3"]}, "Gains are floating point, nan where not ranked, and these are <U1"),
+        ({"gain": [True, True, False]}, "Gains are floating point, nan where not ranked, and these are bool"),
+        ({"gain": [1.0, np.inf, NAN]}, "Gains are finite where .* entry 1 is inf at position 1;"),
+        ({"gain": [1.0, 1e39, NAN]}, "entry 1 is inf at position 1;"),
+        ({"gain": [1.0, NAN, NAN]}, "entry 1 is nan at position 1;"),
+        ({"gain": [1.0, 0.5, 0.0]}, "entry 2 is 0.0 at position -1;"),
+        ({"ids": ["a", "b", "a"]}, "'a' is the name of entry 2 and of one before it"),
+    ],
+)
+def test_what_is_no_ranking_is_refused(changes, message):
+    good = {"position": [0, 1, -1], "gain": [1.0, 0.5, NAN], "classes": [5, 5, 5], "ids": None}
+    columns.check(**good)
+    with pytest.raises(InputError, match=message) as found:
+        columns.check(**(good | changes))
+    assert "\n" not in str(found.value)
+
+
+def test_two_classes_are_told_apart():
+    with pytest.raises(InputError, match="examples of class 9 have the positions 0 to 1, each once, and position 1"):
+        columns.check([0, 1, 1, 1], np.full(4, NAN), [3, 9, 3, 9], None)
+    with pytest.raises(InputError, match="examples of class 9 have the positions 0 to 1, each once, and position 0"):
+        columns.check([0, 0, -1, 0], np.full(4, NAN), [3, 9, 5, 9], None)
+    with pytest.raises(InputError, match=r"The 1 ranked examples of class 9 .* 0 to 0, .* entry 3 is 1;"):
+        columns.check([0, -1, 1, 1], np.full(4, NAN), [3, 9, 3, 9], None)

@@ -1,0 +1,331 @@
+"""Files of rankings: what is saved comes back, and what is damaged, edited or something else is refused."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sas_jax.errors import InputError
+from sas_jax.selection import ranking_files
+from sas_jax.selection.ranking import Ranking
+
+SUFFIXES = ["parquet", "csv", "npz"]
+QUICK = settings(max_examples=50, deadline=None)
+
+
+def example(ids=True):
+    classes = np.array([0, 0, 2, 2, 2, 0, 2, 2])
+    position = np.array([1, 0, 3, 2, 0, 2, 1, -1])
+    gain = np.array([0.1, 1 / 3, -2, 0.5, 2, -0.25, 1e-20, np.nan])
+    names = ['train_3"', "b,c", "ä/é.png", "3", "", " e ", "f\r\ng\n", "train_007"] if ids else None
+    return Ranking(position, gain, classes, names, {"objective": "sas", "parameters": {"budget": 7}})
+
+
+def assert_same_columns(found, expected):
+    for name in ("position", "gain", "classes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+    assert (found.ids is None) if expected.ids is None else (found.ids.tolist() == expected.ids.tolist())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("ids", [True, False])
+def test_files_give_back_what_was_saved(tmp_path, suffix, ids):
+    ranking, path = example(ids), tmp_path / f"ranking.{suffix}"
+    ranking.save(path)
+    ranking.save(path)
+    loaded = Ranking.load(path)
+    assert_same_columns(loaded, ranking)
+    assert loaded.metadata == {
+        "objective": "sas",
+        "parameters": {"budget": 7},
+        "turning_points": {"0": 2, "2": 3},
+        "turning_fraction": 0.625,
+    }
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@st.composite
+def rankings(draw):
+    """Any ranking: of one class or several with any labels, ranked in part, with or without gains and names."""
+    classes = np.array(draw(st.lists(st.sampled_from([0, 1, 7, 2**31 - 1]), min_size=1, max_size=9)))
+    n = len(classes)
+    position, order = np.full(n, -1), np.array(draw(st.permutations(range(n))))
+    for label in np.unique(classes):
+        members = order[classes[order] == label]
+        ranked = members[: draw(st.integers(0, len(members)))]
+        position[ranked] = np.arange(len(ranked))
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    gain = np.array(draw(st.lists(finite, min_size=n, max_size=n)) if draw(st.booleans()) else [np.nan] * n)
+    gain[position < 0] = np.nan
+    # NumPy's texts have no null at the end.
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).map(lambda name: name.rstrip("\0"))
+    ids = draw(st.none() | st.lists(text, min_size=n, max_size=n, unique=True))
+    json_values = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=6,
+    )
+    metadata = draw(st.dictionaries(st.sampled_from(["parameters", "source", 'a "name"\n']), json_values, max_size=3))
+    return Ranking(position, gain, classes, ids, metadata)
+
+
+@QUICK
+@given(rankings())
+def test_any_ranking_comes_back(tmp_path_factory, ranking):
+    for suffix in SUFFIXES:
+        path = tmp_path_factory.getbasetemp() / f"any.{suffix}"
+        ranking.save(path)
+        loaded = Ranking.load(path)
+        assert_same_columns(loaded, ranking)
+        ranked = ~np.isnan(ranking.gain)
+        assert np.signbit(loaded.gain[ranked]).tolist() == np.signbit(ranking.gain[ranked]).tolist()  # of -0.0
+        assert loaded.metadata == ranking.metadata
+
+
+def test_names_of_two_lines_come_back_from_a_file_of_many_blocks(tmp_path):
+    """A .csv is read a MiB at a time."""
+    n = 60_000
+    names = [f"a name of\ntwo lines, {k}" for k in range(n)]
+    Ranking(np.arange(n), np.full(n, np.nan), np.zeros(n, int), names).save(tmp_path / "r.csv")
+    assert (tmp_path / "r.csv").stat().st_size > 2 << 20
+    assert Ranking.load(tmp_path / "r.csv").ids.tolist() == names
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_nan_is_one(tmp_path, suffix):
+    """A computed nan can have other bits than a written one."""
+    gain = np.array([0x3F800000, 0xFFC00001], np.uint32).view(np.float32)
+    Ranking([0, -1], gain, [0, 0]).save(tmp_path / f"r.{suffix}")
+    np.testing.assert_array_equal(Ranking.load(tmp_path / f"r.{suffix}").gain, [1, np.nan])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_changed_file_is_refused_or_means_the_same(tmp_path_factory, suffix, data):
+    """Cut, overwritten, with something put in: nothing but InputError, and never another order."""
+    path = tmp_path_factory.getbasetemp() / f"changed.{suffix}"
+    example().save(path)
+    whole = path.read_bytes()
+    begin = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(begin, min(len(whole), begin + 8)) | st.just(len(whole)))
+    put = data.draw(st.binary(max_size=8) | st.text('0123456789-,.\n"{}ena', max_size=4).map(str.encode))
+    path.write_bytes(whole[:begin] + put + whole[end:])
+    loaded, sentence = example(), str(path)
+    try:
+        loaded = Ranking.load(path)
+    except InputError as error:
+        sentence = str(error)
+    assert_same_columns(loaded, example())
+    assert str(path) in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@QUICK
+@given(data=st.binary(max_size=300))
+def test_any_bytes_are_refused(tmp_path_factory, suffix, data):
+    path = tmp_path_factory.getbasetemp() / f"bytes.{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="cut short, damaged or not a ranking"):
+        Ranking.load(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_cut_short_is_refused(tmp_path, suffix):
+    path = tmp_path / f"r.{suffix}"
+    example().save(path)
+    data = path.read_bytes()
+    for cut in (0, 10, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(InputError, match="cut short, damaged or not a ranking"):
+            Ranking.load(path)
+
+
+def test_a_parquet_file_is_as_documented(tmp_path):
+    example().save(tmp_path / "r.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "r.parquet")
+    assert table.column_names == ["index", "id", "class", "position", "gain"]
+    assert table["index"].to_pylist() == list(range(8))
+    assert json.loads(table.schema.metadata[b"sas_jax"])["objective"] == "sas"
+
+
+def test_a_csv_file_is_as_documented(tmp_path):
+    example().save(tmp_path / "r.csv")
+    first, rest = (tmp_path / "r.csv").read_bytes().decode().split("\n", 1)
+    assert json.loads(first.removeprefix("# "))["objective"] == "sas"
+    rows = list(csv.DictReader(io.StringIO(rest, newline="")))
+    assert [int(row["index"]) for row in rows] == list(range(8))
+    assert [row["id"] for row in rows] == example().ids.tolist()
+    assert rows[1] == {"index": "1", "id": "b,c", "class": "0", "position": "0", "gain": "0.33333334"}
+
+
+def columns_of(ranking, **changes):
+    names = None if ranking.ids is None else ranking.ids.tolist()
+    rows = {"index": np.arange(len(ranking)), "id": names, "class": ranking.classes} | {
+        "position": ranking.position,
+        "gain": ranking.gain,
+    }
+    return {name: values for name, values in (rows | changes).items() if values is not None}
+
+
+def write_elsewhere(path, columns):
+    """A file as another program writes it: without a checksum, with types of its own."""
+    text = json.dumps({"objective": "sas"})
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pa.table(columns).replace_schema_metadata({b"sas_jax": text}), path)
+    elif path.suffix == ".npz":
+        np.savez(path, metadata=text, **columns)
+    else:
+        lines = [",".join(columns)]
+        lines += [",".join("" if x is None else str(x) for x in row) for row in zip(*columns.values(), strict=True)]
+        path.write_text(f"# {text}\n" + "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_of_another_program_is_taken_if_it_is_a_ranking(tmp_path, suffix):
+    ranking, path = Ranking([1, 0, -1], [0.5, 2, np.nan], [7, 7, 7], ["a", "b", "c"]), tmp_path / f"r.{suffix}"
+    write_elsewhere(path, columns_of(ranking) | {"note": ["x", "y", "z"]})
+    assert_same_columns(Ranking.load(path), ranking)
+    if suffix != "npz":
+        # No gain as an empty entry, and the widest types.
+        wide = {"gain": [0.5, 2.0, None], "class": pa.array([7, 7, 7], pa.uint64()), "id": ["a", "b", "c"]}
+        write_elsewhere(path, columns_of(ranking, **wide))
+        assert_same_columns(Ranking.load(path), ranking)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"position": [1, 1, -1]},
+            "is damaged or was edited: The ranked examples of class 7 have the positions 0 to 1",
+        ),
+        ({"position": [0, 1, 4]}, "is damaged or was edited: .* entry 2 is 4; rank the examples again"),
+        ({"position": [1.5, 0.0, -1.0]}, "edited: Positions are integers|CSV conversion error to int32"),
+        ({"position": [2**40, 0, -1]}, "entry 0 is 1099511627776|CSV conversion error to int32"),
+        ({"gain": [0.5, np.inf, np.nan]}, "edited: Gains are finite where .* entry 1 is inf at position 0;"),
+        ({"gain": ["x", "y", "z"]}, "edited: Gains are floating point|CSV conversion error to float"),
+        ({"class": [7, 7, -1]}, "edited: Classes are integers from 0 .* entry 2 is -1;"),
+        ({"id": ["a", "b", "b"]}, "edited: Ids name one example each, and 'b' is the name of entry 2"),
+        ({"index": [0, 2, 1]}, "not a ranking .its index column is not 0, 1, 2, ...*write it again"),
+        ({"gain": None}, "it has 0 columns 'gain', and should have one|it has no array 'gain'"),
+    ],
+)
+def test_columns_that_are_no_ranking_are_refused(tmp_path, suffix, changes, message):
+    ranking, path = Ranking([1, 0, -1], [0.5, 2, np.nan], [7, 7, 7], ["a", "b", "c"]), tmp_path / f"r.{suffix}"
+    write_elsewhere(path, columns_of(ranking, **changes))
+    with pytest.raises(InputError, match=message) as found:
+        Ranking.load(path)
+    assert str(path) in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"position": pa.array([1, None, -1])}, "1 entries of its column 'position' are empty"),
+        ({"id": pa.array(["a", None, "c"])}, "edited: Ids are text, and entry 1 is None;"),
+    ],
+)
+def test_empty_entries_are_refused(tmp_path, suffix, changes, message):
+    ranking, path = Ranking([1, 0, -1], [0.5, 2, np.nan], [7, 7, 7], ["a", "b", "c"]), tmp_path / f"r.{suffix}"
+    write_elsewhere(path, {name: pa.array(list(x)) for name, x in columns_of(ranking, **changes).items()})
+    if suffix == "csv":
+        path.write_text(path.read_text().replace("None", ""))
+    with pytest.raises(InputError, match=message):
+        Ranking.load(path)
+
+
+def test_a_file_without_rows_is_refused(tmp_path):
+    (tmp_path / "r.csv").write_text("# {}\nindex,id,class,position,gain\n")
+    with pytest.raises(InputError, match=r"edited: A ranking has one entry or more .* position has \[0\];"):
+        Ranking.load(tmp_path / "r.csv")
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "r.csv").write_text("# {}\nindex,id,class,position,gain,gain\n0,,0,0,1,2\n")
+    with pytest.raises(InputError, match="it has 2 columns 'gain', and should have one"):
+        Ranking.load(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("3,,2,2,0.5\n", "3,,2,2,0.75\n"),  # another gain
+        ("7,,2,-1,nan\n", "7,,9,-1,nan\n"),  # another class
+        ("0,,0,1,0.1\n1,,0,0,0.33333334\n", "0,,0,0,0.1\n1,,0,1,0.33333334\n"),  # another order
+        ("3,,2,2,0.5\n", '3,"3",2,2,0.5\n'),  # a name, others without
+        ('"budget": 7', '"budget": 8'),
+    ],
+)
+def test_an_edited_file_is_refused_though_it_could_be_a_ranking(tmp_path, before, after):
+    path = tmp_path / "r.csv"
+    example(ids=False).save(path)
+    text = path.read_text()
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, after))
+    with pytest.raises(InputError, match=r"by its checksum: it was damaged or edited|damaged or was edited: Ids"):
+        Ranking.load(path)
+
+
+@pytest.mark.parametrize("metadata", [{"tau": np.float32(0.5)}, {"key": object()}, {("a", "b"): 1}])
+def test_metadata_that_json_cannot_hold_are_refused(tmp_path, metadata):
+    with pytest.raises(InputError, match=r"metadata are of JSON's types, and these are not .*; convert them"):
+        Ranking([0], [1.0], [0], metadata=metadata).save(tmp_path / "r.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_come_back_as_json_has_them(tmp_path):
+    Ranking([0], [1.0], [0], metadata={"arms": (1, 2), 3: "three"}).save(tmp_path / "r.npz")
+    assert Ranking.load(tmp_path / "r.npz").metadata == {"arms": [1, 2], "3": "three"}
+
+
+def test_places_that_cannot_be_used(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(No such file"):
+        Ranking.load(tmp_path / "none.parquet")
+    with pytest.raises(InputError, match=r"cannot be read \(embedded null byte"):
+        Ranking.load("a\0b.parquet")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
+        Ranking.load(tmp_path / "folder.csv")
+    (tmp_path / "file").write_text("")
+    for use in (example().save, ranking_files.check_writable):
+        with pytest.raises(InputError, match=r"cannot be written to .*nowhere.*No such file"):
+            use(tmp_path / "nowhere" / "r.parquet")
+        with pytest.raises(InputError, match=r"cannot be written to .*Not a directory"):
+            use(tmp_path / "file" / "r.parquet")
+        with pytest.raises(InputError, match=r"cannot be written to .*folder.csv.* directory"):
+            use(tmp_path / "folder.csv")
+    for use in (example().save, Ranking.load, ranking_files.check_writable):
+        with pytest.raises(InputError, match=r"\.parquet, \.csv or \.npz file, and .*r\.txt"):
+            use(tmp_path / "r.txt")
+    ranking_files.check_writable(tmp_path / "r.csv")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    from etils import epath
+
+    path = tmp_path / "r.csv"
+    example().save(path)
+    old = path.read_bytes()
+
+    def full(self, data):
+        self.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(epath.Path(path)), "write_bytes", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        example().save(path)
+    assert path.read_bytes() == old
+    assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]

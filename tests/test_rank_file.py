@@ -1,0 +1,297 @@
+"""From a file of embeddings to a file with their ranking."""
+
+import functools
+import importlib
+import itertools
+import json
+import pathlib
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import sas_jax
+from sas_jax import latent_classes
+from sas_jax.errors import InputError
+from sas_jax.rank_file import rank_file
+from sas_jax.selection import checks, classwise
+
+module = importlib.import_module("sas_jax.rank_file")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files of 60 examples."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "e.npy", rng.normal(size=(60, 8)).astype(np.float32))
+    np.save(tmp_path / "views.npy", rng.normal(size=(60, 3, 8)))
+    np.save(tmp_path / "c.npy", rng.integers(3, size=60))
+    np.save(tmp_path / "w.npy", rng.random(60))
+    np.save(tmp_path / "mask.npy", np.arange(60) < 40)
+    np.save(tmp_path / "i.npy", np.array([7, 3]))
+    np.save(tmp_path / "negative.npy", np.arange(60) - 1)
+    (tmp_path / "few.txt").write_text("a\nb\n")
+    (tmp_path / "ids.txt").write_text("".join(f"image {k}\n" for k in range(60)))
+    return tmp_path
+
+
+def run(folder, embeddings="e.npy", output="r.parquet", **options):
+    """What is said of these files of the folder."""
+    for name in ("classes", "weights", "initial", "where", "ids"):
+        if name in options:
+            options[name] = str(folder / options[name])
+    return rank_file(str(folder / embeddings), str(folder / output), **options)
+
+
+def arrays(folder, *names):
+    return [np.load(folder / name) for name in names]
+
+
+def assert_same_ranking(found, expected):
+    assert found.position.tolist() == expected.position.tolist()
+    np.testing.assert_array_equal(found.gain, expected.gain)
+    assert found.classes.tolist() == expected.classes.tolist()
+
+
+def test_a_file_is_ranked_as_its_array_is(folder):
+    said = run(folder, classes="c.npy", objective="facility_location", fraction=0.2, ids="ids.txt")
+    found = sas_jax.Ranking.load(folder / "r.parquet", of=np.load(folder / "e.npy"))
+    z, classes = arrays(folder, "e.npy", "c.npy")
+    expected = sas_jax.rank(z, classes, objective="facility_location", budget=12)
+    assert_same_ranking(found, expected)
+    assert found.ids.tolist() == [f"image {k}" for k in range(60)]
+    assert found.subset(fraction=0.2).tolist() == expected.subset(fraction=0.2).tolist()
+    sizes = np.bincount(classes)
+    assert said.startswith(
+        f"Ranked 12 of 60 examples in 3 classes of {sizes.min()} to {sizes.max()} by facility_location in "
+    )
+    assert said.endswith(
+        f"r.parquet.\nThe indices to keep: sas_jax.Ranking.load({str(folder / 'r.parquet')!r}).subset(fraction=0.2)"
+    )
+
+
+def test_everything_is_ranked_without_a_fraction(folder):
+    said = run(folder, output="r.csv")
+    assert said.startswith("Ranked 60 of 60 examples in one class by sas in ")
+    ranking = sas_jax.Ranking.load(folder / "r.csv")
+    assert sorted(ranking.position.tolist()) == list(range(60))
+    assert f" Gains are below 0 beyond a fraction of {ranking.turning_fraction:.3f}." in said
+
+
+def test_options_reach_rank(folder):
+    run(folder, "views.npy", kind="gaussian", tau=0.7, self_similarity=0.0, objective="similarity_sum")
+    expected = sas_jax.rank(
+        np.load(folder / "views.npy"), kind="gaussian", tau=0.7, self_similarity=0.0, objective="similarity_sum"
+    )
+    assert_same_ranking(sas_jax.Ranking.load(folder / "r.parquet"), expected)
+    z = np.load(folder / "e.npy") / 20
+    np.save(folder / "short.npy", z)
+    run(folder, "short.npy", normalize=False)
+    assert_same_ranking(sas_jax.Ranking.load(folder / "r.parquet"), sas_jax.rank(z, normalize=False))
+
+
+def test_weights_initial_and_where_reach_rank(folder):
+    said = run(folder, weights="w.npy", initial="i.npy", where="mask.npy", objective="facility_location")
+    z, weights, initial, where = arrays(folder, "e.npy", "w.npy", "i.npy", "mask.npy")
+    expected = sas_jax.rank(z, weights=weights, initial=initial, where=where, objective="facility_location")
+    found = sas_jax.Ranking.load(folder / "r.parquet")
+    assert_same_ranking(found, expected)
+    assert (found.position >= 0).sum() == 38
+    assert "Ranked 38 of 60 examples" in said
+    # A fraction of 1 is more than was ranked: the size is told.
+    assert said.endswith(
+        f"The indices to keep, beside those of i.npy: sas_jax.Ranking.load("
+        f"{str(folder / 'r.parquet')!r}).subset(size=38)"
+    )
+
+
+@pytest.mark.parametrize("name", ["e.npy", "views.npy"])
+def test_kmeans_makes_the_classes_that_the_pipeline_would(folder, name):
+    said = run(folder, name, kmeans=4, seed=5)
+    z = np.load(folder / name).astype(np.float64)
+    unit = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    unit = (unit if unit.ndim == 2 else unit.mean(1)).astype(np.float32)
+    classes = latent_classes.assign("kmeans", key=jax.random.key(5), embeddings=unit, num_classes=4)
+    found = sas_jax.Ranking.load(folder / "r.parquet")
+    assert found.classes.tolist() == classes.tolist()
+    assert_same_ranking(found, sas_jax.rank(np.load(folder / name), classes))
+    assert "in 4 classes of" in said
+    assert found.metadata["select"] == {"fraction": 1.0, "kmeans": 4, "seed": 5}
+
+
+def test_the_metadata_say_what_was_given(folder):
+    run(folder, classes="c.npy", where="mask.npy", fraction=0.25)
+    metadata = sas_jax.Ranking.load(folder / "r.parquet").metadata
+    z, classes, where = arrays(folder, "e.npy", "c.npy", "mask.npy")
+    expected = sas_jax.rank(z, classes, where=where, budget=15).metadata
+    assert {name: metadata[name] for name in expected} == expected
+    assert metadata["source"] == "e.npy"
+    assert metadata["select"] == {"classes": "c.npy", "where": "mask.npy", "fraction": 0.25}
+    assert str(folder) not in json.dumps(metadata)
+
+
+def test_a_ranking_of_another_file_is_refused_with_both_names(folder):
+    run(folder)
+    message = "made by sas from 60 examples of e.npy with the fingerprint .* used on 60 examples of other.npy with the"
+    np.save(folder / "other.npy", np.load(folder / "e.npy")[::-1])
+    with pytest.raises(InputError, match=message):
+        sas_jax.Ranking.load(folder / "r.parquet", of=np.load(folder / "other.npy", mmap_mode="r"))
+
+
+@pytest.mark.parametrize("convert", [np.asfortranarray, lambda z: z.astype(">f4"), lambda z: z.astype(np.float64)])
+def test_arrays_of_any_layout(folder, convert):
+    run(folder)
+    expected = sas_jax.Ranking.load(folder / "r.parquet")
+    np.save(folder / "converted.npy", convert(np.load(folder / "e.npy")))
+    run(folder, "converted.npy", "converted.parquet")
+    found = sas_jax.Ranking.load(folder / "converted.parquet")
+    assert_same_ranking(found, expected)
+    assert found.metadata["fingerprint"] == expected.metadata["fingerprint"]
+
+
+def test_halves_are_taken(folder):
+    z = np.load(folder / "e.npy").astype(np.float16)
+    np.save(folder / "half.npy", z)
+    run(folder, "half.npy")
+    assert_same_ranking(sas_jax.Ranking.load(folder / "r.parquet"), sas_jax.rank(z.astype(np.float32)))
+
+
+def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
+    """What Ctrl-C does, at a report of progress somewhere on the way."""
+    z = np.random.default_rng(1).normal(size=(100, 8))
+    np.save(folder / "large.npy", z)
+    monkeypatch.setattr(classwise, "_LARGEST_MATRIX", 64)  # larger classes go step by step
+    reports, rank, interrupt = [], module.rank, True
+
+    def report(done, total):
+        reports.append(done)
+        if interrupt and 0 < done < total:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "rank", lambda *given, **options: rank(*given, **(options | {"progress": report})))
+    for clock in ("monotonic", "perf_counter", "time"):  # reports come once a second: here a second passes at each look
+        monkeypatch.setattr(time, clock, functools.partial(next, itertools.count(1e9)))
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, "large.npy")
+    assert (folder / "r.parquet.partial").exists()
+    assert not (folder / "r.parquet").exists()
+    assert 0 < reports[-1] < 100
+    done, interrupt = reports[-1], False
+    reports.clear()
+    run(folder, "large.npy")
+    assert reports[0] >= done
+    assert_same_ranking(sas_jax.Ranking.load(folder / "r.parquet"), sas_jax.rank(z))
+    assert not (folder / "r.parquet.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"embeddings": "none.npy"}, "none.npy cannot be read as a .npy file (No such file or directory)"),
+        ({"embeddings": "."}, "cannot be read as a .npy file (Is a directory)"),
+        ({"embeddings": "two.npz"}, "two.npz cannot be read as a .npy file (it is an archive of arrays"),
+        ({"embeddings": "short.npy"}, "short.npy cannot be read as a .npy file"),
+        ({"embeddings": "mask.npy"}, "Embeddings have the shape [n, d], or [n, m, d] for m views of each example"),
+        ({"embeddings": "integers.npy"}, "Embeddings must be floating point, and the type is int64"),
+        ({"embeddings": "nothing.npy"}, "Embeddings have the shape [n, d]"),
+        ({"embeddings": "nan.npy"}, "Embeddings must be finite, and NaN or infinity stands in rows 3, 59;"),
+        (
+            {"embeddings": "nan.npy", "kmeans": 3},
+            "Embeddings must be finite, and NaN or infinity stands in rows 3, 59;",
+        ),
+        ({"embeddings": "zero.npy"}, "Rows are divided by their norm, and it is 0 in row 5;"),
+        ({"embeddings": "e.npy", "normalize": False}, "With normalize=False the norm of every row is at most 1"),
+        ({"classes": "none.npy"}, "none.npy cannot be read as a .npy file"),
+        ({"classes": "e.npy"}, "Classes have one entry an example, so [60], and these have [60, 8]"),
+        ({"classes": "w.npy"}, "Classes are integers, 0 or more, and these are float64"),
+        ({"classes": "negative.npy"}, "Classes are integers from 0 to 2^31 - 1, and entry 0 is -1"),
+        ({"classes": "c.npy", "kmeans": 3}, "--classes and --kmeans both say what the latent classes are"),
+        ({"kmeans": 61}, "--kmeans=61 is not possible: k-means wants at least as many rows as classes"),
+        (
+            {"embeddings": "same.npy", "kmeans": 3},
+            "--kmeans=3 is not possible: k-means wants at least as many different",
+        ),
+        ({"objective": "fl"}, "The objective is one of facility_location, sas, similarity_sum, and this is 'fl'"),
+        ({"weights": "i.npy"}, "Weights have one entry an example, so [60], and these have [2]"),
+        ({"initial": "negative.npy"}, "initial= holds indices from 0 to 59"),
+        ({"where": "w.npy"}, "where= marks the candidates, bool [60], and this is float64 [60]"),
+        ({"ids": "few.txt"}, "Ids have one entry an example, so [60], and these have [2]"),
+        ({"ids": "twice.txt"}, "Ids name one example each, and 'a' is the name of entry 1"),
+        ({"ids": "e.npy"}, "e.npy cannot be read as lines of UTF-8"),
+        ({"self_similarity": 2.0}, "self_similarity is from 0 to 1, and this is 2.0"),
+        ({"tau": -1.0}, "tau is more than 0, and this is -1.0"),
+        ({"fraction": 0.0}, "A fraction is more than 0 and at most 1, and this is 0.0"),
+        ({"fraction": float("nan")}, "A fraction is more than 0 and at most 1, and this is nan"),
+        ({"fraction": 0.001}, "A fraction of 0.001 of 60 examples is none of them"),
+        ({"fraction": 0.9, "where": "mask.npy"}, "from 1 to the 40 candidates, and this is 54"),
+        ({"output": "r.txt"}, "A ranking is a .parquet, .csv or .npz file"),
+        ({"output": "nowhere/r.csv"}, "The ranking cannot be written to"),
+        ({"output": "folder.csv"}, "folder.csv (it is a directory); choose"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder, changes, message):
+    z = np.load(folder / "e.npy")
+    np.savez(folder / "two.npz", a=z, b=z)
+    (folder / "short.npy").write_bytes((folder / "e.npy").read_bytes()[:500])
+    np.save(folder / "integers.npy", np.ones((60, 8), int))
+    np.save(folder / "nothing.npy", z[:0])
+    np.save(folder / "nan.npy", np.where(np.isin(np.arange(60), [3, 59])[:, None], np.nan, z))
+    np.save(folder / "zero.npy", np.where(np.arange(60)[:, None] == 5, 0, z))
+    np.save(folder / "same.npy", np.ones((60, 8)))
+    (folder / "twice.txt").write_text("a\n" * 60)
+    (folder / "folder.csv").mkdir()
+    before = sorted(folder.iterdir())
+    with pytest.raises(InputError) as stopped:
+        run(folder, **changes)
+    assert message in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("the ranking began")
+
+    monkeypatch.setattr(module, "rank", never)
+    for output in ("nowhere/r.csv", "e.npy/r.csv", "r.txt"):
+        with pytest.raises(InputError, match=r"A ranking is|The ranking cannot be written"):
+            run(folder, output=output)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "fl"}, "The objective is one of facility_location, sas, similarity_sum"),
+        ({"kind": "cosin"}, "The kind of similarity is one of cosine, clipped_cosine, gaussian"),
+        ({"weights": "negative.npy"}, "Weights are finite, 0 or more, and entry 0 is -1"),
+        ({"initial": "w.npy"}, "initial= holds the indices of the examples already chosen"),
+        ({"where": "c.npy"}, "where= marks the candidates, bool [60]"),
+        ({"ids": "few.txt"}, "Ids have one entry an example, so [60], and these have [2]"),
+    ],
+)
+def test_mistakes_are_found_before_minutes_of_kmeans(folder, monkeypatch, changes, message):
+    def never(*_, **__):
+        raise AssertionError("k-means began")
+
+    monkeypatch.setattr(latent_classes, "assign", never)
+    with pytest.raises(InputError) as stopped:
+        run(folder, kmeans=3, **changes)
+    assert message in str(stopped.value)
+
+
+def test_what_is_given_is_mapped_and_not_read(folder, monkeypatch):
+    seen = {}
+
+    def rank(values, classes, **options):
+        seen.update(options, embeddings=values, classes=classes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "rank", rank)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, classes="c.npy", weights="w.npy", initial="i.npy", where="mask.npy")
+    names = ("embeddings", "classes", "weights", "initial", "where")
+    assert all(isinstance(seen[name], np.memmap) for name in names)
+    assert pathlib.Path(seen["resume"]) == folder / "r.parquet.partial"
+    assert seen["mesh"].size == jax.device_count()
+    assert checks.mesh(seen["mesh"]) is seen["mesh"]
