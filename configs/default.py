@@ -27,6 +27,9 @@ def get_config() -> ConfigDict:
     data.test_folder = ""
     # Pixels, > 0: every image is brought to this size (its shorter side, then the centre) before training.
     data.image_size = 32
+    # Where the images are while it trains: "device" (as uint8 on every device), "host" (in memory, sent batch by
+    # batch), "stream" (in their files, decoded as they are wanted), or "auto": the first of these that they fit.
+    data.placement = "auto"
     # Of the red, green and blue channel in [0, 1]: subtracted and divided by after augmentation.
     data.mean = (0.5, 0.5, 0.5)
     data.std = (0.25, 0.25, 0.25)
@@ -108,8 +111,12 @@ def get_config() -> ConfigDict:
     # A checkpoint after so many epochs, and at the end of a chunk after so many seconds.
     runtime.checkpoint_epochs = 10
     runtime.checkpoint_seconds = 120.0
-    # Checkpoints kept of each training run, >= 1.
+    # Checkpoints kept of each training run, the newest so many, >= 1; the one of the lowest loss is kept beside them.
     runtime.keep_checkpoints = 2
+    # Processes that decode streamed images, >= 0; 0 is a thread for each core of this one, which is enough for most.
+    runtime.data_workers = 0
+    # With --distributed: a process that says nothing for so long is dead, and ends the others. Seconds, >= 5.
+    runtime.heartbeat_seconds = 100.0
     return config
 
 
@@ -134,7 +141,21 @@ def _train() -> ConfigDict:
     train.batch_size = 512
     # Of NT-Xent, > 0.
     train.temperature = 0.5
-    # Adam, constant; the decay is torch.optim.Adam's: L2 added to the gradient, on all parameters.
+    # "adam" (decay as torch.optim.Adam's: L2 added to the gradient, on all parameters), "adamw" (decay apart from the
+    # gradient, on kernels only) or "lars" (SimCLR's for batches over 1,024: with it learning_rate=0.3, rate_scaling=
+    # "linear", weight_decay=1e-6, schedule="cosine", warmup_epochs=10).
+    train.optimizer = "adam"
     train.learning_rate = 1e-3
     train.weight_decay = 1e-6
+    # What the learning rate is multiplied with: "none", "linear" (batch_size / 256) or "sqrt" (its root).
+    train.rate_scaling = "none"
+    # "constant", or "cosine": to 0 at the end by half a cosine. Before either the rate rises over `warmup_epochs` >= 0.
+    train.schedule = "constant"
+    train.warmup_epochs = 0.0
+    # Compute each block anew on the way back: what large images and batches need to fit. A third slower.
+    train.remat = False
+    # Steps that a run may skip, >= 0, because their loss or gradient was not finite. 0: the first one ends the run.
+    train.skip_nonfinite = 0
+    # On a GPU: the same bits on every run and after every restart, at the price of speed. A CPU always has them.
+    train.deterministic = False
     return train

@@ -2,16 +2,19 @@
 
 import difflib
 import errno
+import os
 import re
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
 from etils import epath
 
+from sas_jax import preemption
 from sas_jax.errors import InputError
 from sas_jax.workdir import flatten
 
@@ -24,25 +27,43 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
 
     Args:
         main: the command.
-        interrupted: what Ctrl-C says beside that it did, such as how to go on.
+        interrupted: what Ctrl-C or SIGTERM says beside that it did, such as how to go on.
     """
     _use_compilation_cache()
+    preemption.listen()
     try:
         app.run(lambda _: _quietly(main), flags_parser=_parse)
     except InputError as error:
-        print(f"{_name()}: {error}", file=sys.stderr)
-        sys.exit(EXIT_INPUT)
+        _exit(EXIT_INPUT, str(error))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            _fail()
             raise
-        print(
-            f"{_name()}: a file cannot be written ({error}): make room or mend its rights, and run again",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_INPUT)
+        _exit(EXIT_INPUT, f"a file cannot be written ({error}): make room or mend its rights, and run again")
+    except preemption.Preempted:
+        print(f"{_name()}: asked to end (SIGTERM){interrupted}", file=sys.stderr)
+        sys.exit(preemption.EXIT_PREEMPTED)
     except KeyboardInterrupt:
-        print(f"{_name()}: interrupted{interrupted}", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        _exit(EXIT_INTERRUPTED, f"interrupted{interrupted}")
+    except Exception:
+        _fail()
+        raise
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    """Ends with a sentence."""
+    print(f"{_name()}: {message}", file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(code)  # an ordinary exit would wait for the other processes, and these wait for this one
+    sys.exit(code)
+
+
+def _fail() -> None:
+    """Ends with a traceback where there are other processes, which an ordinary exit would wait for."""
+    if jax.distributed.is_initialized():
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def require(*given: flags.FlagHolder) -> None:
@@ -55,7 +76,14 @@ def require(*given: flags.FlagHolder) -> None:
 
 def _quietly(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at the level that absl commands show
+    sys.unraisablehook = _unraisable
     main()
+
+
+def _unraisable(args: Any) -> None:
+    """Python's own hook, but for what orbax leaves behind of a write that failed, and that has been said."""
+    if str(args.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(args)
 
 
 def _name() -> str:

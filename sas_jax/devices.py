@@ -1,13 +1,19 @@
-"""The mesh, and where arrays live on it.
+"""The mesh, where arrays live on it, and the processes that share it.
 
 One mesh axis, ``data``. Training is plain ``jit`` over arrays sharded on the batch, so the same program runs on one
-CPU, on eight simulated devices and on a TPU pod.
+CPU, on eight simulated devices and on a TPU pod, where every host runs one process of it.
 """
 
 import math
+import os
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from sas_jax.errors import InputError
 
 AXIS = "data"
 
@@ -20,11 +26,12 @@ CPU_DEVICES = 4
 def split_cpu(*batch_sizes: int) -> None:
     """Makes the CPU as many devices as divide these batch sizes, at most `CPU_DEVICES`; before JAX's first call.
 
-    The number depends on nothing else, so that a run has the same bits on every CPU machine. A number that the user
-    has set (JAX_NUM_CPU_DEVICES) stays.
+    The number depends on nothing else, so that a run has the same bits on every CPU machine; several processes share
+    it. A number that the user has set (JAX_NUM_CPU_DEVICES) stays.
     """
     if jax.config.values["jax_num_cpu_devices"] < 0:
-        jax.config.update("jax_num_cpu_devices", math.gcd(CPU_DEVICES, *batch_sizes))
+        processes = int(os.environ.get("JAX_NUM_PROCESSES", 1))
+        jax.config.update("jax_num_cpu_devices", max(1, math.gcd(CPU_DEVICES, *batch_sizes) // processes))
 
 
 def compute_dtype(name: str) -> str:
@@ -39,6 +46,33 @@ def mesh(num_devices: int | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
+def local_mesh() -> Mesh:
+    """The one-axis mesh over this process's devices: all of them, where it is the only one."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def holds(num_bytes: int) -> bool:
+    """Whether every device can hold so many bytes beside a training run: a quarter of its memory, or, of CPUs that
+    share the machine's, half of what is free.
+    """
+    device, *others = jax.local_devices()
+    if device.platform == "cpu":
+        return num_bytes * (1 + len(others)) <= free_memory() // 2
+    stats = device.memory_stats()
+    return stats is None or num_bytes <= stats["bytes_limit"] // 4
+
+
+def free_memory() -> int:
+    """Bytes of the machine's memory that are free, or can be made so."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def make_deterministic() -> None:
+    """Has a GPU compute the same bits on every run; before JAX's first call. A CPU always does."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of what every device holds whole: parameters, the data set, a permutation."""
     return NamedSharding(mesh, PartitionSpec())
@@ -47,3 +81,92 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batched(mesh: Mesh) -> NamedSharding:
     """The sharding of what is split over the devices along its first axis: batches, rows of a similarity matrix."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def joined(mesh: Mesh, rows: np.ndarray, n: int) -> jax.Array:
+    """An array of n rows split over the mesh, of which this process has those of its own devices, on the host."""
+    with jax.transfer_guard("allow"):  # it is meant, but JAX has no word for it that the guard knows
+        return jax.make_array_from_process_local_data(batched(mesh), rows, (n, *rows.shape[1:]))
+
+
+def cpu_count() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def join(*, heartbeat_seconds: float) -> None:
+    """Makes this process one of several that run the same command; before JAX's first call.
+
+    On a TPU pod, under SLURM and under Open MPI, JAX finds the others by itself; elsewhere the environment names them:
+    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+
+    Args:
+        heartbeat_seconds: a process of which nothing was heard for so long is dead, and ends the others.
+
+    Raises:
+        InputError: no other process is found, or the environment does not say who this one is.
+    """
+    who: dict[str, Any] = {}
+    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        try:
+            who = {name: int(os.environ[f"JAX_{name.upper()}"]) for name in ("num_processes", "process_id")}
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"JAX_COORDINATOR_ADDRESS ({address}) wants JAX_NUM_PROCESSES and JAX_PROCESS_ID beside it, whole "
+                f"numbers, but there is {error}: set both"
+            ) from error
+        who["coordinator_address"] = address
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours: sas_jax/preemption.py
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=math.ceil(heartbeat_seconds), **who)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"--distributed wants the other processes of this run, but they were not found ({_first_line(error)}): set "
+            f"JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or leave the flag out on a single machine"
+        ) from error
+
+
+def is_writer() -> bool:
+    """Whether this process writes the files and the messages of the run: process 0, where there are several."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has come here; at once where there is one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def as_writer_sees(value: bool) -> bool:
+    """The value that process 0 gives, in every process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+
+
+class Votes:
+    """Yes or no of every process, counted on the devices, so that all act on the same at the same step.
+
+    A vote is cast before a piece of work is sent to the devices and counted after the next one was cast: by then the
+    devices have passed it, and nobody waits. With one process it counts at once.
+    """
+
+    def __init__(self, mesh: Mesh, questions: int):
+        """So many questions at a time."""
+        self._mesh = mesh
+        self._cast: jax.Array | None = None
+        self._nothing = (False,) * questions
+        self._count = jax.jit(lambda votes: votes.max(axis=0), out_shardings=replicated(mesh))
+
+    def cast(self, *answers: bool) -> tuple[bool, ...]:
+        """This process's answers; returns whether any process said yes, of the votes cast one call before."""
+        if jax.process_count() == 1:
+            return answers
+        before = self._cast
+        rows = np.tile(np.array(answers, np.uint8), (len(self._mesh.local_devices), 1))
+        self._cast = self._count(joined(self._mesh, rows, self._mesh.size))
+        return self._nothing if before is None else tuple(bool(vote) for vote in jax.device_get(before))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

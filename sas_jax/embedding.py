@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from sas_jax.errors import InputError
@@ -55,18 +56,18 @@ def embed(
     devices: tuple[jax.Device, ...] | None = None,
     label: str = "embedding",
 ) -> np.ndarray:
-    """Embeds images, a batch at a time on every device.
+    """Embeds images, a batch at a time on every device; of several processes each does its part, and all get the whole.
 
     Args:
         apply: (variables, float [b, s, s, 3]) -> float [b, d], pure; keep one object for one program.
         variables: its parameters and statistics.
-        images: uint8 [n, h, w, 3], on the host.
+        images: uint8 [n, h, w, 3], on the host, or decoded when asked for.
         views: the augmentation; without views only its size and normalisation are used.
         batch_size: images on one device at a time (times `num_views` views).
         num_views: random views of each image; None embeds the image itself.
         keep_views: return every view, not their mean.
         key: of the views, wanted with `num_views`; a view is a function of (key, example, view number).
-        devices: which to use; all by default.
+        devices: which of this process's to use; all by default.
         label: of the progress bar.
 
     Returns:
@@ -77,18 +78,24 @@ def embed(
     devices = devices or tuple(jax.local_devices())
     function = _compiled(apply, views, num_views, keep_views, devices)
     key = jax.random.key(0) if key is None else key
-    n = len(images)
-    batch_size = min(batch_size, -(-n // len(devices)))
+    n, processes = len(images), jax.process_count()
+    batch_size = min(batch_size, -(-n // (len(devices) * processes)))
     stride = batch_size * len(devices)
+    share = -(-n // processes)  # of one process; the last has less
+    first = share * jax.process_index()
+    stop = min(first + share, n)
     out = []
-    with tqdm(total=n, desc=label, unit=" images", disable=None) as bar:
-        for start in range(0, n, stride):
+    with tqdm(total=stop - first, desc=label, unit=" images", disable=None) as bar:
+        for start in range(first, first + share, stride):
             examples = np.minimum(np.arange(start, start + stride), n - 1)  # the last batch repeats the last image
             batch = images[examples].reshape(len(devices), batch_size, *images.shape[1:])
             result = function(variables, batch, examples.astype(np.int32).reshape(len(devices), batch_size), key)
             out.append(np.asarray(result).reshape(stride, *result.shape[2:]))
-            bar.update(min(stride, n - start))
-    return np.concatenate(out)[:n].astype(np.float32)
+            bar.update(max(0, min(stride, stop - start)))
+    whole = np.concatenate(out)[:share].astype(np.float32)
+    if processes > 1:
+        whole = multihost_utils.process_allgather(whole, tiled=True)
+    return whole[:n]
 
 
 def read_embeddings(path: epath.PathLike, *, n: int, log: Callable[[str], None]) -> np.ndarray:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -12,8 +11,7 @@ from ml_collections import ConfigDict
 from sas_jax import devices, plan
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
-from sas_jax.networks import encode, make_method, make_views
-from sas_jax.training import Trainer, optimizer
+from sas_jax.networks import encode, make_trainer
 from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.views import Views
 from sas_jax.workdir import Workdir
@@ -84,12 +82,7 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
     arm = arm or names[0]
     if arm not in names:
         raise InputError(f"the arm has to be one of {', '.join(names)}, but is {arm!r}: choose one of {workdir}'s")
-    method = make_method(config.encoder, temperature=config.train.temperature, compute_dtype=config.compute_dtype)
-    views = make_views(config)
-    trainer = Trainer(
-        method, optimizer.build(config.train), views=views, batch_size=config.train.batch_size, mesh=devices.mesh(1)
-    )
-    like = trainer.init(jax.random.key(0))
+    trainer = make_trainer(config, config.encoder, config.train, mesh=devices.mesh(1))
     path = directory / "arms" / arm
     stamp = directory.stamp(f"train/{arm}")
     if stamp is None or not path.exists() or stamp["inputs"] != (path / "inputs.json").read_text():
@@ -97,9 +90,10 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
             f"{workdir} should hold the trained arm {arm}, but it is not trained to its end: finish the run first"
         )
     checkpoints = Checkpoints(path / "checkpoints")
-    state, damaged = checkpoints.restore(like)
+    state, damaged = checkpoints.restore(trainer.abstract_state())
     checkpoints.close()
     if state is None:
         raise InputError(f"the arm {arm} of {workdir} has no checkpoint that can be read ({damaged}): run it again")
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return Encoder(arm=arm, views=views, variables=variables, _encode=functools.partial(encode, method))
+    encode_ = functools.partial(encode, trainer.method)
+    return Encoder(arm=arm, views=trainer.views, variables=variables, _encode=encode_)

@@ -23,6 +23,11 @@ STOP_AFTER = flags.DEFINE_string(
 )
 RERUN = flags.DEFINE_bool("rerun", False, "With a changed config: do again what depends on it, keep the rest.")
 RESTART = flags.DEFINE_bool("restart", False, "Remove what the workdir holds of a run, and begin from nothing.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Several hosts run this command together; docs/training.md says how they find each other.",
+)
 
 
 def main() -> None:
@@ -40,6 +45,10 @@ def main() -> None:
     if WORKDIR.value is None:
         print(f"workdir: {workdir} (--workdir chooses another)")
     config = CONFIG.value
+    if config.train.deterministic or config.proxy.train.deterministic:
+        devices.make_deterministic()
+    if DISTRIBUTED.value:
+        devices.join(heartbeat_seconds=config.runtime.heartbeat_seconds)
     devices.split_cpu(config.train.batch_size, config.proxy.train.batch_size)
     results = pipeline.run(
         config,
@@ -47,8 +56,10 @@ def main() -> None:
         stop_after=STOP_AFTER.value,
         rerun=RERUN.value,
         restart=RESTART.value,
-        log=lambda text: print(text, flush=True),
+        log=lambda text: print(text, flush=True) if devices.is_writer() else None,
     )
+    if not devices.is_writer():
+        return
     sys.stdout.write(table.arms(results))
     if STOP_AFTER.value == "report":
         print(f"report: {workdir}/report.html")

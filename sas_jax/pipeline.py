@@ -4,9 +4,10 @@ images --train--> proxy --views--> embeddings --> latent classes --> ranking --f
 subset --train--> encoder --> linear probe, kNN --> report
 """
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,11 +21,11 @@ from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
 from sas_jax.evaluation import accuracies
-from sas_jax.networks import encode, make_method, make_views, project
+from sas_jax.networks import encode, make_trainer, make_views, project
 from sas_jax.selection import baselines
 from sas_jax.selection.rank import rank
 from sas_jax.selection.ranking import Ranking
-from sas_jax.training import FitResult, Trainer, check_batch, fit, optimizer
+from sas_jax.training import FitResult, Images, Trainer, check_batch, fit
 from sas_jax.workdir import (
     Metrics,
     Workdir,
@@ -69,7 +70,7 @@ def run(
     if stop_after not in plan.STAGES:
         raise InputError(f"--stop_after has to be one of {', '.join(plan.STAGES)}, but is {stop_after!r}: choose one")
     plan.check(config)
-    directory = Workdir(workdir)
+    directory = Workdir(workdir, writes=devices.is_writer())
     with directory.held():
         return _Run(config, directory, log).go(stop_after, rerun=rerun, restart=restart)
 
@@ -92,11 +93,14 @@ class _Run:
     def go(self, stop_after: str, *, rerun: bool, restart: bool) -> dict[str, Any]:
         wanted = plan.STAGES[: plan.STAGES.index(stop_after) + 1]
         settings = self.config.to_dict()
-        claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart)
+        if self.workdir.writes:
+            claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart)
         self._check_sizes(train="train" in wanted, fresh=restart)
-        claim.take(self.workdir, self.inputs, restart=restart)
-        write_json(self.workdir / "config.json", jsonable(settings))
-        write_json(self.workdir / "environment.json", environment.describe())
+        if self.workdir.writes:
+            claim.take(self.workdir, self.inputs, restart=restart)
+            write_json(self.workdir / "config.json", jsonable(settings))
+            write_json(self.workdir / "environment.json", environment.describe())
+        devices.wait_for_all("the workdir is taken")
         untrained = [arm for arm in self.arms if not self._is_done(f"train/{arm.name}")] if "train" in wanted else []
         self.estimate = Estimate(self.config, untrained, self.log)
         stages: dict[str, Callable[[], None]] = {
@@ -121,6 +125,14 @@ class _Run:
 
     def _is_done(self, stage: str) -> bool:
         return self.workdir.is_done(stage, self.inputs[stage])
+
+    @contextlib.contextmanager
+    def _doing(self, stage: str) -> Iterator[dict[str, Any]]:
+        """The work of a stage, over when all processes have done their part and its files are there."""
+        with self.workdir.doing(stage, self.inputs[stage]) as facts:
+            yield facts
+            devices.wait_for_all(f"{stage} is done")
+        devices.wait_for_all(f"{stage} is stamped")
 
     def _check_sizes(self, *, train: bool, fresh: bool) -> None:
         """Finds what does not fit the images or the devices before anything is computed, or removed."""
@@ -195,7 +207,7 @@ class _Run:
                 f"({stamp['train_size']} then, {len(dataset.train)} now): give --restart, or another --workdir"
             )
         if not self._is_done("data"):
-            with self.workdir.doing("data", self.inputs["data"]) as stamped:
+            with self._doing("data") as stamped:
                 stamped |= facts
         self.log(f"data: {facts['train_size']:,} images of {dataset.name}, {facts['test_size']:,} to test on")
         for path in dataset.skipped[:10]:
@@ -212,13 +224,18 @@ class _Run:
         return stamp
 
     @functools.cached_property
-    def device_images(self) -> jax.Array:
-        """uint8 [n, h, w, 3] on every device."""
-        return jax.device_put(self.dataset.train.images, devices.replicated(self.mesh))
+    def training_images(self) -> jax.Array | Images:
+        """uint8 [n, h, w, 3], on every device where they are to be there, or fit."""
+        images, placement = self.dataset.train.images, self.config.data.placement
+        in_memory = isinstance(images, np.ndarray)
+        if in_memory and (placement == "device" or (placement == "auto" and devices.holds(images.nbytes))):
+            return jax.device_put(images, devices.replicated(self.mesh))
+        self.log(f"data: the images are {'sent batch by batch' if in_memory else 'decoded as they are wanted'}")
+        return images
 
     def _todo(self, stage: str, *files: epath.Path) -> bool:
         """Whether the stage has to be done: its stamp or one of its files is not there, or is of other inputs."""
-        if self._is_done(stage) and all(file.exists() for file in files):
+        if devices.as_writer_sees(self._is_done(stage) and all(file.exists() for file in files)):
             self.done_before.append(stage)
             return False
         return True
@@ -227,13 +244,9 @@ class _Run:
         if self._todo("data"):
             _ = self.dataset
 
-    def _trainer(self, encoder: ConfigDict, train: ConfigDict) -> Trainer:
-        method = make_method(encoder, temperature=train.temperature, compute_dtype=self.config.compute_dtype)
-        return Trainer(method, optimizer.build(train), views=self.views, batch_size=train.batch_size, mesh=self.mesh)
-
     @functools.cached_property
     def _proxy_trainer(self) -> Trainer:
-        return self._trainer(self.config.proxy.encoder, self.config.proxy.train)
+        return make_trainer(self.config, self.config.proxy.encoder, self.config.proxy.train, mesh=self.mesh)
 
     @functools.cached_property
     def _encode(self) -> Callable:
@@ -242,7 +255,7 @@ class _Run:
 
     @functools.cached_property
     def _arm_trainer(self) -> Trainer:
-        return self._trainer(self.config.encoder, self.config.train)
+        return make_trainer(self.config, self.config.encoder, self.config.train, mesh=self.mesh)
 
     def _fit(
         self, stage: str, directory: str, trainer: Trainer, section: str, subset: np.ndarray, seed: int
@@ -251,15 +264,17 @@ class _Run:
         train = self.config.proxy.train if stage == "proxy" else self.config.train
         path = self.workdir / directory
         owner = path / "inputs.json"
-        # checkpoints of another config must never be gone on from
-        if path.exists() and not (owner.exists() and owner.read_text() == self.inputs[stage]):
-            path.rmtree()
-        if not owner.exists():
-            path.mkdir(parents=True, exist_ok=True)
-            write_whole(owner, lambda aside: aside.write_text(self.inputs[stage]))
+        if self.workdir.writes:
+            # checkpoints of another config must never be gone on from
+            if path.exists() and not (owner.exists() and owner.read_text() == self.inputs[stage]):
+                path.rmtree()
+            if not owner.exists():
+                path.mkdir(parents=True, exist_ok=True)
+                write_whole(owner, lambda aside: aside.write_text(self.inputs[stage]))
+        devices.wait_for_all(f"the checkpoints of {directory} are this run's")
         return fit(
             trainer,
-            self.device_images,
+            self.training_images,
             subset,
             stage=directory,
             section=section,
@@ -288,7 +303,7 @@ class _Run:
 
     def _proxy(self) -> None:
         if not self.config.proxy.embeddings and self._todo("proxy"):
-            with self.workdir.doing("proxy", self.inputs["proxy"]) as facts:
+            with self._doing("proxy") as facts:
                 facts |= _facts(self._fit_proxy())
 
     def _embed(self) -> None:
@@ -296,14 +311,14 @@ class _Run:
         path, views_path = self.workdir / "embeddings.npy", self.workdir / "view_embeddings.npy"
         if not self._todo("embed", path, *([views_path] if pairs else [])):
             return
-        with self.workdir.doing("embed", self.inputs["embed"]):
+        with self._doing("embed"):
             if self.config.proxy.embeddings:
                 vectors = self._given_embeddings(len(self.dataset.train), log=self.log)
             else:
                 state = self._fit_proxy().state
                 vectors = embed(
                     functools.partial(project, self._proxy_trainer.method),
-                    {"params": state.params, "batch_stats": state.batch_stats},
+                    jax.device_get({"params": state.params, "batch_stats": state.batch_stats}),
                     self.dataset.train.images,
                     views=self.views,
                     num_views=self.config.embedding.views,
@@ -312,12 +327,13 @@ class _Run:
                     batch_size=self.config.embedding.batch_size,
                     label="embeddings",
                 )
-            views_path.unlink(missing_ok=True)
-            if vectors.ndim == 3:
-                if pairs:
-                    write_array(views_path, vectors)
-                vectors = vectors.mean(axis=1, dtype=np.float32)
-            write_array(path, vectors)
+            if self.workdir.writes:
+                views_path.unlink(missing_ok=True)
+                if vectors.ndim == 3:
+                    if pairs:
+                        write_array(views_path, vectors)
+                    vectors = vectors.mean(axis=1, dtype=np.float32)
+                write_array(path, vectors)
 
     def _given_embeddings(self, n: int, *, log: Callable[[str], None]) -> np.ndarray:
         """config.proxy.embeddings, checked to be what the similarity needs."""
@@ -339,7 +355,9 @@ class _Run:
         if not self._todo("classes", path):
             return
         section = self.config.latent_classes
-        with self.workdir.doing("classes", self.inputs["classes"]) as facts:
+        with self._doing("classes") as facts:
+            if not self.workdir.writes:
+                return
             labels = self._all_labels
             self.log(f"classes: {len(self.embeddings):,} images by {section.method}")
             classes = latent_classes.assign(
@@ -356,7 +374,7 @@ class _Run:
             facts["num_classes"] = len(sizes)
             facts["sizes"] = sizes.tolist()
             facts["agreement"] = None if labels is None else latent_classes.agreement(classes, labels)
-        self.log(f"classes: {len(sizes)} latent classes of {sizes.min()} to {sizes.max()} images")
+            self.log(f"classes: {len(sizes)} latent classes of {sizes.min()} to {sizes.max()} images")
 
     @property
     def _all_labels(self) -> np.ndarray | None:
@@ -380,32 +398,36 @@ class _Run:
         return self._rankings[objective]
 
     def _rank(self) -> None:
-        selection = self.config.selection
         for objective in plan.objectives(self.config):
             stage = plan.rank_stage(self.config, objective)
             if not self._todo(stage, self._ranking_path(objective)):
                 continue
             self.log(f"{stage}: {len(self.classes):,} images by {objective}")
-            with self.workdir.doing(stage, self.inputs[stage]) as facts:
-                pairs = selection.similarity != "cosine"
-                path = self._ranking_path(objective)
-                partial = path.parent / f"{path.name}.partial"
-                vectors = read_array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings
-                ranking = rank(
-                    vectors,
-                    self.classes,
-                    objective=objective,
-                    kind=selection.similarity,
-                    tau=selection.tau,
-                    self_similarity=selection.self_similarity,
-                    normalize=False,
-                    ids=self.dataset.train.ids,
-                    mesh=self.mesh,
-                    resume=str(partial),
-                )
-                ranking.save(path)
-                partial.unlink()
-                facts["turning_fraction"] = ranking.turning_fraction if objective == "sas" else None
+            with self._doing(stage) as facts:
+                if self.workdir.writes:
+                    self._rank_by(objective, facts)
+
+    def _rank_by(self, objective: str, facts: dict[str, Any]) -> None:
+        """Writes the ranking; one process does it, for the others have to train on the very same subset."""
+        selection = self.config.selection
+        pairs = selection.similarity != "cosine"
+        path = self._ranking_path(objective)
+        partial = path.parent / f"{path.name}.partial"
+        ranking = rank(
+            read_array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings,
+            self.classes,
+            objective=objective,
+            kind=selection.similarity,
+            tau=selection.tau,
+            self_similarity=selection.self_similarity,
+            normalize=False,
+            ids=self.dataset.train.ids,
+            mesh=devices.local_mesh(),
+            resume=str(partial),
+        )
+        ranking.save(path)
+        partial.unlink()
+        facts["turning_fraction"] = ranking.turning_fraction if objective == "sas" else None
 
     def subset(self, arm: plan.Arm) -> np.ndarray:
         """int64 [k], ascending indices of an arm's images."""
@@ -423,6 +445,8 @@ class _Run:
 
     def _subset(self) -> None:
         """The files of the configured objective's subsets; every arm finds its own again from the ranking."""
+        if not self.workdir.writes:
+            return
         for path in self.workdir.path.glob("subset-[0-9]*.npy"):
             path.unlink()
         for arm in self.arms:
@@ -433,7 +457,7 @@ class _Run:
         for arm in self.arms:
             stage = f"train/{arm.name}"
             if self._todo(stage):
-                with self.workdir.doing(stage, self.inputs[stage]) as facts:
+                with self._doing(stage) as facts:
                     facts |= _facts(self._fit_arm(arm)) | {"size": len(self.subset(arm))}
 
     def _evaluate(self) -> None:
@@ -444,22 +468,23 @@ class _Run:
             self.log(f"evaluate: {reason}, so there is no linear probe and no kNN")
         for arm in todo:
             stage = _evaluation(arm)
-            with self.workdir.doing(stage, self.inputs[stage]) as facts:
+            with self._doing(stage) as facts:
                 facts |= {"probe": None, "knn": None} if reason else self._accuracies(arm)
 
     def _accuracies(self, arm: plan.Arm | None) -> dict[str, Any]:
         """Linear probe and kNN of an arm's encoder, or where it is None of the untrained one."""
         name = arm.name if arm else "untrained"
         self.log(f"evaluate: linear probe and kNN of {name}")
-        key = jax.device_put(jax.random.key(self.config.seed), devices.replicated(self.mesh))
-        state = self._fit_arm(arm).state if arm else self._arm_trainer.init(key)
+        trainer = self._arm_trainer
+        state = self._fit_arm(arm).state if arm else trainer.init(trainer.key(self.config.seed))
+        variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
         train, test = self.dataset.train, self.dataset.test
         assert test is not None
         assert train.labels is not None
         assert test.labels is not None
         return accuracies(
             self._encode,
-            {"params": state.params, "batch_stats": state.batch_stats},
+            variables,
             (train.images, train.labels),
             (test.images, test.labels),
             views=self.views,
@@ -468,6 +493,8 @@ class _Run:
         )
 
     def _report(self) -> None:
+        if not self.workdir.writes:
+            return
         found = results.collect(self.config, self.inputs, self.workdir)
         path = self.workdir / "results.json"
         page = self.workdir / "report.html"

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from sas_jax import devices
 from sas_jax.errors import InputError
 from sas_jax.models import DEPTHS, STEMS
+from sas_jax.training import optimizer
 from sas_jax.workdir import fingerprint
 
 LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JAX's 32 bits
@@ -23,6 +24,7 @@ SELECTORS = ("selected", *OBJECTIVES, "random", "random_balanced", "full")
 SIMILARITIES = ("cosine", "clipped_cosine", "gaussian")
 CLASS_METHODS = ("kmeans", "labels", "file")
 DTYPES = ("auto", "float32", "bfloat16")
+PLACEMENTS = ("auto", "device", "host", "stream")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,7 @@ def check(config: ConfigDict) -> None:
     _one_of("config.selection.self_similarity", config.selection.self_similarity, (0.0, 1.0))
     _one_of("config.latent_classes.method", config.latent_classes.method, CLASS_METHODS)
     _one_of("config.compute_dtype", config.compute_dtype, DTYPES)
+    _one_of("config.data.placement", config.data.placement, PLACEMENTS)
     for name, encoder in (("config.proxy.encoder", config.proxy.encoder), ("config.encoder", config.encoder)):
         _one_of(f"{name}.depth", encoder.depth, tuple(DEPTHS))
         _one_of(f"{name}.stem", encoder.stem, tuple(STEMS))
@@ -107,6 +110,11 @@ def check(config: ConfigDict) -> None:
         _above(f"{name}.temperature", train.temperature, 0)
         _above(f"{name}.learning_rate", train.learning_rate, 0)
         _at_least(f"{name}.weight_decay", train.weight_decay, 0)
+        _one_of(f"{name}.optimizer", train.optimizer, optimizer.OPTIMIZERS)
+        _one_of(f"{name}.schedule", train.schedule, optimizer.SCHEDULES)
+        _one_of(f"{name}.rate_scaling", train.rate_scaling, optimizer.RATE_SCALINGS)
+        _at_least(f"{name}.warmup_epochs", train.warmup_epochs, 0)
+        _at_least(f"{name}.skip_nonfinite", train.skip_nonfinite, 0)
     _at_least("config.seed", config.seed, 0)
     _at_most("config.seed", config.seed, LARGEST_SEED)
     _at_most("config.data.image_size", config.data.image_size, 4096)
@@ -161,6 +169,8 @@ def check(config: ConfigDict) -> None:
     for field in ("checkpoint_epochs", "keep_checkpoints"):
         _at_least(f"config.runtime.{field}", config.runtime[field], 1)
     _at_least("config.runtime.checkpoint_seconds", config.runtime.checkpoint_seconds, 0)
+    _at_least("config.runtime.data_workers", config.runtime.data_workers, 0)
+    _at_least("config.runtime.heartbeat_seconds", config.runtime.heartbeat_seconds, 5)
 
 
 def objectives(config: ConfigDict) -> tuple[str, ...]:
@@ -179,8 +189,9 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     c = config.to_dict()
     found: dict[str, str] = {}
     images = train_images(config)
-    found["data"] = fingerprint(images, c["data"], _folder_fingerprint(c["data"]["test_folder"]))
-    normalised = {name: c["data"][name] for name in ("mean", "std")}
+    data = {name: value for name, value in c["data"].items() if name not in ("dir", "placement")}
+    found["data"] = fingerprint(images, data, _folder_fingerprint(data["test_folder"]))
+    normalised = {name: data[name] for name in ("mean", "std")}
     training = (images, normalised, c["views"], c["seed"], devices.compute_dtype(c["compute_dtype"]))
     similarity = {name: c["selection"][name] for name in ("similarity", "self_similarity")}
     if similarity["similarity"] == "gaussian":
@@ -224,11 +235,8 @@ def train_images(config: ConfigDict) -> str:
 
 def that_matters(flat: dict[str, Any]) -> dict[str, Any]:
     """The fields of a flattened config less those that cannot change a result."""
-    return {
-        name: value
-        for name, value in flat.items()
-        if not name.startswith("runtime.") and name not in ("embedding.batch_size", "evaluation.batch_size", "data.dir")
-    }
+    nothing = ("embedding.batch_size", "evaluation.batch_size", "data.dir", "data.placement")
+    return {name: value for name, value in flat.items() if not name.startswith("runtime.") and name not in nothing}
 
 
 def config_name(path: str) -> str:

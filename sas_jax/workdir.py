@@ -119,8 +119,10 @@ class Workdir:
     the stages before it.
     """
 
-    def __init__(self, path: epath.PathLike):
+    def __init__(self, path: epath.PathLike, *, writes: bool = True):
+        """Of several processes of a run only one `writes`; the others read what it wrote."""
         self.path = epath.Path(path).expanduser()
+        self.writes = writes
 
     def __truediv__(self, name: str) -> epath.Path:
         return self.path / name
@@ -132,6 +134,9 @@ class Workdir:
         Raises:
             InputError: it cannot be written to, or another process holds it.
         """
+        if not self.writes:
+            yield
+            return
         check_writable(self.path)
         if "://" in str(self.path):  # object stores have no locks
             yield
@@ -206,22 +211,22 @@ class Workdir:
     @contextlib.contextmanager
     def doing(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
         """The work of a stage: stamped when the block ends well. The dict it yields goes into the stamp."""
-        self.mark()
-        self.unstamp(stage)
+        if self.writes:
+            self.mark()
+            self.unstamp(stage)
         facts: dict[str, Any] = {}
         start = time.perf_counter()
         yield facts
         seconds = round(time.perf_counter() - start, 3)
-        write_json(
-            self._stamp_path(stage),
-            {"stage": stage, "inputs": inputs, "wall_seconds": seconds, **facts},
-        )
+        if self.writes:
+            write_json(self._stamp_path(stage), {"stage": stage, "inputs": inputs, "wall_seconds": seconds, **facts})
 
 
 class Metrics:
-    """metrics.jsonl and TensorBoard events, written as training goes."""
+    """metrics.jsonl and TensorBoard events, written as training goes by the process that writes."""
 
     def __init__(self, workdir: Workdir):
+        self._writes = workdir.writes
         self._path = workdir / "metrics.jsonl"
         self._tensorboard = workdir / "tensorboard"
         self._writers: dict[str, Any] = {}
@@ -241,12 +246,15 @@ class Metrics:
     def resume(self, stage: str, step: int) -> dict[str, Any] | None:
         """Drops the lines of `stage` past `step`, so that none stands twice when training goes on; returns its last."""
         lines = [line for line in self.lines() if line["stage"] != stage or line["step"] <= step]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_whole(self._path, lambda aside: aside.write_text(text))
+        if self._writes:
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            write_whole(self._path, lambda aside: aside.write_text(text))
         return next((line for line in reversed(lines) if line["stage"] == stage), None)
 
     def write(self, line: dict[str, Any]) -> None:
         """Appends a line, and its numbers as TensorBoard scalars under the stage's name."""
+        if not self._writes:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         stage = line["stage"]

@@ -44,7 +44,7 @@ class Block(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         conv = functools.partial(nn.Conv, use_bias=False, kernel_init=torch_init, dtype=self.dtype)
         norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
         strides = (self.stride, self.stride)
@@ -69,12 +69,15 @@ class ResNet(nn.Module):
         depth: 10, 18, 34 or 50.
         width: factor on the 64-128-256-512 channels of the four stages; each is at least 8.
         stem: a key of `STEMS`.
+        remat: whether training computes each block anew on the way back, instead of keeping what is inside it: less
+            memory, a third more arithmetic, the same numbers up to rounding.
         dtype: of the computation (float32, bfloat16); parameters and statistics are float32 whatever it is.
     """
 
     depth: int = 18
     width: float = 1.0
     stem: str = "3x3"
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -95,8 +98,10 @@ class ResNet(nn.Module):
         x = nn.relu(batch_norm(train=train, dtype=self.dtype)(x))
         if pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for stage, count in enumerate(blocks):
             for i in range(count):
                 block_stride = 2 if stage > 0 and i == 0 else 1
-                x = Block(widths[stage], block_stride, bottleneck, self.dtype)(x, train=train)
+                name = f"Block_{sum(blocks[:stage]) + i}"  # Linen would name a block otherwise under remat
+                x = block(widths[stage], block_stride, bottleneck, self.dtype, name=name)(x, train)
         return x.mean(axis=(1, 2), dtype=jnp.float32)

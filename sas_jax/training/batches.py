@@ -1,7 +1,6 @@
-"""Which examples a step sees: device-resident epochs that are functions of (seed, epoch) alone."""
+"""Which examples a step sees: epochs that are functions of (key, epoch) alone, on the device or on the host."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -25,5 +24,40 @@ def epoch_order(key: jax.Array, epoch: jax.Array, padded: jax.Array) -> jax.Arra
         int32 [n]; the first k entries are the subset's k indices in random order.
     """
     bits = jax.random.bits(jax.random.fold_in(key, epoch), padded.shape)
-    is_padding = (padded == padded.shape[0]).astype(jnp.int32)
+    is_padding = (padded == padded.shape[0]).astype(jax.numpy.int32)
     return jax.lax.sort((is_padding, bits, padded), num_keys=2)[2]
+
+
+def epoch_order_on_host(key: np.ndarray, epoch: int, subset: np.ndarray) -> np.ndarray:
+    """What `epoch_order` gives, in NumPy: for workers that decode images, which have no device to ask.
+
+    Args:
+        key: uint32 [2], jax.random.key_data of a threefry key.
+        epoch: the epoch.
+        subset: int [k] indices, ascending.
+
+    Returns:
+        int32 [k].
+    """
+    folded = _threefry(key, np.zeros(1, np.uint32), np.array([epoch], np.uint32)).ravel()
+    # Random bits are the two halves of the block of each position, joined by exclusive or; `subset` stands first in
+    # the padded array, so its positions are 0, 1, ...
+    high, low = _threefry(folded, np.zeros(len(subset), np.uint32), np.arange(len(subset), dtype=np.uint32))
+    return np.asarray(subset, np.int32)[np.argsort(high ^ low, kind="stable")]
+
+
+def _threefry(key: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Threefry-2x32 with 20 rounds: uint32 [2] and two of [n] -> [2, n].
+
+    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; jax.random's default generator.
+    """
+    keys = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
+    x, y = high + keys[0], low + keys[1]
+    for block in range(5):
+        for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[block % 2]:
+            x = x + y
+            y = (y << np.uint32(rotation)) | (y >> np.uint32(32 - rotation))
+            y = x ^ y
+        x = x + keys[(block + 1) % 3]
+        y = y + keys[(block + 2) % 3] + np.uint32(block + 1)
+    return np.stack([x, y])

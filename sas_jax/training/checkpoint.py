@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: orbax, with the newest good one found again whatever happened.
+"""Checkpoints of a training run: orbax in the background, with the newest good one found again whatever happened.
 
 Orbax notices a file cut short, with dozens of tracebacks of its own, and does not notice a bit that flipped. So beside
 each checkpoint stands a manifest of its files' hashes, and one that does not match is not even opened.
@@ -6,39 +6,122 @@ each checkpoint stands a manifest of its files' hashes, and one that does not ma
 
 import hashlib
 import json
+import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from etils import epath
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from sas_jax import devices
+from sas_jax.errors import InputError
 from sas_jax.workdir import write_json
+
+# Orbax logs a traceback from each of its threads for what it then raises, and what is raised is said here.
+absl_logging.get_absl_logger().addFilter(
+    lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname.split("/")
+)
 
 
 class Checkpoints:
-    """The checkpoints of one run in one directory, numbered by the steps done."""
+    """The checkpoints of one run in one directory, numbered by the steps done; every process of the run has one."""
 
-    def __init__(self, directory: epath.PathLike, *, keep: int | None = None):
-        """Opens the directory, to write with the newest `keep` kept, or only to read where `keep` is None."""
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        *,
+        keep: int | None = None,
+        log: Callable[[str], None] = print,
+    ):
+        """Opens the directory, to write with the newest `keep` and the best kept, or only to read (None).
+
+        Args:
+            directory: made where it is missing, to write.
+            keep: how many of the newest are kept, beside the one of the lowest loss.
+            log: gets a sentence where one cannot be written.
+        """
         self.directory = epath.Path(directory)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, read_only=keep is None, create=keep is not None
-        )
-        self._manager = ocp.CheckpointManager(self.directory.absolute(), options=options)
+        self._log = log
+        self._keep = keep
+        self._saving: int | None = None
+        self._lost: int | None = None  # what could not be written, until a later one is
+        self._manager = self._open()
 
-    def save(self, step: int, state: Any) -> None:
-        """Writes `state` as checkpoint `step`; returns when it stands whole on disk."""
+    def _open(self) -> ocp.CheckpointManager:
+        best = BestN(get_metric_fn=lambda metrics: metrics["loss"], reverse=True, n=1)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=None if self._keep is None else AnyPreservationPolicy([LatestN(self._keep), best]),
+            read_only=self._keep is None,
+            create=self._keep is not None,
+            cleanup_tmp_directories=self._keep is not None,
+        )
+        return ocp.CheckpointManager(self.directory.absolute(), options=options)
+
+    @property
+    def newest(self) -> int | None:
+        """The newest one that stands whole on disk."""
+        steps = [step for step in self._manager.all_steps() if step != self._saving]
+        return max(steps, default=None)
+
+    def save(self, step: int, state: Any, *, loss: float) -> None:
+        """Begins to write `state` as checkpoint `step`; what was begun before is finished first.
+
+        Args:
+            step: steps done.
+            state: copied before this returns.
+            loss: the lowest is the best.
+        """
+        self.finish()
         # A copy: the state's own buffers are donated to the next step while orbax may still hold views of them.
-        self._manager.save(step, args=ocp.args.StandardSave(jax.tree.map(jnp.copy, state)))
-        self._manager.wait_until_finished()
-        kept = {f"manifest-{kept}.json" for kept in self._manager.all_steps()}
-        for old in self.directory.glob("manifest-*.json"):
-            if old.name not in kept:
-                old.unlink()
-        write_json(self.directory / f"manifest-{step}.json", self._hashes(step))
+        copy = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+        self._saving = step
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(copy), metrics={"loss": loss})
+        except (OSError, ValueError) as error:
+            self._failed(step, error)
+
+    def finish(self, *, only_if_ready: bool = False) -> None:
+        """Waits for what is being written, and vouches for it with its manifest.
+
+        Where it could not be written it says so, and removes what there is of it: the one before stays the newest.
+
+        Args:
+            only_if_ready: return at once where it is still being written.
+        """
+        step = self._saving
+        if step is None or (only_if_ready and self._manager.is_saving_in_progress()):
+            return
+        try:
+            self._manager.wait_until_finished()
+            if devices.is_writer():
+                kept = {f"manifest-{kept}.json" for kept in self._manager.all_steps()}
+                for old in self.directory.glob("manifest-*.json"):
+                    if old.name not in kept:
+                        old.unlink()
+                write_json(self.directory / f"manifest-{step}.json", self._hashes(step))
+            self._saving = self._lost = None
+        except (OSError, ValueError) as error:  # tensorstore raises ValueError for a full disk
+            self._failed(step, error)
+
+    def _failed(self, step: int, error: Exception) -> None:
+        self._saving, self._lost = None, step
+        self._manager.close()
+        if devices.is_writer():
+            for left in (self.directory / str(step), *self.directory.glob(f"{step}.orbax-checkpoint-tmp*")):
+                if left.exists():
+                    left.rmtree()
+        self._manager = self._open()
+        last = f"checkpoint {self.newest} is kept" if self.newest is not None else "there is none before it"
+        self._log(
+            f"the checkpoint of step {step} could not be written to {self.directory} ({_reason(error)}), and {last}: "
+            f"make room; the next one is tried as ever"
+        )
 
     def _hashes(self, step: int) -> dict[str, str]:
         """Of every file of a checkpoint, by its path within it."""
@@ -50,7 +133,11 @@ class Checkpoints:
         manifest = self.directory / f"manifest-{step}.json"
         if not manifest.exists():
             return None
-        wanted, found = json.loads(manifest.read_text()), self._hashes(step)
+        try:
+            wanted = json.loads(manifest.read_text())
+        except ValueError:
+            return f"{manifest.name} is damaged"
+        found = self._hashes(step)
         bad = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         return f"{bad[0]} is not as it was written" if bad else None
 
@@ -58,7 +145,8 @@ class Checkpoints:
         """The newest checkpoint that can be read.
 
         Args:
-            like: a state of the same structure, shapes and placement.
+            like: a state of the same structure and shapes, arrays or jax.ShapeDtypeStruct; its placement, which need
+                not be that of the state that was saved.
 
         Returns:
             The state, or None where there is none; and the newer ones that cannot be read, step to reason.
@@ -74,19 +162,40 @@ class Checkpoints:
                     warnings.simplefilter("ignore")  # orbax warns about what it then raises
                     return self._manager.restore(step, args=ocp.args.StandardRestore(target)), damaged
             except Exception as error:  # orbax, tensorstore and zarr each raise their own for a file cut short
-                damaged[step] = str(error).strip().split("\n")[0][:200]
+                damaged[step] = _reason(error)
         return None, damaged
 
     def set_aside(self, step: int) -> None:
         """Renames a checkpoint to damaged-<step>: out of the way, and still there for whoever wants to look."""
-        aside = self.directory / f"damaged-{step}"
-        if aside.exists():
-            aside.rmtree()
-        (self.directory / str(step)).rename(aside)
+        devices.wait_for_all(f"checkpoint {step} is damaged")
+        if devices.is_writer():
+            aside = self.directory / f"damaged-{step}"
+            if aside.exists():
+                aside.rmtree()
+            (self.directory / str(step)).rename(aside)
+        devices.wait_for_all(f"checkpoint {step} is set aside")
         self._manager.reload()
 
     def close(self) -> None:
+        """Finishes what is being written.
+
+        Raises:
+            InputError: the last one could not be written.
+        """
+        self.finish()
         self._manager.close()
+        if self._lost is not None:
+            raise InputError(
+                f"the checkpoint of step {self._lost} could not be written to {self.directory}: make room, and run the "
+                f"same command again; it goes on from the one before"
+            )
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words where there are some, else the first line."""
+    if found := re.search(r": ([^:]+) \[os_error_code", str(error)):
+        return found[1]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:

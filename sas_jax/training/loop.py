@@ -1,5 +1,6 @@
 """The one training loop: the proxy, every arm's encoder, and whatever is trained later."""
 
+import collections
 import dataclasses
 import math
 import time
@@ -12,14 +13,14 @@ from etils import epath
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from sas_jax import devices
+from sas_jax import devices, preemption
 from sas_jax.errors import InputError
-from sas_jax.training.batches import epoch_order, pad_subset
 from sas_jax.training.checkpoint import Checkpoints
-from sas_jax.training.step import ORDER, Trainer, TrainState
+from sas_jax.training.feed import Feed, Images, Resident, Streamed
+from sas_jax.training.step import Seen, Trainer, TrainState
 
-# One program on an accelerator; long enough to hide the host, short enough for a progress bar and for a checkpoint.
-CHUNK_STEPS = 50
+# Steps that the host sends ahead of the device where it sends them one by one; each holds its batch in memory.
+IN_FLIGHT = 4
 
 
 class Metrics(Protocol):
@@ -62,7 +63,7 @@ def check_batch(name: str, size: int, batch_size: int, *, section: str) -> None:
 
 def fit(
     trainer: Trainer,
-    images: jax.Array,
+    images: jax.Array | Images,
     subset: np.ndarray,
     *,
     stage: str,
@@ -74,128 +75,266 @@ def fit(
     metrics: Metrics,
     log: Callable[[str], None],
     on_speed: Callable[[float], None] = lambda views_per_second: None,
-    chunk_steps: int = CHUNK_STEPS,
 ) -> FitResult:
     """Trains on `subset` for `epochs`, from the newest checkpoint in `directory` where there is one.
 
     Everything random is a function of (seed, epoch, example, view), so that a run continued is the run undisturbed:
-    bit for bit on CPU.
+    bit for bit on CPU. Of several processes each calls this with the same arguments.
 
     Args:
         trainer: the compiled step.
-        images: uint8 [n, h, w, 3], the data set, on every device of the trainer's mesh.
-        subset: int [k], ascending indices into it, k at least one batch.
+        images: uint8 [n, h, w, 3], the data set: on every device of the trainer's mesh, or on the host, or decoded as
+            it is wanted.
+        subset: int64 [k], ascending indices into it, k at least one batch.
         stage: names the run in the metrics and messages ("proxy", "arms/sas-0.20-s0").
         section: names its section of the config in messages ("config.train").
         epochs: passes over the subset; the incomplete last batch of each is left out.
         seed: of the initial parameters, the order and the views.
         directory: holds the checkpoints.
-        runtime: the section of the config with `checkpoint_seconds`, `checkpoint_epochs`, `keep_checkpoints`.
+        runtime: the section of the config with `checkpoint_seconds`, `checkpoint_epochs`, `keep_checkpoints` and
+            `data_workers`.
         metrics: gets a line for each chunk.
         log: gets sentences for the person who waits.
         on_speed: called once, with the views per second of the first chunk.
-        chunk_steps: the most steps between two looks of the host at the losses.
 
     Raises:
-        InputError: the subset is smaller than a batch, or the loss is no longer finite.
+        InputError: the subset is smaller than a batch, the loss is no longer finite, or the last checkpoint could not
+            be written.
+        Preempted: SIGTERM came, to any of the processes; all have saved the same step.
     """
-    batch_size = trainer.batch_size
-    steps_per_epoch = len(subset) // batch_size
-    check_batch(stage, len(subset), batch_size, section=section)
-    total = epochs * steps_per_epoch
-    chunks = math.ceil(steps_per_epoch / chunk_steps)
-    length = math.ceil(steps_per_epoch / chunks)
-
-    shared = devices.replicated(trainer.mesh)
-    key = jax.device_put(jax.random.key(seed), shared)
-    padded = jax.device_put(pad_subset(subset, images.shape[0]), shared)
-    state = trainer.init(key)
-    checkpoints = Checkpoints(directory, keep=runtime.keep_checkpoints)
-    restored, damaged = checkpoints.restore(state)
-    for damaged_step, reason in damaged.items():
-        checkpoints.set_aside(damaged_step)
-        log(
-            f"{stage}: the checkpoint of step {damaged_step} in {directory} cannot be read and was set aside ({reason})"
-        )
-    if restored is not None:
-        state = restored
-    step = int(state.step)
-    last = metrics.resume(stage, step) or {"elapsed_seconds": 0.0, "loss": math.nan}
-    if 0 < step < total:
-        log(f"{stage}: goes on from step {step} of {total}")
-    order_key = jax.random.fold_in(key, ORDER)
-    order = epoch_order(order_key, step // steps_per_epoch, padded)
-    if step < total:
-        trainer.compile(state, images, order, key, length=chunk_steps)
-
-    before, start = last["elapsed_seconds"], time.perf_counter()
-    start_step, saved_step, saved_at = step, step, start
-    bar = tqdm(total=total * batch_size, initial=step * batch_size, desc=stage, unit=" images", disable=None)
-
-    def read(losses: jax.Array, step: int, count: int) -> None:
-        """Writes the metrics of a finished chunk that ended at `step`; the device is busy with the next by then."""
-        nonlocal last
-        values = np.asarray(losses)[:count]
-        if not np.isfinite(values).all():
-            bad = step - count + int(np.argmin(np.isfinite(values))) + 1
-            kept = f"checkpoint {saved_step} in {directory}" if saved_step else "no checkpoint yet"
-            value = values[bad - 1 - step + count]
-            raise InputError(
-                f"the loss of {stage} has to be finite, but was {value} at step {bad} of {total} "
-                f"(last good: {kept}): lower {section}.learning_rate, or raise {section}.temperature"
-            )
-        elapsed = time.perf_counter() - start
-        speed = 2 * batch_size * (step - start_step) / elapsed
-        last = {
-            "stage": stage,
-            "step": step,
-            "epoch": round(step / steps_per_epoch, 4),
-            "loss": float(values.mean(dtype=np.float64)),
-            "views_per_second": round(speed, 1),
-            "elapsed_seconds": round(before + elapsed, 3),
-        }
-        metrics.write(last)
-        bar.set_postfix(loss=f"{last['loss']:.3f}", refresh=False)
-        if step - count == start_step:
-            on_speed(speed)
-
-    pending: tuple[jax.Array, int, int] | None = None
-    while step < total:
-        epoch, first = divmod(step, steps_per_epoch)
-        if first == 0:
-            order = epoch_order(order_key, epoch, padded)
-        count = min(length - first % length, steps_per_epoch - first)
-        state, losses = trainer.run(
-            state, images, order, key, epoch=epoch, first=first, count=count, length=chunk_steps,
-            on_step=lambda: bar.update(batch_size),
-        )  # fmt: skip
-        step += count
-        if pending:
-            read(*pending)
-        pending = (losses, step, count)
-        if not trainer.loop_on_device:  # then the chunk is over already
-            read(*pending)
-            pending = None
-        finished_epoch = epoch + 1 if step % steps_per_epoch == 0 else 0
-        due = (
-            step == total
-            or (finished_epoch and finished_epoch % runtime.checkpoint_epochs == 0)
-            or time.perf_counter() - saved_at > runtime.checkpoint_seconds
-        )
-        if due:
-            if pending:  # a checkpoint is written only of a state whose losses were all finite
-                read(*pending)
-                pending = None
-            checkpoints.save(step, state)
-            saved_step, saved_at = step, time.perf_counter()
-        bar.update(step * batch_size - bar.n)
-    bar.close()
-    checkpoints.close()
-    seconds = last["elapsed_seconds"]
-    return FitResult(
-        state=state,
-        steps=total,
-        loss=last["loss"],
-        train_seconds=seconds,
-        views_per_second=2 * batch_size * total / seconds if seconds else math.nan,
+    check_batch(stage, len(subset), trainer.batch_size, section=section)
+    course = _Course(
+        batch_size=trainer.batch_size,
+        per_epoch=len(subset) // trainer.batch_size,
+        total=epochs * (len(subset) // trainer.batch_size),
+        longest=trainer.chunk_steps,
     )
+    key = trainer.key(seed)
+    feed: Feed
+    if isinstance(images, jax.Array):
+        feed = Resident(trainer, images, subset, key=key, epochs=epochs)
+    else:
+        feed = Streamed(trainer, images, subset, key=key, epochs=epochs, workers=runtime.data_workers)
+    checkpoints = Checkpoints(directory, keep=runtime.keep_checkpoints, log=lambda text: log(f"{stage}: {text}"))
+    state = _restore(checkpoints, trainer.abstract_state(), f"{stage}: ", log) or trainer.init(key)
+    step = int(jax.device_get(state.step))
+    if 0 < step < course.total:
+        log(f"{stage}: goes on from step {step} of {course.total}")
+    record = _Record(course, stage, section, trainer, checkpoints, metrics, step, on_speed)
+    if step < course.total:
+        feed.compile(state)
+        try:
+            with preemption.deferred() as asked:
+                record.begin()
+                state = _train(trainer, feed, state, step, course, record, checkpoints, runtime, asked)
+        finally:
+            feed.close()
+            record.close()
+            checkpoints.finish()
+    checkpoints.close()
+    return record.result(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Course:
+    """A run in numbers: images a step, steps an epoch, steps in all, and the most steps of a chunk."""
+
+    batch_size: int
+    per_epoch: int
+    total: int
+    longest: int
+
+    def left_of_chunk(self, step: int) -> tuple[int, int]:
+        """Steps done of the chunk that `step` (done) lies in, and left of it; an epoch is whole chunks."""
+        length = math.ceil(self.per_epoch / math.ceil(self.per_epoch / self.longest))
+        in_epoch = step % self.per_epoch
+        done = in_epoch % length
+        return done, min(length - done, self.per_epoch - in_epoch)
+
+
+def _restore(checkpoints: Checkpoints, like: TrainState, prefix: str, log: Callable[[str], None]) -> TrainState | None:
+    """The newest state that can be read, or None; what is damaged is said and set aside."""
+    restored, damaged = checkpoints.restore(like)
+    for step, reason in damaged.items():
+        checkpoints.set_aside(step)
+        log(
+            f"{prefix}the checkpoint of step {step} in {checkpoints.directory} cannot be read and was set aside "
+            f"({reason})"
+        )
+    return restored
+
+
+def _train(
+    trainer: Trainer,
+    feed: Feed,
+    state: TrainState,
+    step: int,
+    course: _Course,
+    record: "_Record",
+    checkpoints: Checkpoints,
+    runtime: ConfigDict,
+    asked: Callable[[], bool],
+) -> TrainState:
+    """From `step` to the end, or until asked to stop."""
+    votes = devices.Votes(trainer.mesh, 2)
+    on_cpu = trainer.mesh.devices.flat[0].platform == "cpu"
+    in_flight: collections.deque[Seen] = collections.deque()
+    saved_at = time.perf_counter()
+    # Nothing crosses between host and device here but what says so: the batches, a few numbers, the losses.
+    with jax.transfer_guard("disallow"):
+        while step < course.total:
+            is_due = devices.is_writer() and time.perf_counter() - saved_at > runtime.checkpoint_seconds
+            is_due, stop = votes.cast(is_due, asked())
+            if stop:
+                record.read_all()
+                _save(checkpoints, step, state, record)
+                raise preemption.Preempted
+            if is_due:
+                record.read_all()
+                _save(checkpoints, step, state, record)
+                saved_at = time.perf_counter()
+            done, left = course.left_of_chunk(step)
+            count = left if feed.chunked else 1
+            state, seen = feed.run(state, step, count)
+            step += count
+            in_flight.append(seen)
+            while len(in_flight) > (0 if on_cpu else IN_FLIGHT):
+                jax.block_until_ready(in_flight.popleft())
+            record.passed(step)
+            if count == left:
+                # The line of this chunk is written while the next one runs; on CPU it is over already.
+                record.add(seen, step, done + count, wait=on_cpu)
+                checkpoints.finish(only_if_ready=True)
+            epoch, batch = divmod(step, course.per_epoch)
+            if step == course.total or (batch == 0 and epoch % runtime.checkpoint_epochs == 0):
+                record.read_all()
+                _save(checkpoints, step, state, record)
+                saved_at = time.perf_counter()
+    return state
+
+
+def _save(checkpoints: Checkpoints, step: int, state: TrainState, record: "_Record") -> None:
+    """A checkpoint, and only of a state whose losses so far could be used."""
+    if step in (0, checkpoints.newest):
+        return
+    loss = record.check(jax.device_get(Seen(state.losses, state.skipped)), step)
+    with jax.transfer_guard("allow"):
+        checkpoints.save(step, state, loss=loss)
+    record.saved = step
+
+
+class _Record:
+    """What a run has shown so far: its lines of metrics, its bar, and whether its losses can be used."""
+
+    def __init__(
+        self,
+        course: _Course,
+        stage: str,
+        section: str,
+        trainer: Trainer,
+        checkpoints: Checkpoints,
+        metrics: Metrics,
+        step: int,
+        on_speed: Callable[[float], None],
+    ):
+        self.saved = step
+        self._course = course
+        self._stage = stage
+        self._section = section
+        self._allowed = trainer.skip_nonfinite
+        self._directory = checkpoints.directory
+        self._metrics = metrics
+        self._on_speed = on_speed
+        self._start_step = step
+        self._last: dict[str, Any] = metrics.resume(stage, step) or {"elapsed_seconds": 0.0, "loss": math.nan}
+        self._pending: collections.deque[tuple[Seen, int, int]] = collections.deque()
+        self._spoke = False
+
+    def begin(self) -> None:
+        """Starts the clock."""
+        self._before, self._start = self._last["elapsed_seconds"], time.perf_counter()
+        size = self._course.batch_size
+        self._bar = tqdm(
+            total=self._course.total * size,
+            initial=self._start_step * size,
+            desc=self._stage,
+            unit=" images",
+            disable=None if devices.is_writer() else True,
+        )
+
+    def passed(self, step: int) -> None:
+        """Moves the bar."""
+        self._bar.update(step * self._course.batch_size - self._bar.n)
+
+    def add(self, seen: Seen, step: int, count: int, *, wait: bool) -> None:
+        """A chunk of `count` steps ended at `step`; its line is written when the next one ends, or at once."""
+        self._pending.append((seen, step, count))
+        while len(self._pending) > (0 if wait else 1):
+            self._write(*self._pending.popleft())
+
+    def read_all(self) -> None:
+        """Writes the lines that wait."""
+        while self._pending:
+            self._write(*self._pending.popleft())
+
+    def check(self, seen: Seen, step: int) -> float:
+        """The mean of the losses of the chunk that the last of `step` steps lies in, where they can be used.
+
+        Raises:
+            InputError: one is not finite, and cannot be skipped.
+        """
+        done, _ = self._course.left_of_chunk(step - 1)
+        return self._mean(seen, step, done + 1)
+
+    def _mean(self, seen: Seen, step: int, count: int) -> float:
+        """Of the losses of the `count` steps up to `step`."""
+        values = np.asarray(seen.losses)[np.arange(step - count, step) % len(seen.losses)]
+        finite = np.isfinite(values)
+        skipped = int(seen.skipped)
+        if not finite.all() and (not self._allowed or skipped > self._allowed or not finite.any()):
+            bad = step - count + int(np.argmin(finite)) + 1
+            many = f", one of {skipped} such steps where {self._section}.skip_nonfinite is {self._allowed}"
+            kept = f"checkpoint {self.saved} in {self._directory}" if self.saved else "no checkpoint yet"
+            raise InputError(
+                f"the loss of {self._stage} has to be finite, but was {values[bad - 1 - step + count]} at step {bad} "
+                f"of {self._course.total}{many if self._allowed else ''} (last good: {kept}): lower "
+                f"{self._section}.learning_rate, raise {self._section}.temperature, or let a few such steps be skipped "
+                f"with {self._section}.skip_nonfinite"
+            )
+        return float(values[finite].mean(dtype=np.float64))
+
+    def _write(self, seen: Seen, step: int, count: int) -> None:
+        seen = jax.device_get(seen)
+        loss = self._mean(seen, step, count)
+        elapsed = time.perf_counter() - self._start
+        speed = 2 * self._course.batch_size * (step - self._start_step) / elapsed
+        self._last = {
+            "stage": self._stage,
+            "step": step,
+            "epoch": round(step / self._course.per_epoch, 4),
+            "loss": loss,
+            "views_per_second": round(speed, 1),
+            "elapsed_seconds": round(self._before + elapsed, 3),
+        }
+        if skipped := int(seen.skipped):
+            self._last["skipped_steps"] = skipped
+        self._metrics.write(self._last)
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        if not self._spoke:
+            self._spoke = True
+            with jax.transfer_guard("allow"):  # what the caller does with it is not part of the loop
+                self._on_speed(speed)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def result(self, state: TrainState) -> FitResult:
+        """What the whole run leaves."""
+        seconds, total = self._last["elapsed_seconds"], self._course.total
+        return FitResult(
+            state=state,
+            steps=total,
+            loss=self._last["loss"],
+            train_seconds=seconds,
+            views_per_second=2 * self._course.batch_size * total / seconds if seconds else math.nan,
+        )

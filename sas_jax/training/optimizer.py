@@ -1,19 +1,89 @@
-"""The optimizer of a training section of the config."""
+"""The optimizer of a training section of the config, and how its learning rate goes over a run.
 
+The rate is handed to the update, not built into it: how many steps a run has depends on its subset, and all subsets
+share one compiled step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+OPTIMIZERS = ("adam", "adamw", "lars")
+SCHEDULES = ("constant", "cosine")
+RATE_SCALINGS = ("none", "linear", "sqrt")
+REFERENCE_BATCH = 256  # images; the batch for which a scaled learning rate is meant (Goyal et al. 2017, SimCLR)
 
-def build(train: ConfigDict) -> optax.GradientTransformation:
-    """Adam with weight decay as torch.optim.Adam does it: L2 added to the gradient before the moments.
+
+class Horizon(NamedTuple):
+    """How far a run goes, on the device: int32 [] each, in steps."""
+
+    warmup: jax.Array
+    total: jax.Array
+    per_epoch: jax.Array
+
+
+def build(train: ConfigDict) -> optax.GradientTransformationExtraArgs:
+    """The update rule; its `update` wants `learning_rate=`.
+
+    "adam" decays as torch.optim.Adam does it, the L2 term added to the gradient before the moments, on all parameters.
+    "adamw" and "lars" decay only kernels, not offsets or BatchNorm's scales, and LARS scales only the rates of those.
 
     Args:
-        train: `learning_rate` > 0 and `weight_decay` >= 0; the decay acts on all parameters, BatchNorm's too.
+        train: `optimizer`, one of `OPTIMIZERS`, and `weight_decay` >= 0.
 
-    Source: Kingma & Ba 2015 (arXiv 1412.6980); the placement of the decay is torch.optim.Adam's.
+    Source: Kingma & Ba 2015 (arXiv 1412.6980); Loshchilov & Hutter 2019 (arXiv 1711.05101); You et al. 2017 (arXiv
+        1708.03888), with the momentum 0.9, the trust coefficient 0.001 and the exclusions of Chen et al. 2020 (arXiv
+        2002.05709).
     """
-    return optax.chain(
-        optax.add_decayed_weights(train.weight_decay),
-        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-        optax.scale_by_learning_rate(train.learning_rate),
-    )
+    adam = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+    if train.optimizer == "adam":
+        parts = [optax.add_decayed_weights(train.weight_decay), adam, _scale_by_rate()]
+    elif train.optimizer == "adamw":
+        parts = [adam, optax.add_decayed_weights(train.weight_decay, mask=_kernels), _scale_by_rate()]
+    else:
+        parts = [
+            optax.add_decayed_weights(train.weight_decay, mask=_kernels),
+            optax.masked(optax.scale_by_trust_ratio(trust_coefficient=0.001), mask=_kernels),
+            _scale_by_rate(),
+            optax.trace(decay=0.9),
+        ]
+    return optax.chain(*parts)
+
+
+def schedule(train: ConfigDict) -> Callable[[jax.Array, Horizon], jax.Array]:
+    """The learning rate as a function of (steps done, horizon), float32 [].
+
+    Args:
+        train: `schedule`, `learning_rate` > 0, `rate_scaling` and `batch_size`. The peak is the learning rate, times
+            batch_size / 256 with "linear", times its root with "sqrt". Up to it the rate rises in equal steps over
+            the horizon's warm-up; from there it is constant, or falls to 0 by half a cosine.
+    """
+    ratio = train.batch_size / REFERENCE_BATCH
+    peak = train.learning_rate * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[train.rate_scaling]
+
+    def rate(step: jax.Array, horizon: Horizon) -> jax.Array:
+        rising = (step + 1) / jnp.maximum(horizon.warmup, 1)
+        done = (step - horizon.warmup) / jnp.maximum(horizon.total - horizon.warmup, 1)
+        after = 0.5 * (1 + jnp.cos(jnp.pi * done)) if train.schedule == "cosine" else 1.0
+        return (peak * jnp.where(step < horizon.warmup, rising, after)).astype(jnp.float32)
+
+    return rate
+
+
+def _scale_by_rate() -> optax.GradientTransformationExtraArgs:
+    """Downhill, by the learning rate that the update is given."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, learning_rate: jax.Array, **_: Any) -> tuple[Any, Any]:
+        del params
+        return jax.tree.map(lambda u: -learning_rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
+
+
+def _kernels(params: Any) -> Any:
+    """True for the parameters of more than one dimension."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)

@@ -1,4 +1,4 @@
-"""The training step: from indices to new parameters in one program, data set and augmentation on the device."""
+"""The training step: from images to new parameters in one program, the augmentation on the device."""
 
 import functools
 from collections.abc import Callable
@@ -7,24 +7,44 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from sas_jax import devices
 from sas_jax.training.methods import SimCLR
+from sas_jax.training.optimizer import Horizon
 from sas_jax.views import Views, view
 
 # Keys of a run, told apart by what they are for.
 INIT, ORDER, VIEWS = range(3)
 
+# Steps between two looks of the host at the losses, and one program on an accelerator: long enough to hide the host,
+# short enough for a progress bar and for a checkpoint.
+CHUNK_STEPS = 50
+
+Compiled = Callable[..., tuple["TrainState", "Seen"]]
+
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes."""
+    """All that a step changes.
+
+    The last losses are part of it, so that a run that goes on in the middle of a chunk writes the same line of metrics.
+    """
 
     step: jax.Array  # int32 []: steps done
     params: Any
     batch_stats: Any
     opt_state: Any
+    losses: jax.Array  # float32 [chunk_steps]: that of step s is at s % chunk_steps
+    skipped: jax.Array  # int32 []: steps that changed nothing, because their loss or gradient was not finite
+
+
+class Seen(flax.struct.PyTreeNode):
+    """What the host looks at; buffers of its own, which are not given to the next step."""
+
+    losses: jax.Array
+    skipped: jax.Array
 
 
 def view_keys(key: jax.Array, epoch: jax.Array, examples: jax.Array) -> jax.Array:
@@ -37,22 +57,50 @@ def view_keys(key: jax.Array, epoch: jax.Array, examples: jax.Array) -> jax.Arra
 class Trainer:
     """The compiled functions of one method, optimizer, batch and augmentation: made once, used by every run.
 
-    On accelerators a chunk of steps is one program (a loop on the device). XLA:CPU runs convolutions inside loops
-    some thirty times slower, so there the host calls the same step once for each.
+    On accelerators a chunk of steps over a data set on the device is one program, a loop. XLA:CPU runs convolutions
+    inside loops some thirty times slower, so there the host calls the same step once for each; and so it does for
+    images that are streamed.
     """
 
     def __init__(
-        self, method: SimCLR, optimizer: optax.GradientTransformation, *, views: Views, batch_size: int, mesh: Mesh
+        self,
+        method: SimCLR,
+        optimizer: optax.GradientTransformation,
+        *,
+        views: Views,
+        batch_size: int,
+        mesh: Mesh,
+        rate: Callable[[jax.Array, Horizon], jax.Array] | None = None,
+        warmup_epochs: float = 0.0,
+        skip_nonfinite: int = 0,
+        chunk_steps: int = CHUNK_STEPS,
     ):
+        """Nothing is compiled yet.
+
+        Args:
+            method: encoder, head and loss.
+            optimizer: of the parameters.
+            views: the augmentation.
+            batch_size: images a step, a multiple of the mesh's devices.
+            mesh: the devices.
+            rate: the learning rate at a step, given to the optimizer's update; None where it has its own.
+            warmup_epochs: of the horizon.
+            skip_nonfinite: how many steps of a run may be skipped because their loss or gradient is not finite.
+            chunk_steps: the most steps between two looks of the host at the losses.
+        """
         self.method = method
-        self.optimizer = optimizer
+        self.optimizer = optax.with_extra_args_support(optimizer)
         self.views = views
         self.batch_size = batch_size
         self.mesh = mesh
+        self.rate = rate
+        self.warmup_epochs = warmup_epochs
+        self.skip_nonfinite = skip_nonfinite
+        self.chunk_steps = chunk_steps
         self.loop_on_device = mesh.devices.flat[0].platform != "cpu"
         self._shared = devices.replicated(mesh)
         self.init = jax.jit(self._init, out_shardings=self._shared)
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._compiled: dict[tuple[str, tuple[int, ...]], Compiled] = {}
 
     def _init(self, key: jax.Array) -> TrainState:
         """A fresh state from the run's key."""
@@ -63,17 +111,49 @@ class Trainer:
             params=variables["params"],
             batch_stats=variables["batch_stats"],
             opt_state=self.optimizer.init(variables["params"]),
+            losses=jnp.full(self.chunk_steps, jnp.nan, jnp.float32),
+            skipped=jnp.zeros((), jnp.int32),
         )
 
-    def _train_step(
-        self, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, epoch: jax.Array, batch: jax.Array
-    ) -> tuple[TrainState, jax.Array]:
-        """One step on batch number `batch` of the epoch; returns the new state and the loss before it."""
-        split = functools.partial(jax.lax.with_sharding_constraint, shardings=devices.batched(self.mesh))
-        examples = split(jax.lax.dynamic_slice(order, (batch * self.batch_size,), (self.batch_size,)))
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and placement of a state, for a checkpoint to be read into."""
+        shapes = jax.eval_shape(self._init, jax.random.key(0))
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self._shared), shapes)
+
+    def key(self, seed: int) -> jax.Array:
+        """A run's key, on every device."""
+        # By a program: device_put does not send typed keys to the devices of other processes.
+        return jax.jit(jax.random.key, out_shardings=self._shared)(np.uint32(seed))
+
+    def horizon(self, *, epochs: int, steps_per_epoch: int) -> Horizon:
+        """How far a run goes, on every device."""
+        warmup = min(round(self.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch)
+        numbers = (warmup, epochs * steps_per_epoch, steps_per_epoch)
+        return Horizon(*(self.on_devices(np.int32(number)) for number in numbers))
+
+    def on_devices(self, value: Any) -> jax.Array:
+        """A host's value on every device of the mesh."""
+        return jax.device_put(value, self._shared)
+
+    def step(
+        self, state: TrainState, pixels: jax.Array, examples: jax.Array, key: jax.Array, horizon: Horizon
+    ) -> tuple[TrainState, Seen]:
+        """One step; pure, and what everything below compiles.
+
+        Args:
+            state: before it.
+            pixels: uint8 [batch, h, w, 3], split over the devices along the first axis.
+            examples: int32 [batch], split alike: the images' indices, which name their views.
+            key: of the run.
+            horizon: of the run.
+
+        Returns:
+            The state after it, and the losses so far of this chunk.
+        """
+        epoch = state.step // horizon.per_epoch
         keys = view_keys(jax.random.fold_in(key, VIEWS), epoch, examples)
         augment = jax.vmap(jax.vmap(functools.partial(view, views=self.views), (0, None)))
-        pairs = split(augment(keys, images[examples]))
+        pairs = self._split(augment(keys, pixels))
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
             variables = {"params": params, "batch_stats": state.batch_stats}
@@ -81,84 +161,55 @@ class Trainer:
             return loss, updated["batch_stats"]
 
         (loss, batch_stats), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), loss
+        extra = {} if self.rate is None else {"learning_rate": self.rate(state.step, horizon)}
+        updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params, **extra)
+        changed = (optax.apply_updates(state.params, updates), batch_stats, opt_state)
+        skipped = state.skipped
+        if self.skip_nonfinite:
+            good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+            unchanged = (state.params, state.batch_stats, state.opt_state)
+            changed = jax.tree.map(lambda new, old: jnp.where(good, new, old), changed, unchanged)
+            skipped += 1 - good.astype(jnp.int32)
+            loss = jnp.where(good, loss, jnp.nan)
+        losses = state.losses.at[state.step % self.chunk_steps].set(loss)
+        params, batch_stats, opt_state = changed
+        return TrainState(state.step + 1, params, batch_stats, opt_state, losses, skipped), Seen(losses, skipped)
 
-    def _train_chunk(
+    def _split(self, batch: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(batch, devices.batched(self.mesh))
+
+    def _resident_step(
+        self, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, horizon: Horizon
+    ) -> tuple[TrainState, Seen]:
+        """The step whose images are taken from the data set on the device, in the epoch's order."""
+        first = state.step % horizon.per_epoch * self.batch_size
+        examples = self._split(jax.lax.dynamic_slice(order, (first,), (self.batch_size,)))
+        return self.step(state, self._split(images[examples]), examples, key, horizon)
+
+    def _resident_chunk(
         self,
         state: TrainState,
         images: jax.Array,
         order: jax.Array,
         key: jax.Array,
-        epoch: jax.Array,
-        first: jax.Array,
+        horizon: Horizon,
         count: jax.Array,
-        *,
-        length: int,
-    ) -> tuple[TrainState, jax.Array]:
-        """`count` <= `length` steps from batch `first` on; a dynamic count, so that every chunk shares one program."""
+    ) -> tuple[TrainState, Seen]:
+        """`count` steps; a dynamic count, so that every chunk shares one program."""
+        state = jax.lax.fori_loop(
+            0, count, lambda _, state: self._resident_step(state, images, order, key, horizon)[0], state
+        )
+        return state, Seen(state.losses, state.skipped)
 
-        def body(i: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
-            state, losses = carry
-            state, loss = self._train_step(state, images, order, key, epoch, first + i)
-            return state, losses.at[i].set(loss)
-
-        return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(length, jnp.float32)))
-
-    def compile(self, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, *, length: int) -> Any:
-        """Compiles for these shapes, once; apart from `run` so that a caller can time the steps alone."""
-        shapes = (*images.shape, length)
+    def compile(self, name: str, *arguments: Any) -> Compiled:
+        """The program `name` ("step", "resident_step", "resident_chunk") for arguments of these shapes, once."""
+        programs: dict[str, Callable[..., Any]] = {
+            "step": self.step,
+            "resident_step": self._resident_step,
+            "resident_chunk": self._resident_chunk,
+        }
+        shapes = (name, arguments[1].shape)
         if shapes not in self._compiled:
-            number = self._number(0)
-            if self.loop_on_device:
-                chunk = jax.jit(
-                    self._train_chunk, donate_argnums=0, out_shardings=self._shared, static_argnames="length"
-                )
-                lowered = chunk.lower(state, images, order, key, number, number, number, length=length)
-            else:
-                step = jax.jit(self._train_step, donate_argnums=0, out_shardings=self._shared)
-                lowered = step.lower(state, images, order, key, number, number)
-            self._compiled[shapes] = lowered.compile()
+            jitted = jax.jit(programs[name], donate_argnums=0, out_shardings=self._shared)
+            self._compiled[shapes] = jitted.lower(*arguments).compile()
         return self._compiled[shapes]
-
-    def _number(self, value: int) -> jax.Array:
-        return jax.device_put(jnp.int32(value), self._shared)
-
-    def run(
-        self,
-        state: TrainState,
-        images: jax.Array,
-        order: jax.Array,
-        key: jax.Array,
-        *,
-        epoch: int,
-        first: int,
-        count: int,
-        length: int,
-        on_step: Callable[[], None],
-    ) -> tuple[TrainState, jax.Array]:
-        """Runs `count` steps of `epoch` from its batch `first` on.
-
-        Args:
-            state: donated.
-            images: uint8 [n, h, w, 3], on every device.
-            order: int32 [n], the epoch's order.
-            key: of the run.
-            epoch, first, count: which steps.
-            length: the longest chunk there will be; one program serves all counts up to it.
-            on_step: called after each step, where the host sees them.
-
-        Returns:
-            The new state and the losses, float32 [at least count], not yet read by the host.
-        """
-        compiled = self.compile(state, images, order, key, length=length)
-        number = self._number(epoch)
-        if self.loop_on_device:
-            return compiled(state, images, order, key, number, self._number(first), self._number(count))
-        losses = []
-        for batch in range(first, first + count):
-            state, loss = compiled(state, images, order, key, number, self._number(batch))
-            losses.append(loss.block_until_ready())
-            on_step()
-        return state, jnp.stack(losses)

@@ -1,28 +1,36 @@
 """fit(): resumed equals undisturbed, and what stops it says why."""
 
+import contextlib
 import json
+import resource
+import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
 from sas_jax import devices
 from sas_jax.errors import InputError
 from sas_jax.models import ProjectionHead, ResNet
-from sas_jax.training import SimCLR, Trainer, fit, loop, optimizer
+from sas_jax.training import SimCLR, Trainer, fit
+from sas_jax.training.checkpoint import Checkpoints
+from sas_jax.training.feed import Resident
 from sas_jax.views import Views
 from sas_jax.workdir import Metrics, Workdir
 
 SIZE, BATCH, N = 8, 8, 40
-RUNTIME = {"checkpoint_epochs": 1, "checkpoint_seconds": 1e9, "keep_checkpoints": 2}
+RUNTIME = {"checkpoint_epochs": 1, "checkpoint_seconds": 1e9, "keep_checkpoints": 2, "data_workers": 0}
 
 
 @pytest.fixture(scope="module")
 def trainer():
     method = SimCLR(ResNet(depth=10, width=0.125), ProjectionHead(features=16))
-    tx = optimizer.build(ConfigDict({"learning_rate": 1e-3, "weight_decay": 1e-6}))
-    return Trainer(method, tx, views=Views(size=SIZE), batch_size=BATCH, mesh=devices.mesh(1))
+    return Trainer(
+        method, optax.adam(1e-3), views=Views(size=SIZE), batch_size=BATCH, mesh=devices.mesh(1), chunk_steps=2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +47,7 @@ def run(trainer, images, path, *, epochs=3, subset=None, metrics=None, log=lambd
         return fit(
             trainer, images, np.arange(N) if subset is None else subset, stage="proxy", section="config.train",
             epochs=epochs, seed=5, directory=workdir / "proxy", runtime=ConfigDict(RUNTIME | dict(runtime)),
-            chunk_steps=2, metrics=metrics, log=log,
-            **kwargs,
+            metrics=metrics, log=log, **kwargs,
         )  # fmt: skip
     finally:
         if isinstance(metrics, Metrics):
@@ -56,27 +63,31 @@ class Killed(BaseException):
     pass
 
 
+def before_step(patch, step, what):
+    """Has `what` raised, or called where it is a function, when step number `step` (from 0) is to be done."""
+    real = Resident.run
+
+    def run(self, state, at, count):
+        if at == step:
+            if isinstance(what, type):
+                raise what
+            what()
+        return real(self, state, at, count)
+
+    patch.setattr(Resident, "run", run)
+
+
 @pytest.mark.parametrize(
     ("kill_at", "runtime"),
-    [(1, {}), (6, {}), (13, {}), (8, {"checkpoint_seconds": 0.0}), (14, {"checkpoint_seconds": 0.0})],
+    [(1, {}), (6, {}), (13, {}), (3, {"checkpoint_seconds": 0.0}), (14, {"checkpoint_seconds": 0.0})],
 )
-def test_a_run_killed_and_continued_is_the_run_undisturbed(trainer, images, tmp_path, monkeypatch, kill_at, runtime):
-    """Checkpoints at the ends of epochs, and after every chunk: inside an epoch too."""
+def test_a_run_killed_and_continued_is_the_run_undisturbed(trainer, images, tmp_path, kill_at, runtime):
+    """Checkpoints at the ends of epochs, and after every step: inside a chunk of the metrics too."""
     whole = run(trainer, images, tmp_path / "whole")
-    real = trainer.run
-    calls = 0
-
-    def killed(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls == kill_at // 2 + 1:
-            raise Killed
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(trainer, "run", killed)
-    with pytest.raises(Killed):
-        run(trainer, images, tmp_path / "broken", runtime=runtime)
-    monkeypatch.setattr(trainer, "run", real)
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, kill_at, Killed)
+        with pytest.raises(Killed):
+            run(trainer, images, tmp_path / "broken", runtime=runtime)
     result = run(trainer, images, tmp_path / "broken", runtime=runtime)
     for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(result.state), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -87,7 +98,7 @@ def test_a_run_killed_and_continued_is_the_run_undisturbed(trainer, images, tmp_
 
 def test_a_finished_run_is_found_again_without_training(trainer, images, tmp_path, monkeypatch):
     first = run(trainer, images, tmp_path, epochs=1)
-    monkeypatch.setattr(trainer, "run", lambda *a, **k: pytest.fail("it trained again"))
+    monkeypatch.setattr(Resident, "run", lambda *a, **k: pytest.fail("it trained again"))
     again = run(trainer, images, tmp_path, epochs=1)
     for a, b in zip(jax.tree.leaves(first.state), jax.tree.leaves(again.state), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -131,22 +142,140 @@ def test_a_subset_below_one_batch_names_the_field(trainer, images, tmp_path):
         run(trainer, images, tmp_path, subset=np.arange(7))
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step(trainer, images, tmp_path, monkeypatch):
-    real = trainer.run
-    chunks = []
+def poison(patch, steps):
+    """Makes the loss of these steps (from 0) NaN, as the loop sees it."""
+    real = Resident.run
 
-    def poisoned(*args, **kwargs):
-        state, losses = real(*args, **kwargs)
-        chunks.append(0)
-        return state, losses.at[1].set(np.nan) if len(chunks) == 4 else losses  # the second step of the second epoch
+    def run(self, state, at, count):
+        state, seen = real(self, state, at, count)
+        if at in steps:
+            with jax.transfer_guard("allow"):
+                losses = seen.losses.at[at % len(seen.losses)].set(np.nan)
+                state, seen = state.replace(losses=losses + 0), seen.replace(losses=losses)
+        return state, seen
 
-    monkeypatch.setattr(trainer, "run", poisoned)
-    with pytest.raises(InputError, match=r"nan at step 7 of 15 \(last good: checkpoint 5 .*learning_rate"):
-        run(trainer, images, tmp_path)
-    monkeypatch.setattr(trainer, "run", real)
+    patch.setattr(Resident, "run", run)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step(trainer, images, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        poison(patch, {6})
+        match = r"nan at step 7 of 15 \(last good: checkpoint 5 .*learning_rate.*temperature.*skip_nonfinite"
+        with pytest.raises(InputError, match=match):
+            run(trainer, images, tmp_path)
     said = []
     assert run(trainer, images, tmp_path, log=said.append).steps == 15  # the checkpoint was good
     assert any("from step 5" in text for text in said)
+
+
+class Fragile(SimCLR):
+    """Its loss is not a number where a batch holds a black image, which stays black whatever is done to it."""
+
+    def loss(self, images):
+        black = jnp.any(jnp.all(images == -1, axis=(1, 2, 3, 4)))
+        return jnp.where(black, jnp.nan, SimCLR.loss(self, images))
+
+
+def test_a_few_such_steps_may_be_skipped(images, tmp_path):
+    """The limit holds for the whole run, restarts included; one image spoils one step of each epoch."""
+    method = Fragile(ResNet(depth=10, width=0.125), ProjectionHead(features=16))
+    skipping = Trainer(
+        method, optax.adam(1e-3), views=Views(size=SIZE), batch_size=BATCH, mesh=devices.mesh(1), chunk_steps=4,
+        skip_nonfinite=2,
+    )  # fmt: skip
+    spoiled = images.at[17].set(0)
+    run(skipping, spoiled, tmp_path, epochs=1)
+    lines = untimed(tmp_path)
+    assert lines[-1]["skipped_steps"] == 1
+    assert np.isfinite([line["loss"] for line in lines]).all()
+    match = r"nan at step 1[1-5] of 15, one of 3 such steps where config\.train\.skip_nonfinite is 2 \(last good: c"
+    with pytest.raises(InputError, match=match):
+        run(skipping, spoiled, tmp_path, epochs=3)
+
+
+def test_the_best_is_kept_beside_the_newest(trainer, images, tmp_path):
+    run(trainer, images, tmp_path, epochs=6, runtime={"keep_checkpoints": 1})
+    losses = {line["step"]: line["loss"] for line in untimed(tmp_path) if line["step"] % 5 == 0}
+    kept = {int(path.name) for path in (tmp_path / "proxy").iterdir() if path.name.isdecimal()}
+    assert kept == {30, min(losses, key=losses.get)}
+    assert {path.name for path in (tmp_path / "proxy").glob("manifest-*")} == {f"manifest-{step}.json" for step in kept}
+
+
+@contextlib.contextmanager
+def small_files():
+    """No file may grow beyond some kilobytes: to a checkpoint that is a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def steps_on_disk(path):
+    return sorted(int(each.name) for each in (path / "proxy").iterdir() if each.name.isdecimal())
+
+
+# Orbax leaves the futures of a failed write to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_said_and_the_last_good_checkpoint_kept(trainer, images, tmp_path):
+    """It is full while the checkpoint of step 10 is written, then there is room again."""
+    whole = run(trainer, images, tmp_path / "whole")
+    said, there = [], []
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as disk:
+        opened = watch_checkpoints(patch)
+
+        def fill():
+            opened[0].finish()  # that of step 5, which is written in the background
+            disk.enter_context(small_files())
+
+        def make_room():
+            opened[0].finish()
+            there.extend(steps_on_disk(tmp_path / "full"))
+            disk.close()
+
+        before_step(patch, 9, fill)
+        before_step(patch, 11, make_room)
+        result = run(trainer, images, tmp_path / "full", log=said.append)
+    assert there == [5]
+    assert len(said) == 1
+    assert "step 10 could not be written" in said[0]
+    assert "(File too large), and checkpoint 5 is kept: make room" in said[0]
+    assert steps_on_disk(tmp_path / "full") == [5, 15]
+    assert not list((tmp_path / "full" / "proxy").glob("*tmp*"))
+    for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(result.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def watch_checkpoints(patch):
+    """The list of what is opened from now on."""
+    opened, real = [], Checkpoints.__init__
+
+    def init(self, *args, **kwargs):
+        opened.append(self)
+        real(self, *args, **kwargs)
+
+    patch.setattr(Checkpoints, "__init__", init)
+    return opened
+
+
+# Orbax leaves the futures of a failed write to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(trainer, images, tmp_path):
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as disk:
+        opened = watch_checkpoints(patch)
+
+        def fill():
+            opened[0].finish()
+            disk.enter_context(small_files())
+
+        before_step(patch, 12, fill)
+        with pytest.raises(InputError, match=r"step 15 could not be written to .*: make room, and run the same"):
+            run(trainer, images, tmp_path)
+    said = []
+    assert run(trainer, images, tmp_path, log=said.append).steps == 15
+    assert "goes on from step 10 of 15" in said[0]
 
 
 def test_speed_is_told_once(trainer, images, tmp_path):
@@ -166,21 +295,19 @@ def test_the_step_is_compiled_once_for_every_subset(trainer, images, tmp_path):
 def test_the_device_loop_equals_the_host_loop(images):
     """Accelerators run a chunk as one program: here on CPU, for a network small enough for it."""
     method = SimCLR(ResNet(depth=10, width=0.125), ProjectionHead(features=16))
-    tx = optimizer.build(ConfigDict({"learning_rate": 1e-3, "weight_decay": 1e-6}))
     results = []
     for on_device in (False, True):
-        trainer = Trainer(method, tx, views=Views(size=SIZE), batch_size=BATCH, mesh=devices.mesh(1))
+        trainer = Trainer(method, optax.adam(1e-3), views=Views(size=SIZE), batch_size=BATCH, mesh=devices.mesh(1))
         trainer.loop_on_device = on_device
-        shared = devices.replicated(trainer.mesh)
-        key = jax.device_put(jax.random.key(0), shared)
-        order = loop.epoch_order(key, 0, jax.device_put(np.arange(N, dtype=np.int32), shared))
-        state, losses = trainer.run(
-            trainer.init(key), images, order, key, epoch=0, first=1, count=2, length=3, on_step=lambda: None
-        )
-        results.append((losses[:2], state))
+        key = trainer.key(0)
+        feed = Resident(trainer, images, np.arange(N), key=key, epochs=1)
+        state = trainer.init(key)
+        for step, count in [(0, 3)] if on_device else [(0, 1), (1, 1), (2, 1)]:
+            state, seen = feed.run(state, step, count)
+        results.append((seen.losses[:3], state))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
-    assert int(results[0][1].step) == int(results[1][1].step) == 2
+    assert int(results[0][1].step) == int(results[1][1].step) == 3
     for a, b in zip(jax.tree.leaves(results[0][1].params), jax.tree.leaves(results[1][1].params), strict=True):
         # Adam's first steps are the learning rate times the gradient's sign: rounding may turn the sign of a tiny one
-        np.testing.assert_allclose(a, b, atol=2.5e-3)
-        assert np.mean(np.abs(a - b)) < 2e-5
+        np.testing.assert_allclose(a, b, atol=4e-3)
+        assert np.mean(np.abs(a - b)) < 4e-5

@@ -8,9 +8,10 @@ import pytest
 
 from sas_jax import devices
 from sas_jax.models import ProjectionHead, ResNet
-from sas_jax.training import SimCLR, Trainer, optimizer
+from sas_jax.training import SimCLR, Trainer
 from sas_jax.training.batches import epoch_order, pad_subset
-from sas_jax.training.step import VIEWS, view_keys
+from sas_jax.training.feed import Resident
+from sas_jax.training.step import ORDER, VIEWS, view_keys
 from sas_jax.views import Views, view
 
 SIZE, BATCH, N = 8, 16, 64
@@ -30,15 +31,12 @@ def trainer_on(num_devices, tx):
 def train(num_devices, images, *, tx, steps):
     """(state, losses) after `steps` steps of epoch 0."""
     trainer = trainer_on(num_devices, tx)
-    shared = devices.replicated(trainer.mesh)
-    key = jax.device_put(jax.random.key(3), shared)
-    padded = jax.device_put(pad_subset(np.arange(N), N), shared)
-    order = epoch_order(key, 0, padded)
-    state, losses = trainer.run(
-        trainer.init(key), jax.device_put(images, shared), order, key, epoch=0, first=0, count=steps, length=4,
-        on_step=lambda: None,
-    )  # fmt: skip
-    return jax.device_get(state), np.asarray(losses)
+    key = trainer.key(3)
+    feed = Resident(trainer, trainer.on_devices(images), np.arange(N), key=key, epochs=3)
+    state = trainer.init(key)
+    for step in range(steps):
+        state, seen = feed.run(state, step, 1)
+    return jax.device_get(state), np.asarray(seen.losses[:steps])
 
 
 def test_one_device_equals_eight(images):
@@ -54,7 +52,7 @@ def test_the_first_loss_is_that_of_the_views_by_hand(images):
     """The step's loss, with its views, its order and its batch put together outside it."""
     trainer = trainer_on(1, optax.sgd(1.0))
     key = jax.random.key(3)
-    order = epoch_order(key, 0, jnp.asarray(pad_subset(np.arange(N), N)))
+    order = epoch_order(jax.random.fold_in(key, ORDER), 0, jnp.asarray(pad_subset(np.arange(N), N)))
     examples = np.asarray(order[:BATCH])
     keys = view_keys(jax.random.fold_in(key, VIEWS), jnp.int32(0), jnp.asarray(examples))
     one = jax.jit(lambda key, image: view(key, image, trainer.views))
@@ -87,22 +85,3 @@ def test_epoch_order_is_a_permutation_of_the_subset():
         assert (order[5:] == 20).all()
     assert len({tuple(order[:5]) for order in orders}) > 10
     np.testing.assert_array_equal(orders[4], epoch_order(key, 4, padded))
-
-
-def test_adam_decays_as_torchs():
-    """torch.optim.Adam(weight_decay=w): g = gradient + w p, then the moments of g; written out for two steps."""
-    from ml_collections import ConfigDict
-
-    rate, decay = 1e-2, 0.1
-    tx = optimizer.build(ConfigDict({"learning_rate": rate, "weight_decay": decay}))
-    p = np.array([1.0, -2.0, 0.5])
-    params, state = jnp.asarray(p, jnp.float32), tx.init(jnp.asarray(p, jnp.float32))
-    m = v = np.zeros(3)
-    for t in (1, 2):
-        gradient = np.array([0.3, -0.1, 0.0]) * t
-        g = gradient + decay * p
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        p = p - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-        updates, state = tx.update(jnp.asarray(gradient, jnp.float32), state, params)
-        params = optax.apply_updates(params, updates)
-    np.testing.assert_allclose(params, p, rtol=1e-5)

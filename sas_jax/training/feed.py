@@ -1,0 +1,202 @@
+"""Where a step's images come from: a data set on the device, or batches that the host decodes as they are wanted."""
+
+import collections
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from sas_jax import devices
+from sas_jax.training.batches import epoch_order, epoch_order_on_host, pad_subset
+from sas_jax.training.step import ORDER, Seen, Trainer, TrainState
+
+AHEAD = 2  # batches on their way to the device while it computes: one that is being copied, one that waits
+
+
+class Images(Protocol):
+    """Images that are not on the device: an array in the host's memory, or files that are decoded when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, h, w, 3)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: np.ndarray, /) -> np.ndarray:
+        """int [k] -> uint8 [k, h, w, 3]."""
+
+
+class Feed(Protocol):
+    """A run's images, in the order of its epochs."""
+
+    chunked: bool  # whether one call does a whole chunk
+
+    def compile(self, state: TrainState) -> None:
+        """Compiles the step, so that a caller can time the steps alone."""
+
+    def run(self, state: TrainState, step: int, count: int) -> tuple[TrainState, Seen]:
+        """`count` steps from `step` on, none of them of the next epoch; `state` is donated."""
+
+    def close(self) -> None:
+        """Ends what works ahead."""
+
+
+class Resident:
+    """A data set that lives on every device: no step moves an image."""
+
+    def __init__(self, trainer: Trainer, images: jax.Array, subset: np.ndarray, *, key: jax.Array, epochs: int):
+        """uint8 [n, h, w, 3] on every device of the trainer's mesh, and int [k] indices into it."""
+        self.chunked = trainer.loop_on_device
+        self._trainer = trainer
+        self._images = images
+        self._key = key
+        self._order_key = jax.random.fold_in(key, ORDER)
+        self._per_epoch = len(subset) // trainer.batch_size
+        self._horizon = trainer.horizon(epochs=epochs, steps_per_epoch=self._per_epoch)
+        self._padded = trainer.on_devices(pad_subset(subset, images.shape[0]))
+        self._order: tuple[int, jax.Array] = (-1, self._padded)
+
+    def _arguments(self, state: TrainState, epoch: int, count: int) -> tuple[Any, ...]:
+        if self._order[0] != epoch:
+            number = self._trainer.on_devices(np.int32(epoch))
+            self._order = (epoch, epoch_order(self._order_key, number, self._padded))
+        extra = (self._trainer.on_devices(np.int32(count)),) if self.chunked else ()
+        return (state, self._images, self._order[1], self._key, self._horizon, *extra)
+
+    def compile(self, state: TrainState) -> None:
+        self._trainer.compile("resident_chunk" if self.chunked else "resident_step", *self._arguments(state, 0, 0))
+
+    def run(self, state: TrainState, step: int, count: int) -> tuple[TrainState, Seen]:
+        assert self.chunked or count == 1
+        arguments = self._arguments(state, step // self._per_epoch, count)
+        name = "resident_chunk" if self.chunked else "resident_step"
+        return self._trainer.compile(name, *arguments)(*arguments)
+
+    def close(self) -> None:
+        pass
+
+
+class Streamed:
+    """Batches from the host: decoded by grain's workers, each process its own part, and sent ahead of their step.
+
+    What batch a step has is a function of the step, so a run goes on from any step, on any number of processes.
+    """
+
+    chunked = False
+
+    def __init__(
+        self, trainer: Trainer, images: Images, subset: np.ndarray, *, key: jax.Array, epochs: int, workers: int = 0
+    ):
+        """Images as `Images` says, int [k] indices into them, the processes that decode (0: threads of this one)."""
+        self._trainer = trainer
+        self._images = images
+        self._key = key
+        self._workers = workers
+        self._total = epochs * (len(subset) // trainer.batch_size)
+        self._horizon = trainer.horizon(epochs=epochs, steps_per_epoch=len(subset) // trainer.batch_size)
+        order_key = np.asarray(jax.random.key_data(jax.random.fold_in(key, ORDER)))
+        rows = _own_rows(trainer.mesh, trainer.batch_size)
+        self._batches = Batches(
+            images, subset, order_key=order_key, batch_size=trainer.batch_size, rows=rows, total=self._total
+        )
+        self._next: tuple[int, Iterator[dict[str, np.ndarray]]] | None = None
+        self._ahead: collections.deque[tuple[jax.Array, jax.Array]] = collections.deque()
+
+    def compile(self, state: TrainState) -> None:
+        split = devices.batched(self._trainer.mesh)
+        size = self._trainer.batch_size
+        pixels = jax.ShapeDtypeStruct((size, *self._images.shape[1:]), np.uint8, sharding=split)
+        examples = jax.ShapeDtypeStruct((size,), np.int32, sharding=split)
+        self._trainer.compile("step", state, pixels, examples, self._key, self._horizon)
+
+    def run(self, state: TrainState, step: int, count: int) -> tuple[TrainState, Seen]:
+        assert count == 1
+        if self._next is None or self._next[0] != step:
+            self.close()
+            self._next = (step, self._from(step))
+        iterator = self._next[1]
+        while len(self._ahead) < min(1 + AHEAD, self._total - step):
+            self._ahead.append(self._send(next(iterator)))
+        self._next = (step + 1, iterator)
+        arguments = (state, *self._ahead.popleft(), self._key, self._horizon)
+        return self._trainer.compile("step", *arguments)(*arguments)
+
+    def _from(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+        """The batches of step `step` and of those that follow."""
+        import grain.python as grain
+
+        threads = grain.ReadOptions(num_threads=devices.cpu_count(), prefetch_buffer_size=devices.cpu_count())
+        batches = grain.MapDataset.source(self._batches)[step:].to_iter_dataset(threads)
+        if self._workers:
+            batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+        return iter(batches)
+
+    def _send(self, batch: dict[str, np.ndarray]) -> tuple[jax.Array, jax.Array]:
+        """A process's part of a batch to its devices, as a part of the whole batch."""
+        mesh, size = self._trainer.mesh, self._trainer.batch_size
+        return devices.joined(mesh, batch["pixels"], size), devices.joined(mesh, batch["examples"], size)
+
+    def close(self) -> None:
+        self._ahead.clear()
+        if self._next is not None:
+            close = getattr(self._next[1], "close", None)
+            if close is not None:
+                close()
+        self._next = None
+
+
+class Batches:
+    """The batches of a run by step, as grain wants a source; no part of it needs a device."""
+
+    def __init__(
+        self,
+        images: Images,
+        subset: np.ndarray,
+        *,
+        order_key: np.ndarray,
+        batch_size: int,
+        rows: tuple[int, int],
+        total: int,
+    ):
+        """Nothing is read yet.
+
+        Args:
+            images: where they come from.
+            subset: int [k], ascending indices into them.
+            order_key: uint32 [2], of the order of epochs.
+            batch_size: images a step, over all processes.
+            rows: first and last + 1 of the rows of a batch that are this process's.
+            total: steps of the run.
+        """
+        self._images = images
+        self._subset = subset
+        self._order_key = order_key
+        self._batch_size = batch_size
+        self._rows = rows
+        self._total = total
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """This process's rows of the batch of a step: uint8 [rows, h, w, 3] "pixels", int32 [rows] "examples"."""
+        epoch, batch = divmod(int(step), len(self._subset) // self._batch_size)
+        order = self._orders.get(epoch)
+        if order is None:
+            order = epoch_order_on_host(self._order_key, epoch, self._subset)
+            self._orders = {epoch: order, **{e: o for e, o in self._orders.items() if abs(e - epoch) == 1}}
+        low, high = (batch * self._batch_size + row for row in self._rows)
+        examples = order[low:high]
+        return {"pixels": self._images[examples], "examples": examples}
+
+
+def _own_rows(mesh: Mesh, batch_size: int) -> tuple[int, int]:
+    """Which rows of a batch live on this process's devices: they are next to each other in the mesh."""
+    places = devices.batched(mesh).addressable_devices_indices_map((batch_size,)).values()
+    slices = [place[0] for place in places if place is not None]
+    low, high = min(s.start or 0 for s in slices), max(s.stop or batch_size for s in slices)
+    assert sum((s.stop or batch_size) - (s.start or 0) for s in slices) == high - low
+    return low, high
