@@ -30,7 +30,7 @@ def main() -> None:
         raise InputError(f"--output has to end in .npy, but is {output}: name it so")
     check_writable(output.parent)
     encoder = load_encoder(ENCODER.value, arm=ARM.value)
-    split, _, skipped = read_folder(IMAGES.value, image_size=encoder.views.size)
+    split, _, skipped = read_folder(IMAGES.value, image_size=encoder.views.size, placement="auto")
     features = encoder.apply(split.images, batch_size=BATCH_SIZE.value)
     write_array(output, features)
     ids = output.with_suffix(".ids.txt")

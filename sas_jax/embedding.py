@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from sas_jax.errors import InputError
+from sas_jax.images import Images
 from sas_jax.views import Views, plain, view
 from sas_jax.workdir import read_array
 
@@ -46,7 +47,7 @@ def _compiled(
 def embed(
     apply: Apply,
     variables: Any,
-    images: np.ndarray,
+    images: Images,
     *,
     views: Views,
     batch_size: int,

@@ -9,8 +9,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sas_jax import devices, plan
+from sas_jax.data.streamed import StreamedImages
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
+from sas_jax.images import Images
 from sas_jax.networks import encode, make_trainer
 from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.views import Views
@@ -32,11 +34,12 @@ class Encoder:
     variables: Any
     _encode: Any = dataclasses.field(repr=False)
 
-    def apply(self, images: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+    def apply(self, images: np.ndarray | Images, *, batch_size: int = 256) -> np.ndarray:
         """Images to features.
 
         Args:
-            images: [n, h, w, 3], uint8, or float in [0, 1]; resized to the encoder's image size where they differ.
+            images: [n, h, w, 3], uint8, or float in [0, 1]; resized to the encoder's image size where they differ. Or
+                images that are decoded when asked for, as `sas_jax.data` makes them.
             batch_size: images on one device at a time.
 
         Returns:
@@ -45,18 +48,22 @@ class Encoder:
         Raises:
             InputError: images of another shape, dtype or range.
         """
-        images = np.asarray(images)
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise InputError(f"images have to be [n, h, w, 3], but are {list(images.shape)}: stack them, and as RGB")
-        if np.issubdtype(images.dtype, np.floating):
-            if not (np.isfinite(images).all() and images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
-                raise InputError(
-                    "float images have to be finite and in [0, 1], but are not: divide by 255, or give uint8"
-                )
-            images = np.round(images * 255).astype(np.uint8)
-        if images.dtype != np.uint8:
-            raise InputError(f"images have to be uint8, or float in [0, 1], but are {images.dtype}: convert them")
+        if not isinstance(images, StreamedImages):
+            images = _uint8(np.asarray(images))
         return embed(self._encode, self.variables, images, views=self.views, batch_size=batch_size, label="features")
+
+
+def _uint8(images: np.ndarray) -> np.ndarray:
+    """Checked, and as uint8."""
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise InputError(f"images have to be [n, h, w, 3], but are {list(images.shape)}: stack them, and as RGB")
+    if np.issubdtype(images.dtype, np.floating):
+        if not (np.isfinite(images).all() and images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
+            raise InputError("float images have to be finite and in [0, 1], but are not: divide by 255, or give uint8")
+        images = np.round(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise InputError(f"images have to be uint8, or float in [0, 1], but are {images.dtype}: convert them")
+    return images
 
 
 def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:

@@ -21,15 +21,15 @@ from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
 from sas_jax.evaluation import accuracies
+from sas_jax.images import Images
 from sas_jax.networks import encode, make_trainer, make_views, project
 from sas_jax.selection import baselines
 from sas_jax.selection.rank import rank
 from sas_jax.selection.ranking import Ranking
-from sas_jax.training import FitResult, Images, Trainer, check_batch, fit
+from sas_jax.training import FitResult, Trainer, check_batch, fit
 from sas_jax.workdir import (
     Metrics,
     Workdir,
-    digest,
     fingerprint,
     jsonable,
     read_array,
@@ -184,7 +184,7 @@ class _Run:
             not_evaluated = "the test images have no labels"
         return dataset, {
             "train_images": plan.train_images(self.config),
-            "train_content": fingerprint(*(digest(a) for a in (train.images, train.labels, train.ids))),
+            "train_content": train.fingerprint(),
             "name": dataset.name,
             "train_size": len(train),
             "test_size": len(test) if test is not None else 0,

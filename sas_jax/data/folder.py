@@ -1,28 +1,34 @@
 """A folder of images, with or without a sub-folder for each class."""
 
+import dataclasses
+import functools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from etils import epath
 from PIL import Image, ImageOps
 
-from sas_jax.data import images
+from sas_jax.data import encoded, images
 from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 MAX_BROKEN = 0.01  # of the files; beyond that it is the folder that is wrong, not a file
 
 
-def load(folder: str, test_folder: str, *, image_size: int) -> Dataset:
+def load(folder: str, test_folder: str, *, image_size: int, placement: str = "host") -> Dataset:
     """Reads the images of `folder` and, where it is not "", of `test_folder`.
 
     Args:
         folder: the images to train on.
         test_folder: the images that measure, with the same class sub-folders; "" for none.
         image_size: pixels a side.
+        placement: "device" and "host" decode them into memory, "stream" when they are asked for, "auto" by how much
+            memory is free.
 
     Returns:
         The data set, named after the folder and the one it lies in. Where the train folder has classes, the test
@@ -32,17 +38,19 @@ def load(folder: str, test_folder: str, *, image_size: int) -> Dataset:
         InputError: where a folder is missing or holds no image, more than 1 % of its images are broken, or the test
             folder has classes that the train folder has not.
     """
-    train, class_names, skipped = read_folder(folder, image_size=image_size)
+    found = [_find(each) for each in (folder, test_folder) if each]
+    stream = is_streamed(placement, memory(sum(len(f.paths) for f in found), image_size))
+    train, class_names, skipped = _read(found[0], size=image_size, known=None, stream=stream)
     test = None
     if test_folder:
-        test, test_names, test_skipped = read_folder(test_folder, image_size=image_size, class_names=class_names)
+        test, test_names, test_skipped = _read(found[1], size=image_size, known=class_names, stream=stream)
         class_names = class_names or test_names
         skipped += test_skipped
-    return Dataset("/".join(epath.Path(folder).parts[-2:]), train, test, class_names, skipped)
+    return Dataset("/".join(found[0].root.parts[-2:]), train, test, class_names, skipped)
 
 
 def read_folder(
-    folder: str, *, image_size: int, class_names: Sequence[str] | None = None
+    folder: str, *, image_size: int, class_names: Sequence[str] | None = None, placement: str = "host"
 ) -> tuple[Split, tuple[str, ...] | None, tuple[str, ...]]:
     """Reads every image below a folder, in the order of their sorted paths.
 
@@ -54,51 +62,151 @@ def read_folder(
         folder: a local path, or one that etils.epath opens.
         image_size: pixels a side.
         class_names: the classes to count the labels in, if they are known already.
+        placement: as of `load`.
 
     Returns:
         The images with their relative paths as ids; the class names or None; "path: reason" for each broken file.
+        Of images that are streamed, a file that is damaged between its ends is not known yet to be broken.
 
     Raises:
-        InputError: where the folder is missing or holds no image, more than 1 % of the images are broken, or there
-            are sub-folders not in `class_names`.
+        InputError: where the folder is missing or holds no image, more than 1 % of the images are broken, a name
+            cannot be an id, or there are sub-folders not in `class_names`.
     """
+    found = _find(folder)
+    stream = is_streamed(placement, memory(len(found.paths), image_size))
+    return _read(found, size=image_size, known=class_names, stream=stream)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What lies in a folder: the sorted paths of its images, and "path: reason" for what only has an image's name."""
+
+    root: epath.Path
+    paths: list[str]
+    strange: tuple[str, ...]
+
+
+class FolderImages(StreamedImages):
+    """The images of a folder, decoded when they are asked for."""
+
+    def __init__(self, root: epath.Path, paths: Sequence[str], *, size: int):
+        """`paths` relative to `root`; nothing is read yet."""
+        super().__init__(len(paths), size)
+        self._root = root
+        self._paths = np.array([path.encode() for path in paths])  # a byte a character where text takes four
+
+    def _decode(self, indices: np.ndarray, out: np.ndarray) -> None:
+        def work(start: int, stop: int) -> None:
+            for at in range(start, stop):
+                path = self._root / self._paths[indices[at]].decode()
+                try:
+                    with path.open("rb") as file:
+                        out[at] = _decode(file, self.shape[1])
+                except Exception as error:  # PIL's readers raise whatever a broken file leads them into
+                    way_out = "put it back" if isinstance(error, FileNotFoundError) else "remove it"
+                    raise InputError(
+                        f"A whole image was wanted in {str(path)!r}, it cannot be read ({_reason(error)}): {way_out} "
+                        "and run again."
+                    ) from error
+
+        images.in_threads(work, len(indices))
+
+
+def _find(folder: str) -> _Found:
     root = epath.Path(folder).expanduser()
     if not root.is_dir():
         raise InputError(f"A folder of images was wanted, {folder!r} is not there or not a folder: correct the path.")
-    paths = sorted(_image_paths(root))
+    strange: list[str] = []
+    paths = sorted(_image_paths(root, strange))
     if not paths:
         raise InputError(
             f"Images ({', '.join(sorted(SUFFIXES))}) were wanted in {folder!r} or below, none was found: "
             "correct the path or put the images there."
         )
-    names = _class_names(paths, known=class_names, folder=folder)
-    pixels, broken = _decode(root, paths, size=image_size)
+    bad = [path for path in (str(root), *paths) if not _can_be_written(path)]
+    if bad:
+        raise InputError(
+            f"Paths in UTF-8 and of one line were wanted in {folder!r}, for they name the images wherever they go, "
+            f"{len(bad)} are not (the first is {os.fsencode(bad[0])!r}): rename them."
+        )
+    return _Found(root, paths, tuple(sorted(strange)))
+
+
+def _can_be_written(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # what Python makes of bytes that are not UTF-8
+        return False
+    return "\n" not in path and "\r" not in path
+
+
+def _read(
+    found: _Found, *, size: int, known: Sequence[str] | None, stream: bool
+) -> tuple[Split, tuple[str, ...] | None, tuple[str, ...]]:
+    """See `read_folder`."""
+    root, paths = found.root, found.paths
+    names = _class_names(paths, known=known, folder=str(root))
+    pixels = None if stream else np.empty((len(paths), size, size, 3), np.uint8)
+    marks, broken = _look_at(root, paths, size=size, pixels=pixels)
     kept = [i for i in range(len(paths)) if i not in broken]
-    for to, at in enumerate(kept if broken else ()):  # in place: a second copy may not fit into memory
-        pixels[to] = pixels[at]
+    if pixels is not None:
+        for to, at in enumerate(kept if broken else ()):  # in place: a second copy may not fit into memory
+            pixels[to] = pixels[at]
     ids = np.array([paths[i] for i in kept])
     labels = None
     if names is not None:
         number = {name: i for i, name in enumerate(names)}
         labels = np.array([number[path.split("/")[0]] for path in ids], np.int32)
-    skipped = tuple(f"{root / paths[i]}: {broken[i]}" for i in sorted(broken))
-    return Split(pixels[: len(kept)], labels, ids), names, skipped
+    split = Split(
+        FolderImages(root, ids.tolist(), size=size) if pixels is None else pixels[: len(kept)], labels, ids, marks[kept]
+    )
+    return split, names, (*(f"{root / paths[i]}: {broken[i]}" for i in sorted(broken)), *found.strange)
 
 
-def _image_paths(root: epath.Path, below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
-    """The paths of the images relative to root, with forward slashes; links are followed, but not back up."""
+def _image_paths(root: epath.Path, strange: list[str], below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The paths of the images relative to root, with forward slashes; links are followed, but not back up.
+
+    To `strange` goes "path: reason" for each pipe, socket, device or folder that is named like an image.
+    """
     real = os.path.realpath(root / below)
     if real in above:
         return
-    for entry in (root / below).iterdir():
-        if entry.name.startswith("."):
+    for name, is_dir, is_strange in _entries(root / below):
+        if name.startswith("."):
             continue
-        path = f"{below}/{entry.name}" if below else entry.name
-        # A name that ends like an image is taken for one unasked: asking costs a call a file, slow on a bucket.
-        if entry.suffix.lower() in SUFFIXES:
+        path = f"{below}/{name}" if below else name
+        if os.path.splitext(name)[1].lower() not in SUFFIXES:
+            if is_dir():
+                yield from _image_paths(root, strange, path, (*above, real))
+        elif is_strange():
+            strange.append(f"{root / path}: it is not a file")
+        else:
             yield path
-        elif entry.is_dir():
-            yield from _image_paths(root, path, (*above, real))
+
+
+def _entries(folder: epath.Path) -> Iterator[tuple[str, Callable[[], bool], Callable[[], bool]]]:
+    """Of what lies in a folder the name, whether it is a folder, and whether it is there but neither it nor a file."""
+    if "://" in str(folder):  # there are no pipes in a bucket, and asking costs a call a name
+        for path in folder.iterdir():
+            yield path.name, path.is_dir, lambda: False
+        return
+    with os.scandir(folder) as entries:  # knows what an entry is without asking for each
+        for entry in entries:
+            yield entry.name, functools.partial(_is_dir, entry), functools.partial(_is_strange, entry)
+
+
+def _is_dir(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_strange(entry: os.DirEntry) -> bool:
+    try:
+        return not entry.is_file() and os.path.exists(entry)  # a link to nothing is a broken image
+    except OSError:
+        return False
 
 
 def _class_names(paths: Sequence[str], *, known: Sequence[str] | None, folder: str) -> tuple[str, ...] | None:
@@ -119,19 +227,37 @@ def _class_names(paths: Sequence[str], *, known: Sequence[str] | None, folder: s
     return tuple(sorted(found))
 
 
-def _decode(root: epath.Path, paths: Sequence[str], *, size: int) -> tuple[np.ndarray, dict[int, str]]:
-    """The images, uint8 [n, size, size, 3] with the broken ones undefined, and the reason for each broken one."""
-    pixels = np.empty((len(paths), size, size, 3), np.uint8)
+def _look_at(
+    root: epath.Path, paths: Sequence[str], *, size: int, pixels: np.ndarray | None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Decodes every image, or where it is not to be kept looks whether it could be.
+
+    Args:
+        root: the folder.
+        paths: of the images.
+        size: pixels a side.
+        pixels: uint8 [n, size, size, 3], filled in except for the broken ones; None for a look only.
+
+    Returns:
+        The images' marks, uint64 [n], and the reason for each broken one.
+    """
+    marks = np.zeros(len(paths), np.uint64)
     broken: dict[int, str] = {}
     lock = threading.Lock()
 
     def work(start: int, stop: int) -> None:
         for i in range(start, stop):
             try:
-                pixels[i] = _read_image(root / paths[i], size)
+                with (root / paths[i]).open("rb") as file:
+                    ends = encoded.read_ends(file)
+                    marks[i] = ends.mark()
+                    if pixels is None:
+                        encoded.check(file, ends, lambda file: _decode(file, size))
+                    else:
+                        pixels[i] = _decode(file, size)
             except Exception as error:  # PIL's readers raise whatever a broken file leads them into
                 with lock:
-                    broken[i] = " ".join(str(error).split()) or type(error).__name__
+                    broken[i] = _reason(error)
                     if len(broken) > MAX_BROKEN * len(paths):
                         break
         # Looked at outside the try above, which would take this error for one more broken image.
@@ -139,22 +265,26 @@ def _decode(root: epath.Path, paths: Sequence[str], *, size: int) -> tuple[np.nd
             raise _TooManyBroken
 
     try:
-        images.in_threads(work, len(paths), description=f"reading {root.name}")
+        images.in_threads(work, len(paths), description=f"{'looking at' if pixels is None else 'reading'} {root.name}")
     except _TooManyBroken:
         first = min(broken)
         raise InputError(
             f"At most 1 % of the {len(paths)} images in {str(root)!r} may be broken, {len(broken)} of those read so "
             f"far are, the first of them {paths[first]} ({broken[first]}): mend or remove them."
         ) from None
-    return pixels, broken
+    return marks, broken
 
 
 class _TooManyBroken(Exception):
     """Ends the reading of a folder early."""
 
 
-def _read_image(path: epath.Path, size: int) -> np.ndarray:
-    with path.open("rb") as file, Image.open(file) as image:
+def _decode(file: BinaryIO, size: int) -> np.ndarray:
+    with Image.open(file) as image:
         # A large JPEG is decoded at a half, a quarter or an eighth, still twice as large as wanted. Others ignore it.
         image.draft("RGB", (2 * size, 2 * size))
         return images.square_rgb(ImageOps.exif_transpose(image), size)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,7 @@
 """Decoded images to squares of one size, on several threads."""
 
 import concurrent.futures
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -9,8 +10,13 @@ import numpy as np
 import tqdm
 from PIL import Image
 
+from sas_jax import devices
+
 # Images a thread takes at a time: large enough that handing them out costs nothing, small enough for a smooth bar.
 _CHUNK = 64
+# Pieces a thread has of what is less: one that meets large images leaves its other pieces to the others.
+_PIECES = 4
+_THREADS = "decoding"  # how their names begin
 
 
 def square_rgb(image: Image.Image, size: int) -> np.ndarray:
@@ -43,30 +49,48 @@ def square_rgb(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def in_threads(work: Callable[[int, int], None], count: int, *, description: str) -> None:
-    """Calls work(start, stop) over 0..count in pieces, one thread a core (PIL decodes outside Python's lock).
+def in_threads(work: Callable[[int, int], None], count: int, *, description: str = "") -> None:
+    """Calls work(start, stop) over 0..count in pieces, on a thread a core (PIL decodes outside Python's lock).
+
+    Many threads may call this at a time: they share one pool, so that they do not crowd the cores. `work` must not.
 
     Args:
         work: does the images from start to stop; what it raises ends the rest and is raised here.
         count: how many images there are.
-        description: stands before the progress bar, which shows on a terminal after two seconds.
+        description: stands before the progress bar, which shows on a terminal after two seconds; "" for no bar.
     """
-    starts = range(0, count, _CHUNK)
+    assert not threading.current_thread().name.startswith(_THREADS), "it would wait for itself"
+    threads = devices.cpu_count()
+    piece = max(1, min(_CHUNK, count // (_PIECES * threads)))
+    if count == 1:  # not worth handing over
+        work(0, 1)
+        return
     failed = threading.Event()
 
-    def guarded(start: int, stop: int) -> None:
-        if failed.is_set():
-            return
-        try:
-            work(start, stop)
-        except BaseException:
-            failed.set()
-            raise
+    def guarded(start: int) -> int:
+        stop = min(start + piece, count)
+        if not failed.is_set():
+            try:
+                work(start, stop)
+            except BaseException:
+                failed.set()
+                raise
+        return stop - start
 
-    with (
-        tqdm.tqdm(total=count, desc=description, unit="images", disable=None, delay=2) as bar,
-        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        stops = [min(start + _CHUNK, count) for start in starts]
-        for start, stop, _ in zip(starts, stops, pool.map(guarded, starts, stops), strict=True):
-            bar.update(stop - start)
+    pool = _pool(os.getpid())
+    futures = [pool.submit(guarded, start) for start in range(0, count, piece)]
+    try:
+        with tqdm.tqdm(
+            total=count, desc=description, unit="images", disable=None if description else True, delay=2
+        ) as bar:
+            for future in futures:
+                bar.update(future.result())
+    finally:
+        failed.set()
+        concurrent.futures.wait(futures)  # what `work` writes to is the caller's again
+
+
+@functools.cache
+def _pool(_process: int) -> concurrent.futures.ThreadPoolExecutor:
+    """This process's threads that decode; a forked one cannot use its parent's."""
+    return concurrent.futures.ThreadPoolExecutor(devices.cpu_count(), thread_name_prefix=_THREADS)

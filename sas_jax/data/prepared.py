@@ -1,23 +1,55 @@
 """Data sets that tfds has prepared on disk: finding, reading and writing them, without TensorFlow."""
 
 import contextlib
+import functools
 import io
+import itertools
+import resource
 import struct
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from etils import epath
 from PIL import Image
 
-from sas_jax.data import images
+from sas_jax.data import encoded, images
 from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
 
 # In this order of preference. Both hold the same serialized examples in the same order.
 _FORMATS = ("array_record", "tfrecord")
+
+
+# https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
+_EXAMPLE_PROTO = """
+name: "example.proto" syntax: "proto3"
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".Features" } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".Feature" } } }
+message_type { name: "Feature"
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".BytesList" }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".Int64List" } }
+message_type { name: "BytesList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "Int64List" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+"""
+
+_READ_AT_ONCE = 1024  # records in memory beside the images they are decoded to
+
+_Pieces = Sequence[tuple[str, range]]  # names of whole splits, and indices in them
+
+
+class Records(Protocol):
+    """Serialized examples by index."""
+
+    def __getitems__(self, indices: Sequence[int], /) -> Sequence[bytes]: ...
 
 
 def directory(data_dir: str) -> epath.Path:
@@ -39,13 +71,21 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
         there is none.
 
     Raises:
-        InputError: where the name leaves open which of several configs on disk is meant, or the data is on disk only
-            in a format that cannot be read here, or damaged.
+        InputError: where the version is none, the name leaves open which of several configs on disk is meant, or the
+            data is on disk only in a format that cannot be read here, or damaged.
     """
     from tensorflow_datasets.core import utils
     from tensorflow_datasets.core.utils import file_utils
 
     name, _, wanted = name.partition(":")
+    try:
+        if wanted:
+            utils.Version("0.0.0").match(wanted)
+    except ValueError as error:
+        raise InputError(
+            f"A version as 3.0.2 or 3.*.* was wanted behind the name in config.data.name, {name + ':' + wanted!r} has "
+            f"{wanted!r}: correct it or leave it out."
+        ) from error
     folder = data_dir / name
     if not folder.is_dir():
         return None
@@ -71,8 +111,10 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
     return min(readable, key=lambda path: _FORMATS.index(_format(path))) if readable else None
 
 
-def read(path: epath.Path, *, name: str, train_split: str, test_split: str, image_size: int) -> Dataset:
-    """Reads a prepared data set into memory.
+def read(
+    path: epath.Path, *, name: str, train_split: str, test_split: str, image_size: int, placement: str = "host"
+) -> Dataset:
+    """Reads a prepared data set.
 
     Args:
         path: the folder with the dataset_info.json.
@@ -80,6 +122,8 @@ def read(path: epath.Path, *, name: str, train_split: str, test_split: str, imag
         train_split: tfds's words: "train", "train[:80%]", "train+unlabelled".
         test_split: the same; "" for none.
         image_size: pixels a side.
+        placement: "device" and "host" decode it into memory, "stream" when it is asked for, "auto" by how much memory
+            is free.
 
     Returns:
         The data set. Ids are tfds's own where it has them, else the index in the split; with several splits joined
@@ -92,8 +136,11 @@ def read(path: epath.Path, *, name: str, train_split: str, test_split: str, imag
 
     info = tfds.builder_from_directory(path, file_format=_format(path)).info
     image_key = _image_key(info.features, name)
-    train = _read_split(info, train_split, image_key, image_size)
-    test = _read_split(info, test_split, image_key, image_size) if test_split else None
+    pieces = [_pieces(info, spec) for spec in (train_split, *filter(None, [test_split]))]
+    count = sum(len(indices) for spec in pieces for _, indices in spec)
+    stream = is_streamed(placement, memory(count, image_size))
+    train, *rest = (_read_split(info, each, image_key, size=image_size, stream=stream) for each in pieces)
+    test = rest[0] if rest else None
     labelled = train.labels is not None or (test is not None and test.labels is not None)
     return Dataset(name, train, test, tuple(info.features["label"].names) if labelled else None)
 
@@ -182,48 +229,142 @@ def _image_key(features: Any, name: str) -> str:
     return keys[0]
 
 
-def _read_split(info: Any, spec: str, image_key: str, size: int) -> Split:
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.proto import tf_example_pb2
+class RecordImages(StreamedImages):
+    """The images of a split, decoded when they are asked for."""
 
-    pieces = _pieces(info, spec)
+    def __init__(
+        self,
+        folder: str,
+        pieces: Sequence[tuple[str, range, Records]],
+        image_key: str,
+        *,
+        size: int,
+    ):
+        """Nothing is read yet.
+
+        Args:
+            folder: where the data set is, for messages.
+            pieces: whole splits' names, indices in them, and their records; one after the other they are the images.
+            image_key: the feature.
+            size: pixels a side.
+        """
+        self._stops = np.cumsum([len(indices) for _, indices, _ in pieces])
+        super().__init__(int(self._stops[-1]), size)
+        self._folder = folder
+        self._pieces = tuple(pieces)
+        self._image_key = image_key
+
+    def _decode(self, indices: np.ndarray, out: np.ndarray) -> None:
+        for start in range(0, len(indices), _READ_AT_ONCE):
+            block = indices[start : start + _READ_AT_ONCE]
+            numbers = np.searchsorted(self._stops, block, side="right")
+            for number in np.unique(numbers):
+                split, available, records = self._pieces[number]
+                at = np.flatnonzero(numbers == number)
+                first = self._stops[number] - len(available)
+                wanted = [available[index] for index in (block[at] - first).tolist()]
+                with _whole(split, self._folder):
+                    self._decode_records(records.__getitems__(wanted), wanted, out, start + at)
+
+    def _decode_records(
+        self, records: Sequence[bytes], indices: Sequence[int], out: np.ndarray, at: np.ndarray
+    ) -> None:
+        def work(start: int, stop: int) -> None:
+            for i in range(start, stop):
+                try:
+                    image = _features(records[i])[self._image_key].bytes_list.value[0]
+                    out[at[i]] = _decode(io.BytesIO(image), self.shape[1])
+                except Exception as error:
+                    raise ValueError(f"record {indices[i]}: {error}") from error
+
+        images.in_threads(work, len(records))
+
+
+@contextlib.contextmanager
+def _whole(split: str, folder: str) -> Iterator[None]:
+    """Says it of a damaged split; the readers of records and of images raise whatever a damaged file leads to."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        way_out = "remove that folder and prepare the data again"
+        if "Too many open files" in reason:
+            way_out = "raise this process's limit of open files (`ulimit -n`)"
+        raise InputError(
+            f"The split {split!r} in {folder!r} was wanted whole, it cannot be read ({reason}): {way_out}."
+        ) from error
+
+
+def _features(record: bytes) -> Any:
+    """The features of a serialized example, by name."""
+    # Not by tfds's parser, with which 20,000 CIFAR images take 4.5 s and not 3 (2 busy CPU cores, 2026-11).
+    return _example_class().FromString(record).features.feature
+
+
+@functools.cache
+def _example_class() -> Any:
+    """The message tf.train.Example, as far as it is used here.
+
+    tfds has it too, but importing tfds takes each worker seconds, and while it goes on, what other threads import may
+    be the lazy modules that tfds puts in the place of its own imports.
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Example"))
+
+
+def _decode(file: BinaryIO, size: int) -> np.ndarray:
+    with Image.open(file) as image:
+        return images.square_rgb(image, size)
+
+
+def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream: bool) -> Split:
+    import tensorflow_datasets as tfds
+
     several = len({split for split, _ in pieces}) > 1
     labelled = "label" in info.features and isinstance(info.features["label"], tfds.features.ClassLabel)
     count = sum(len(indices) for _, indices in pieces)
-    if not count:
-        raise InputError(f"Images were wanted in the split {spec!r} of {info.full_name}, it has none: choose another.")
-    pixels = np.empty((count, size, size, 3), np.uint8)
+    pixels = None if stream else np.empty((count, size, size, 3), np.uint8)
     labels = np.full(count, -1, np.int32)
+    marks = np.empty(count, np.uint64)
     own_ids: list[str] = [""] * count
     offset = 0
+    stored = {split: _records(info, split) for split, _ in pieces}
     for split, indices in pieces:
-        records = _records(info, split)
+        records = stored[split]
 
         def work(start: int, stop: int, records=records, indices=indices, offset=offset) -> None:
             at = offset + start
             for record in records.__getitems__(indices[start:stop]):
-                # Not by tfds's parser, with which 20,000 CIFAR images take 4.5 s and not 3 (2 busy CPU cores, 2026-11).
-                example = tf_example_pb2.Example.FromString(record).features.feature
-                with Image.open(io.BytesIO(example[image_key].bytes_list.value[0])) as image:
-                    pixels[at] = images.square_rgb(image, size)
+                example = _features(record)
+                image = io.BytesIO(example[image_key].bytes_list.value[0])
+                ends = encoded.read_ends(image)
+                marks[at] = ends.mark()
+                if pixels is None:
+                    encoded.check(image, ends, lambda file: _decode(file, size))
+                else:
+                    pixels[at] = _decode(image, size)
                 if labelled:
                     labels[at] = example["label"].int64_list.value[0]
                 own_ids[at] = _own_id(example)
                 at += 1
 
-        try:
+        with _whole(split, str(info.data_dir)):
             images.in_threads(work, len(indices), description=f"reading {info.name} {split}")
-        except Exception as error:  # the readers of records and of images raise whatever a damaged file leads to
-            raise InputError(
-                f"The split {split!r} in {info.data_dir!r} was wanted whole, it cannot be read "
-                f"({' '.join(str(error).split())}): remove that folder and prepare the data again."
-            ) from error
         offset += len(indices)
 
     ids = [_id(own, split, index, several) for own, (split, index) in zip(own_ids, _each(pieces), strict=True)]
     if len(set(ids)) < count:  # tfds's own repeat, and so name nothing
         ids = [_id("", split, index, several) for split, index in _each(pieces)]
-    return Split(pixels, labels if (labels >= 0).any() else None, np.array(ids))
+    sources = [(split, indices, stored[split]) for split, indices in pieces]
+    return Split(
+        RecordImages(str(info.data_dir), sources, image_key, size=size) if pixels is None else pixels,
+        labels if (labels >= 0).any() else None,
+        np.array(ids),
+        marks,
+    )
 
 
 def _own_id(example: Any) -> str:
@@ -234,7 +375,7 @@ def _own_id(example: Any) -> str:
     return texts[0].decode() if texts else str(integers[0]) if integers else ""
 
 
-def _each(pieces: Sequence[tuple[str, list[int]]]) -> Iterator[tuple[str, int]]:
+def _each(pieces: _Pieces) -> Iterator[tuple[str, int]]:
     return ((split, index) for split, indices in pieces for index in indices)
 
 
@@ -243,32 +384,46 @@ def _id(own: str, split: str, index: int, several: bool) -> str:
     return f"{split}_{name}" if several and not name.startswith(f"{split}_") else name
 
 
-def _pieces(info: Any, spec: str) -> list[tuple[str, list[int]]]:
+def _pieces(info: Any, spec: str) -> _Pieces:
     """The split's words as (a whole split's name, indices in it): an index means the same in every slice."""
     import tensorflow_datasets as tfds
 
     try:
         parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(info.splits)
-        return [
-            (part.splitname, list(range(info.splits[part.splitname].num_examples))[part.from_ : part.to])
-            for part in parts
-        ]
     except (KeyError, ValueError, AssertionError) as error:
         raise InputError(
             f"A split of {info.full_name} was wanted, {spec!r} is none: set "
             "config.data.train_split and config.data.test_split to "
             f"splits out of {', '.join(info.splits)} (tfds's slices and sums of them are allowed, and '' for no test)."
         ) from error
+    pieces = [(part.splitname, range(info.splits[part.splitname].num_examples)[part.from_ : part.to]) for part in parts]
+    if not any(indices for _, indices in pieces):
+        raise InputError(f"Images were wanted in the split {spec!r} of {info.full_name}, it has none: choose another.")
+    return pieces
 
 
-def _records(info: Any, split: str) -> Any:
+def _records(info: Any, split: str) -> Records:
     """The serialized examples of a split, by index."""
     from array_record.python import array_record_data_source
 
     instructions = info.splits[split].file_instructions
     if info.file_format.value == "array_record":
+        _allow_files(len(instructions))
         return array_record_data_source.ArrayRecordDataSource(instructions)
     return _TFRecords([epath.Path(i.filename) for i in instructions])
+
+
+def _allow_files(count: int) -> None:
+    """Lets this process open so many files more: array_record keeps a split's open, and ImageNet's are 1,024.
+
+    That is the number to which many systems hold a process that does not ask for more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + count
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
 
 
 class _TFRecords:
@@ -280,28 +435,43 @@ class _TFRecords:
     """
 
     def __init__(self, paths: Sequence[epath.Path]):
-        self._places: list[tuple[epath.Path, int, int]] = []
-        for path in paths:
-            at, end = 0, path.stat().length
-            with path.open("rb") as file:
-                while at < end:
-                    file.seek(at)
-                    (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
-                    if at + 16 + length > end:
-                        raise InputError(
-                            f"Whole records were wanted in {str(path)!r}, it ends in the middle of one: remove its "
-                            "folder and prepare the data again."
-                        )
-                    self._places.append((path, at + 12, length))
-                    at += 16 + length
+        self._paths = tuple(paths)
+        found: list[list[tuple[int, int]]] = [[] for _ in paths]  # of each file its records' (first byte, length)
+
+        def work(start: int, stop: int) -> None:
+            for i in range(start, stop):
+                found[i] = _record_places(paths[i])
+
+        images.in_threads(work, len(paths))
+        self._file = np.repeat(np.arange(len(paths)), [len(places) for places in found])
+        self._places = np.array([place for places in found for place in places], np.int64).reshape(-1, 2)
 
     def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
-        with contextlib.ExitStack() as stack:
-            files: dict[epath.Path, Any] = {}
-            records = []
-            for path, at, length in (self._places[i] for i in indices):
-                if path not in files:
-                    files[path] = stack.enter_context(path.open("rb"))
-                files[path].seek(at)
-                records.append(files[path].read(length))
+        rows = np.asarray(indices, np.int64)
+        records = [b""] * len(rows)
+        # In the order they are stored in, with one file open at a time.
+        for number, group in itertools.groupby(np.argsort(rows, kind="stable"), lambda i: self._file[rows[i]]):
+            with self._paths[number].open("rb") as file:
+                for i in group:
+                    at, length = self._places[rows[i]].tolist()
+                    file.seek(at)
+                    records[i] = file.read(length)
         return records
+
+
+def _record_places(path: epath.Path) -> list[tuple[int, int]]:
+    """The (first byte, length) of each record's data in a TFRECORD file."""
+    places = []
+    at, end = 0, path.stat().length
+    with path.open("rb") as file:
+        while at < end:
+            file.seek(at)
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
+            if at + 16 + length > end:
+                raise InputError(
+                    f"Whole records were wanted in {str(path)!r}, it ends in the middle of one: remove its folder and "
+                    "prepare the data again."
+                )
+            places.append((at + 12, length))
+            at += 16 + length
+    return places

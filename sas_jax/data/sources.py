@@ -11,13 +11,14 @@ from sas_jax.errors import InputError
 
 
 def load(config: Any) -> Dataset:
-    """Reads the data set that the config's `data` section names, into memory.
+    """Reads the data set that the config's `data` section names.
 
     Args:
         config: its fields are `name` ("digits", "folder" or a tfds name, which may carry a config and a version), `dir`
             (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none), `folder` and
-            `test_folder` (for the name "folder"), and `image_size` (pixels; images of another size are resized, the
-            longer side cut).
+            `test_folder` (for the name "folder"), `image_size` (pixels; images of another size are resized, the longer
+            side cut), and `placement` ("device" and "host": they are decoded into memory; "stream": when they are
+            asked for; "auto": into memory, if they take at most half of what is free).
 
     Returns:
         The data set, its images uint8 [n, image_size, image_size, 3].
@@ -35,7 +36,7 @@ def load(config: Any) -> Dataset:
                 "config.data.folder was wanted with config.data.name='folder', it is empty: set it to "
                 "the path of the images."
             )
-        return folder.load(config.folder, config.test_folder, image_size=config.image_size)
+        return folder.load(config.folder, config.test_folder, image_size=config.image_size, placement=config.placement)
     if config.folder:
         raise InputError(
             f"config.data.folder={config.folder!r} was given together with config.data.name={config.name!r}: set "
@@ -51,6 +52,7 @@ def load(config: Any) -> Dataset:
         train_split=config.train_split,
         test_split=config.test_split,
         image_size=config.image_size,
+        placement=config.placement,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sas_jax.images import Images
 from sas_jax.report import outcome, provenance, selected
 from sas_jax.report.arms import grouped
 from sas_jax.report.markup import joined
@@ -19,7 +20,7 @@ def html(
     metrics: Iterable[Mapping[str, Any]] | None = None,
     ranking: Any = None,
     embeddings: np.ndarray | None = None,
-    images: np.ndarray | None = None,
+    images: Images | None = None,
     labels: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
 ) -> str:

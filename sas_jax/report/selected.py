@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sas_jax.images import Images
 from sas_jax.report import measures, numbers, plots
 from sas_jax.report.arms import FULL, Group
 from sas_jax.report.markup import Markup, element
@@ -66,9 +67,7 @@ def _turning(objective: str, turning: float | None, points: np.ndarray) -> str:
     return text
 
 
-def picks(
-    ranking: Any, images: np.ndarray | None, labels: np.ndarray | None, class_names: Sequence[str] | None
-) -> Markup:
+def picks(ranking: Any, images: Images | None, labels: np.ndarray | None, class_names: Sequence[str] | None) -> Markup:
     title = "First and last picks"
     if ranking is None:
         return Markup()

@@ -1,8 +1,7 @@
 """From images and a subset to trained parameters: losses, methods, the step, the loop, checkpoints."""
 
-from sas_jax.training.feed import Images
 from sas_jax.training.loop import FitResult, check_batch, fit
 from sas_jax.training.methods import SimCLR
 from sas_jax.training.step import Trainer
 
-__all__ = ["FitResult", "Images", "SimCLR", "Trainer", "check_batch", "fit"]
+__all__ = ["FitResult", "SimCLR", "Trainer", "check_batch", "fit"]

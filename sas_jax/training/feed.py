@@ -9,23 +9,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sas_jax import devices
+from sas_jax.images import Images
 from sas_jax.training.batches import epoch_order, epoch_order_on_host, pad_subset
 from sas_jax.training.step import ORDER, Seen, Trainer, TrainState
 
 AHEAD = 2  # batches on their way to the device while it computes: one that is being copied, one that waits
-
-
-class Images(Protocol):
-    """Images that are not on the device: an array in the host's memory, or files that are decoded when asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, h, w, 3)."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, indices: np.ndarray, /) -> np.ndarray:
-        """int [k] -> uint8 [k, h, w, 3]."""
 
 
 class Feed(Protocol):

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from sas_jax import devices, preemption
 from sas_jax.errors import InputError
+from sas_jax.images import Images
 from sas_jax.training.checkpoint import Checkpoints
-from sas_jax.training.feed import Feed, Images, Resident, Streamed
+from sas_jax.training.feed import Feed, Resident, Streamed
 from sas_jax.training.step import Seen, Trainer, TrainState
 
 # Steps that the host sends ahead of the device where it sends them one by one; each holds its batch in memory.

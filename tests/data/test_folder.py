@@ -1,7 +1,16 @@
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import operator
+import os
+import pickle
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from sas_jax import devices
 from sas_jax.data import folder, images
 from sas_jax.errors import InputError
 
@@ -153,3 +162,200 @@ def test_links_that_lead_back_are_not_followed(tmp_path):
     for name in ("x", "y"):
         (tmp_path / "a" / name).symlink_to(tmp_path)
     assert list(folder.read_folder(str(tmp_path), image_size=8)[0].ids) == ["a/0.png"]
+
+
+def read_both(path, size=8, **options):
+    """What is in memory, and what is streamed."""
+    return [folder.read_folder(str(path), image_size=size, placement=p, **options) for p in ("host", "stream")]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Files of every format, of several shapes, some of them turned; and the images by a plain read."""
+    path = tmp_path_factory.mktemp("many")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(120):
+        suffix = sorted(folder.SUFFIXES)[i % len(folder.SUFFIXES)]
+        options = {"exif": exif} if suffix in (".jpg", ".png") and i % 3 else {}
+        draw(path / "ab"[i % 2] / f"{i:03d}{suffix}", i, (20 + i % 7, 30, 3) if i % 5 else (90, 70, 3), **options)
+    return path, folder.read_folder(str(path), image_size=16)[0]
+
+
+def test_streamed_images_are_those_in_memory_bit_for_bit(many):
+    path, whole = many
+    split, names, skipped = folder.read_folder(str(path), image_size=16, placement="stream")
+    assert (names, skipped) == (("a", "b"), ())
+    assert isinstance(split.images, folder.FolderImages)
+    assert split.images.shape == whole.images.shape
+    np.testing.assert_array_equal(split.images[:], whole.images)
+    np.testing.assert_array_equal(split.labels, whole.labels)
+    np.testing.assert_array_equal(split.ids, whole.ids)
+    order = np.random.default_rng(0).integers(0, 120, 300)
+    np.testing.assert_array_equal(split.images[order], whole.images[order])
+    np.testing.assert_array_equal(split.images[-3], whole.images[-3])
+
+
+def test_what_is_streamed_is_not_decoded_before_it_is_asked_for(tmp_path, monkeypatch):
+    for i, suffix in enumerate(("jpg", "png", "webp", "gif")):
+        draw(tmp_path / f"{i}.{suffix}", i)
+    monkeypatch.setattr(images, "square_rgb", None)
+    split = folder.read_folder(str(tmp_path), image_size=8, placement="stream")[0]
+    assert len(split) == 4
+    with pytest.raises(InputError, match=r"0\.jpg"):
+        split.images[0]
+
+
+def test_several_threads_may_ask_at_a_time(many):
+    path, whole = many
+    streamed = folder.read_folder(str(path), image_size=16, placement="stream")[0].images
+    orders = [np.random.default_rng(i).integers(0, 120, 40) for i in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for order, found in zip(orders, pool.map(streamed.__getitem__, orders), strict=True):
+            np.testing.assert_array_equal(found, whole.images[order])
+
+
+def test_another_process_opens_the_files_again(many):
+    path, whole = many
+    streamed = folder.read_folder(str(path), image_size=16, placement="stream")[0].images
+    _ = streamed[:2]  # with its threads started
+    order = np.array([7, 7, 119, 0])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(streamed))[order], whole.images[order])
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        np.testing.assert_array_equal(pool.submit(operator.getitem, streamed, order).result(), whole.images[order])
+
+
+def test_what_was_cut_short_is_skipped_as_in_memory(tmp_path):
+    for i in range(400):
+        draw(tmp_path / f"{i:03d}.{('jpg', 'png', 'webp', 'bmp')[i % 4]}", i, (30, 30, 3))
+    for i, kept in ((0, 300), (1, 0), (2, 0.5), (7, 0.9)):
+        file = tmp_path / f"{i:03d}.{('jpg', 'png', 'webp', 'bmp')[i % 4]}"
+        whole = file.read_bytes()
+        file.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    (expected, _, said), (found, _, said_streamed) = read_both(tmp_path)
+    assert len(said) == 4
+    assert [text.partition(": ")[0] for text in said_streamed] == [text.partition(": ")[0] for text in said]
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.images[:], expected.images)
+    assert found.fingerprint() == expected.fingerprint()
+    for text in said:
+        os.remove(text.partition(": ")[0])
+    assert folder.read_folder(str(tmp_path), image_size=8)[0].fingerprint() == expected.fingerprint()
+
+
+def test_more_than_one_percent_broken_is_an_error_when_streamed(tmp_path):
+    for i in range(50):
+        draw(tmp_path / f"{i}.png")
+    (tmp_path / "0.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"At most 1 % of the 50 images .* 0\.png \(cannot identify"):
+        folder.read_folder(str(tmp_path), image_size=8, placement="stream")
+
+
+def test_what_turns_out_broken_when_it_is_decoded_is_named(tmp_path):
+    for i in range(3):
+        draw(tmp_path / f"{i}.png", i, (64, 64, 3))
+    data = bytearray((tmp_path / "1.png").read_bytes())
+    data[len(data) // 2] ^= 4  # the ends say nothing of it
+    (tmp_path / "1.png").write_bytes(data)
+    split = folder.read_folder(str(tmp_path), image_size=8, placement="stream")[0]
+    (tmp_path / "2.png").unlink()
+    assert split.images[[0, 0]].shape == (2, 8, 8, 3)
+    for indices in (1, [0, 1]):
+        with pytest.raises(InputError, match=r"1\.png', it cannot be read \(.+\): remove it and run again"):
+            split.images[indices]
+    with pytest.raises(InputError, match=r"2\.png', it cannot be read \(.*No such file.*\): put it back and run again"):
+        split.images[[0, 2]]
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path):
+    def fingerprint(path):
+        in_memory, streamed = (found[0].fingerprint() for found in read_both(path))
+        assert in_memory == streamed
+        return in_memory
+
+    for i in range(6):
+        draw(tmp_path / "images" / "ab"[i % 2] / f"{i}.png", i, (40, 40, 3))
+    first = fingerprint(tmp_path / "images")
+    for i, file in enumerate(sorted((tmp_path / "images").glob("?/*"))):
+        os.utime(file, (i, i))
+    assert fingerprint(tmp_path / "images") == first, "a copy has other times"
+    shutil.move(tmp_path / "images", tmp_path / "moved")
+    assert fingerprint(tmp_path / "moved") == first
+    seen = {first, folder.read_folder(str(tmp_path / "moved"), image_size=9)[0].fingerprint()}
+    (tmp_path / "moved" / "a" / "0.png").rename(tmp_path / "moved" / "a" / "1.png")
+    seen.add(fingerprint(tmp_path / "moved"))
+    (tmp_path / "moved" / "a" / "1.png").rename(tmp_path / "moved" / "b" / "0.png")
+    seen.add(fingerprint(tmp_path / "moved"))
+    draw(tmp_path / "moved" / "b" / "0.png", 99, (40, 40, 3))
+    seen.add(fingerprint(tmp_path / "moved"))
+    split = folder.read_folder(str(tmp_path / "moved"), image_size=8)[0]
+    seen |= {dataclasses.replace(split, labels=labels).fingerprint() for labels in (None, 1 - split.labels)}
+    assert len(seen) == 7
+
+
+@pytest.mark.parametrize(("free", "streams"), [(2 * 5 * 192, False), (2 * 5 * 192 - 1, True)])
+def test_auto_counts_the_images_of_both_folders_before_it_decodes_one(tmp_path, monkeypatch, free, streams):
+    for path in ("train/0.png", "train/1.png", "train/2.png", "test/0.png", "test/1.png"):
+        draw(tmp_path / path)
+    folders = str(tmp_path / "train"), str(tmp_path / "test")
+    expected = folder.load(*folders, image_size=8)
+    decoded = []
+    square_rgb = images.square_rgb
+    monkeypatch.setattr(images, "square_rgb", lambda *a: decoded.append(0) or square_rgb(*a))
+    monkeypatch.setattr(devices, "free_memory", lambda: free)
+    dataset = folder.load(*folders, image_size=8, placement="auto")
+    assert len(decoded) == (0 if streams else 5)
+    for split, whole in ((dataset.train, expected.train), (dataset.test, expected.test)):
+        assert isinstance(split.images, np.ndarray) == (not streams)
+        np.testing.assert_array_equal(split.images[:], whole.images)
+
+
+def test_a_pipe_or_a_folder_that_is_named_like_an_image_is_left_out(tmp_path):
+    for i in range(2):
+        draw(tmp_path / f"{i}.png", i)
+    os.mkfifo(tmp_path / "pipe.png")
+    draw(tmp_path / "folder.png" / "0.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    (tmp_path / "image.png").symlink_to(tmp_path / "0.png")
+    for split, _, skipped in read_both(tmp_path):
+        assert list(split.ids) == ["0.png", "1.png", "image.png"]
+        assert skipped == tuple(f"{tmp_path}/{name}.png: it is not a file" for name in ("folder", "link", "pipe"))
+
+
+def test_a_link_to_nothing_or_itself_is_a_broken_image(tmp_path):
+    for i in range(200):
+        draw(tmp_path / f"{i}.png")
+    (tmp_path / "nothing.png").symlink_to(tmp_path / "missing.png")
+    (tmp_path / "itself.png").symlink_to(tmp_path / "itself.png")
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    for split, _, skipped in read_both(tmp_path):
+        assert len(split) == 200
+        assert [text.partition(": ")[0] for text in skipped] == [
+            f"{tmp_path}/{name}.png" for name in ("itself", "nothing")
+        ]
+    for i in range(3):
+        (tmp_path / f"nothing{i}.png").symlink_to(tmp_path / "missing.png")
+    with pytest.raises(InputError, match="At most 1 %"):
+        folder.read_folder(str(tmp_path), image_size=8)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png", b"two\rlines.png", b"cla\xdfs/0.png"])
+def test_a_name_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path, monkeypatch, name):
+    draw(tmp_path / "0.png")
+    shown = repr(name)
+    path = os.path.join(os.fsencode(tmp_path), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    shutil.copy(tmp_path / "0.png", path)
+    monkeypatch.setattr(folder, "_read", None)
+    with pytest.raises(InputError) as caught:
+        folder.read_folder(str(tmp_path), image_size=8)
+    assert f"1 are not (the first is {shown}): rename them." in str(caught.value)
+    str(caught.value).encode()
+
+
+def test_a_folder_whose_own_name_cannot_be_written_is_refused(tmp_path):
+    draw(tmp_path / "images" / "0.png")
+    path = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"bilder\xff"))
+    os.rename(tmp_path / "images", path)
+    with pytest.raises(InputError, match=r"rename them"):
+        folder.read_folder(path, image_size=8)

@@ -1,11 +1,15 @@
-import os
+import concurrent.futures
+import subprocess
+import sys
 import threading
+import time
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sas_jax import devices
 from sas_jax.data import images
 
 
@@ -75,6 +79,62 @@ def test_in_threads_does_every_image_once(count, capsys):
     assert capsys.readouterr() == ("", ""), "no bar where there is no terminal"
 
 
+def test_in_threads_uses_every_core_for_a_batch_and_no_more_threads_for_many():
+    """Of several callers at a time each gets its own work done, by the threads of one pool."""
+    cores = devices.cpu_count()
+    names = set()
+    together = threading.Barrier(cores)
+
+    def meet(start, stop):
+        names.add(threading.current_thread().name)
+        if start < cores:
+            together.wait(20)  # passes when as many threads as cores are here
+
+    images.in_threads(meet, 4 * cores)
+    done = np.zeros((16, 100), int)
+
+    def call(row):
+        def work(start, stop):
+            names.add(threading.current_thread().name)
+            done[row, start:stop] += 1
+
+        images.in_threads(work, 100)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as callers:
+        list(callers.map(call, range(16)))
+    assert (done == 1).all()
+    assert len(names) == cores
+
+
+def test_in_threads_works_in_a_forked_process():
+    program = (
+        "import os\n"
+        "from sas_jax.data import images\n"
+        "def count(): done = []; images.in_threads(lambda a, b: done.extend(range(a, b)), 99); return len(done)\n"
+        "assert count() == 99\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(0 if count() == 99 else 1)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_in_threads_returns_when_no_thread_is_at_work_any_more():
+    begun, ended = threading.Event(), []
+
+    def work(start, stop):
+        if start == 0:
+            begun.wait(5)
+            raise KeyError
+        begun.set()
+        time.sleep(0.1)
+        ended.append(start)
+
+    with pytest.raises(KeyError):
+        images.in_threads(work, 500)
+    assert ended or devices.cpu_count() == 1
+
+
 def test_in_threads_raises_what_the_work_raises_and_ends_the_rest():
     calls = []
     lock = threading.Lock()
@@ -86,4 +146,4 @@ def test_in_threads_raises_what_the_work_raises_and_ends_the_rest():
 
     with pytest.raises(KeyError):
         images.in_threads(work, 1_000_000, description="")
-    assert len(calls) <= os.cpu_count()
+    assert len(calls) <= devices.cpu_count()

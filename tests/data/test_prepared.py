@@ -1,4 +1,10 @@
+import concurrent.futures
 import json
+import multiprocessing
+import operator
+import pickle
+import resource
+import shutil
 import struct
 
 import numpy as np
@@ -7,6 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
+from sas_jax import devices
 from sas_jax.data import images, prepared
 from sas_jax.errors import InputError
 
@@ -50,8 +57,8 @@ def toy(*, own_id=True, label="class", image_keys=("image",), toy_name="toy", ve
     return Toy
 
 
-def read(path, train="train", test="test", size=6):
-    return prepared.read(path, name="toy", train_split=train, test_split=test, image_size=size)
+def read(path, train="train", test="test", size=6, placement="host"):
+    return prepared.read(path, name="toy", train_split=train, test_split=test, image_size=size, placement=placement)
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +198,21 @@ def test_tfrecord_is_read_as_array_record_is(toy_path, tmp_path):
         np.testing.assert_array_equal(a.ids, b.ids)
 
 
+def test_the_records_of_several_tfrecord_files(tmp_path):
+    sizes = ((3, 0, 70), (), (5,), tuple(range(100, 160)))
+    records = []
+    for i, lengths in enumerate(sizes):
+        these = [np.random.default_rng([i, j]).bytes(length) for j, length in enumerate(lengths)]
+        records += these
+        framed = (struct.pack("<QI", len(r), 0) + r + struct.pack("<I", 0) for r in these)
+        (tmp_path / str(i)).write_bytes(b"".join(framed))
+    found = prepared._TFRecords([epath.Path(tmp_path / str(i)) for i in range(len(sizes))])
+    order = np.random.default_rng(0).integers(0, len(records), 200).tolist()
+    assert found.__getitems__(order) == [records[i] for i in order]
+    assert found.__getitems__(range(len(records))) == records
+    assert found.__getitems__([]) == []
+
+
 @pytest.mark.parametrize("cut", [1, 20, -5])
 def test_a_tfrecord_cut_short(toy_path, tmp_path, cut):
     target = as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
@@ -241,3 +263,132 @@ def test_one_config_on_disk_needs_no_name_and_two_do(toy_path, tmp_path):
 def test_the_default_directory_is_tfdss_own():
     assert prepared.directory("") == epath.Path(tfds.core.constants.DATA_DIR).expanduser()
     assert "~" not in str(prepared.directory("~/sets"))
+
+
+@pytest.mark.parametrize("train", ["train", "train[60:]+unlabelled+train[:5]", "train[5:5]+unlabelled"])
+@pytest.mark.parametrize("format", ["array_record", "tfrecord"])
+def test_streamed_images_are_those_in_memory_bit_for_bit(toy_path, tmp_path, train, format):
+    path = toy_path if format == "array_record" else as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
+    whole, streamed = (read(path, train=train, placement=placement) for placement in ("host", "stream"))
+    assert streamed.class_names == whole.class_names
+    for expected, found in ((whole.train, streamed.train), (whole.test, streamed.test)):
+        assert isinstance(found.images, prepared.RecordImages)
+        np.testing.assert_array_equal(found.images[:], expected.images)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        order = np.random.default_rng(0).integers(0, len(expected), 100)
+        np.testing.assert_array_equal(found.images[order], expected.images[order])
+        np.testing.assert_array_equal(found.images[-1], expected.images[-1])
+        assert found.fingerprint() == expected.fingerprint()
+
+
+def test_more_than_is_read_at_once_is_the_same(toy_path, monkeypatch):
+    monkeypatch.setattr(prepared, "_READ_AT_ONCE", 7)
+    np.testing.assert_array_equal(read(toy_path, placement="stream").train.images[:], read(toy_path).train.images)
+
+
+def test_what_is_streamed_is_not_decoded_before_it_is_asked_for(toy_path, monkeypatch):
+    monkeypatch.setattr(images, "square_rgb", None)
+    dataset = read(toy_path, placement="stream")
+    assert list(np.unique(dataset.train.labels)) == [0, 1]
+    with pytest.raises(InputError, match="record 0: "):
+        dataset.train.images[0]
+
+
+@pytest.mark.parametrize("format", ["array_record", "tfrecord"])
+def test_other_threads_and_another_process_read_the_same(toy_path, tmp_path, format):
+    path = toy_path if format == "array_record" else as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
+    whole, streamed = read(path).train.images, read(path, placement="stream").train.images
+    orders = [np.random.default_rng(i).integers(0, 70, 40) for i in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for order, found in zip(orders, pool.map(streamed.__getitem__, orders), strict=True):
+            np.testing.assert_array_equal(found, whole[order])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(streamed))[orders[0]], whole[orders[0]])
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        np.testing.assert_array_equal(pool.submit(operator.getitem, streamed, orders[0]).result(), whole[orders[0]])
+        assert not pool.submit(eval, "'tensorflow_datasets' in __import__('sys').modules").result(), "it takes seconds"
+
+
+def test_the_fingerprint_is_of_the_content(toy_path, tmp_path):
+    copy = shutil.copytree(toy_path, tmp_path / "other" / "toy" / "1.2.0", copy_function=shutil.copyfile)
+    first = read(toy_path).train.fingerprint()
+    assert read(epath.Path(copy), placement="stream").train.fingerprint() == first
+    others = {read(toy_path, train=split).train.fingerprint() for split in ("train[1:]", "unlabelled")}
+    assert len(others | {first, read(toy_path, size=7).train.fingerprint()}) == 4
+
+
+@pytest.mark.parametrize(("free", "streams"), [(2 * 75 * 108, False), (2 * 75 * 108 - 1, True)])
+def test_auto_counts_the_images_of_both_splits_before_it_decodes_one(toy_path, monkeypatch, free, streams):
+    decoded = []
+    square_rgb = images.square_rgb
+    monkeypatch.setattr(images, "square_rgb", lambda *a: decoded.append(0) or square_rgb(*a))
+    monkeypatch.setattr(devices, "free_memory", lambda: free)
+    dataset = read(toy_path, placement="auto")
+    assert len(decoded) == (0 if streams else 75)
+    assert [isinstance(s.images, np.ndarray) for s in (dataset.train, dataset.test)] == [not streams] * 2
+
+
+def test_a_record_that_is_damaged_is_said_when_it_can_be_known(toy_path, tmp_path):
+    """A cut image at once; one with other bits in its middle when it is decoded."""
+    target = as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
+    (file,) = target.glob("*train*")
+    whole = file.read_bytes()
+    at = whole.rindex(b"IEND")
+    file.write_bytes(whole[:at] + b"XXXX" + whole[at + 4 :])
+    np.testing.assert_array_equal(read(target, placement="stream").train.images[:], read(toy_path).train.images)
+    file.write_bytes(whole[: at - 60] + bytes(64) + whole[at + 4 :])
+    for placement in ("host", "stream"):
+        with pytest.raises(
+            InputError, match=r"'train' in '.*' was wanted whole, it cannot be read .*: remove that fol"
+        ):
+            read(target, placement=placement)
+    data = bytearray(whole)
+    data[at - 30] ^= 4
+    file.write_bytes(data)
+    dataset = read(target, placement="stream")
+    assert dataset.train.images[:5].shape == (5, 6, 6, 3)
+    with pytest.raises(InputError, match=r"'train' in .* cannot be read \(record 69: .*\): remove that folder"):
+        dataset.train.images[[0, 69]]
+
+
+def test_records_that_were_taken_away_are_said(tmp_path):
+    path = prepared.prepare(toy(), epath.Path(tmp_path))
+    dataset = read(path, placement="stream")
+    (file,) = path.glob("*-train*")
+    file.unlink()
+    with pytest.raises(InputError, match=r"'train' in .* cannot be read"):
+        pickle.loads(pickle.dumps(dataset.train.images))[0]
+
+
+def test_the_limit_of_open_files_rises_with_the_files_of_a_split(toy_path, monkeypatch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    asked = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    for before, count, after in [
+        ((100, 4096), 30, (130, 4096)),
+        ((100, 110), 30, (110, 110)),
+        ((100, resource.RLIM_INFINITY), 30, (130, resource.RLIM_INFINITY)),
+    ]:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, before=before: before)
+        prepared._allow_files(count)
+        assert asked.pop() == after
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, hard))
+    prepared._allow_files(30)
+    assert not asked
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    read(toy_path)
+    assert asked, "reading asks for it"
+
+
+def test_too_many_open_files_are_no_damage():
+    with pytest.raises(InputError, match=r"cannot be read \(.*\): raise .*ulimit -n"), prepared._whole("train", "/x"):
+        raise RuntimeError("open() failed: Too many open files; opening /x/train-00000-of-01024")
+
+
+@pytest.mark.parametrize("version", ["zzz", "1.2", "1.2.x", "1.2.0.0"])
+def test_a_version_that_is_none(data_dir, toy_path, version):
+    for folder in (data_dir, data_dir / "empty"):
+        with pytest.raises(
+            InputError, match=rf"A version as .* 'toy:{version}' has '{version}': correct it or leave it"
+        ):
+            prepared.find(f"toy:{version}", folder)

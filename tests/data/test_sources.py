@@ -7,7 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image
 
-from sas_jax import data
+from sas_jax import data, devices
 from sas_jax.data import cifar, sources
 from sas_jax.errors import InputError
 
@@ -21,6 +21,7 @@ def config(tmp_path, **changes):
         "folder": "",
         "test_folder": "",
         "image_size": 16,
+        "placement": "auto",
     }
     return ConfigDict(fields | changes)
 
@@ -46,6 +47,21 @@ def test_a_folder(tmp_path):
     np.testing.assert_array_equal(dataset.train.images[0], np.broadcast_to([255, 0, 0], (3, 3, 3)))
     assert list(dataset.train.labels) == [0, 1]
     assert dataset.test.labels is None
+
+
+@pytest.mark.parametrize("name", ["digits", "folder"])
+def test_the_placement_says_whether_images_are_in_memory(tmp_path, monkeypatch, name):
+    paths = {}
+    if name == "folder":
+        Image.new("RGB", (5, 4), "red").save(tmp_path / "0.png")
+        Image.new("RGB", (5, 4), "blue").save(tmp_path / "1.png")
+        paths = {"folder": str(tmp_path), "test_folder": str(tmp_path)}
+    monkeypatch.setattr(devices, "free_memory", lambda: 0)
+    kinds = {}
+    for placement in ("device", "host", "stream", "auto"):
+        dataset = data.load(config(tmp_path, name=name, image_size=4, placement=placement, **paths))
+        kinds[placement] = [isinstance(split.images, np.ndarray) for split in (dataset.train, dataset.test)]
+    assert kinds == {"device": [True] * 2, "host": [True] * 2, "stream": [False] * 2, "auto": [False] * 2}
 
 
 def test_cifar_that_is_not_there_is_prepared(tmp_path, monkeypatch):
@@ -74,6 +90,7 @@ def test_cifar_that_is_not_there_is_prepared(tmp_path, monkeypatch):
         ),
         ({"name": "imagenet_resized/32x32"}, r"`tfds build imagenet_resized/32x32 "),
         ({"name": ""}, r"'' is none that tfds knows"),
+        ({"name": "digits:zzz"}, r"A version as .* was wanted .* 'digits:zzz' has 'zzz': correct it or leave it out"),
         ({"name": "folder"}, r"data\.folder was wanted with config\.data\.name='folder', it is empty"),
         ({"folder": "photos"}, r"data\.folder='photos' was given together with config\.data\.name='digits'"),
         ({"train_split": ""}, r"data\.train_split was wanted, it is empty"),
