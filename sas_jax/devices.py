@@ -64,8 +64,23 @@ def holds(num_bytes: int) -> bool:
 
 
 def free_memory() -> int:
-    """Bytes of the machine's memory that are free, or can be made so."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory that this process may still take, those that only cache files included."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    # A container's limit (cgroup v2), where there is one; "max" is none.
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    return min(free, int(limit) - int(used)) if limit.isdecimal() and used.isdecimal() else free
+
+
+def _read(path: str) -> str:
+    """A file of the operating system's, "" where it is not there."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def make_deterministic() -> None:
@@ -142,6 +157,13 @@ def as_writer_sees(value: bool) -> bool:
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+
+
+def everywhere(value: bool) -> bool:
+    """Whether it holds in every process."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.process_allgather(np.array(value)).all())
 
 
 class Votes:

@@ -228,7 +228,8 @@ class _Run:
         """uint8 [n, h, w, 3], on every device where they are to be there, or fit."""
         images, placement = self.dataset.train.images, self.config.data.placement
         in_memory = isinstance(images, np.ndarray)
-        if in_memory and (placement == "device" or (placement == "auto" and devices.holds(images.nbytes))):
+        fits = in_memory and (placement == "device" or (placement == "auto" and devices.holds(images.nbytes)))
+        if devices.everywhere(fits):
             return jax.device_put(images, devices.replicated(self.mesh))
         self.log(f"data: the images are {'sent batch by batch' if in_memory else 'decoded as they are wanted'}")
         return images

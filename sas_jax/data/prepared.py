@@ -1,21 +1,17 @@
 """Data sets that tfds has prepared on disk: finding, reading and writing them, without TensorFlow."""
 
 import contextlib
-import functools
 import io
-import itertools
-import resource
-import struct
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from etils import epath
 from PIL import Image
 
-from sas_jax.data import encoded, images
+from sas_jax.data import encoded, images, records
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
@@ -24,32 +20,9 @@ from sas_jax.errors import InputError
 _FORMATS = ("array_record", "tfrecord")
 
 
-# https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
-_EXAMPLE_PROTO = """
-name: "example.proto" syntax: "proto3"
-message_type { name: "Example"
-  field { name: "features" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".Features" } }
-message_type { name: "Features"
-  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".Features.FeatureEntry" }
-  nested_type { name: "FeatureEntry" options { map_entry: true }
-    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
-    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".Feature" } } }
-message_type { name: "Feature"
-  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".BytesList" }
-  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".Int64List" } }
-message_type { name: "BytesList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
-message_type { name: "Int64List" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
-"""
-
 _READ_AT_ONCE = 1024  # records in memory beside the images they are decoded to
 
 _Pieces = Sequence[tuple[str, range]]  # names of whole splits, and indices in them
-
-
-class Records(Protocol):
-    """Serialized examples by index."""
-
-    def __getitems__(self, indices: Sequence[int], /) -> Sequence[bytes]: ...
 
 
 def directory(data_dir: str) -> epath.Path:
@@ -235,7 +208,7 @@ class RecordImages(StreamedImages):
     def __init__(
         self,
         folder: str,
-        pieces: Sequence[tuple[str, range, Records]],
+        pieces: Sequence[tuple[str, range, records.Records]],
         image_key: str,
         *,
         size: int,
@@ -259,25 +232,25 @@ class RecordImages(StreamedImages):
             block = indices[start : start + _READ_AT_ONCE]
             numbers = np.searchsorted(self._stops, block, side="right")
             for number in np.unique(numbers):
-                split, available, records = self._pieces[number]
+                split, available, stored = self._pieces[number]
                 at = np.flatnonzero(numbers == number)
                 first = self._stops[number] - len(available)
                 wanted = [available[index] for index in (block[at] - first).tolist()]
                 with _whole(split, self._folder):
-                    self._decode_records(records.__getitems__(wanted), wanted, out, start + at)
+                    self._decode_records(stored.__getitems__(wanted), wanted, out, start + at)
 
     def _decode_records(
-        self, records: Sequence[bytes], indices: Sequence[int], out: np.ndarray, at: np.ndarray
+        self, examples: Sequence[bytes], indices: Sequence[int], out: np.ndarray, at: np.ndarray
     ) -> None:
         def work(start: int, stop: int) -> None:
             for i in range(start, stop):
                 try:
-                    image = _features(records[i])[self._image_key].bytes_list.value[0]
+                    image = records.features(examples[i])[self._image_key].bytes_list.value[0]
                     out[at[i]] = _decode(io.BytesIO(image), self.shape[1])
                 except Exception as error:
                     raise ValueError(f"record {indices[i]}: {error}") from error
 
-        images.in_threads(work, len(records))
+        images.in_threads(work, len(examples))
 
 
 @contextlib.contextmanager
@@ -293,26 +266,6 @@ def _whole(split: str, folder: str) -> Iterator[None]:
         raise InputError(
             f"The split {split!r} in {folder!r} was wanted whole, it cannot be read ({reason}): {way_out}."
         ) from error
-
-
-def _features(record: bytes) -> Any:
-    """The features of a serialized example, by name."""
-    # Not by tfds's parser, with which 20,000 CIFAR images take 4.5 s and not 3 (2 busy CPU cores, 2026-11).
-    return _example_class().FromString(record).features.feature
-
-
-@functools.cache
-def _example_class() -> Any:
-    """The message tf.train.Example, as far as it is used here.
-
-    tfds has it too, but importing tfds takes each worker seconds, and while it goes on, what other threads import may
-    be the lazy modules that tfds puts in the place of its own imports.
-    """
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Example"))
 
 
 def _decode(file: BinaryIO, size: int) -> np.ndarray:
@@ -331,14 +284,13 @@ def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream
     marks = np.empty(count, np.uint64)
     own_ids: list[str] = [""] * count
     offset = 0
-    stored = {split: _records(info, split) for split, _ in pieces}
+    stored = {split: records.of_split(info, split) for split, _ in pieces}
     for split, indices in pieces:
-        records = stored[split]
 
-        def work(start: int, stop: int, records=records, indices=indices, offset=offset) -> None:
+        def work(start: int, stop: int, stored=stored[split], indices=indices, offset=offset) -> None:
             at = offset + start
-            for record in records.__getitems__(indices[start:stop]):
-                example = _features(record)
+            for record in stored.__getitems__(indices[start:stop]):
+                example = records.features(record)
                 image = io.BytesIO(example[image_key].bytes_list.value[0])
                 ends = encoded.read_ends(image)
                 marks[at] = ends.mark()
@@ -400,78 +352,3 @@ def _pieces(info: Any, spec: str) -> _Pieces:
     if not any(indices for _, indices in pieces):
         raise InputError(f"Images were wanted in the split {spec!r} of {info.full_name}, it has none: choose another.")
     return pieces
-
-
-def _records(info: Any, split: str) -> Records:
-    """The serialized examples of a split, by index."""
-    from array_record.python import array_record_data_source
-
-    instructions = info.splits[split].file_instructions
-    if info.file_format.value == "array_record":
-        _allow_files(len(instructions))
-        return array_record_data_source.ArrayRecordDataSource(instructions)
-    return _TFRecords([epath.Path(i.filename) for i in instructions])
-
-
-def _allow_files(count: int) -> None:
-    """Lets this process open so many files more: array_record keeps a split's open, and ImageNet's are 1,024.
-
-    That is the number to which many systems hold a process that does not ask for more.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY:
-        wanted = soft + count
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
-
-
-class _TFRecords:
-    """The records of TFRECORD files, by index and without TensorFlow.
-
-    A record is its length (uint64, little endian), a checksum of the length (4 bytes), the data, and a checksum of
-    the data (4 bytes). The checksums are CRC-32C, which Python lacks, and are not checked: encoded images carry or
-    betray their own.
-    """
-
-    def __init__(self, paths: Sequence[epath.Path]):
-        self._paths = tuple(paths)
-        found: list[list[tuple[int, int]]] = [[] for _ in paths]  # of each file its records' (first byte, length)
-
-        def work(start: int, stop: int) -> None:
-            for i in range(start, stop):
-                found[i] = _record_places(paths[i])
-
-        images.in_threads(work, len(paths))
-        self._file = np.repeat(np.arange(len(paths)), [len(places) for places in found])
-        self._places = np.array([place for places in found for place in places], np.int64).reshape(-1, 2)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
-        rows = np.asarray(indices, np.int64)
-        records = [b""] * len(rows)
-        # In the order they are stored in, with one file open at a time.
-        for number, group in itertools.groupby(np.argsort(rows, kind="stable"), lambda i: self._file[rows[i]]):
-            with self._paths[number].open("rb") as file:
-                for i in group:
-                    at, length = self._places[rows[i]].tolist()
-                    file.seek(at)
-                    records[i] = file.read(length)
-        return records
-
-
-def _record_places(path: epath.Path) -> list[tuple[int, int]]:
-    """The (first byte, length) of each record's data in a TFRECORD file."""
-    places = []
-    at, end = 0, path.stat().length
-    with path.open("rb") as file:
-        while at < end:
-            file.seek(at)
-            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
-            if at + 16 + length > end:
-                raise InputError(
-                    f"Whole records were wanted in {str(path)!r}, it ends in the middle of one: remove its folder and "
-                    "prepare the data again."
-                )
-            places.append((at + 12, length))
-            at += 16 + length
-    return places

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from absl import flags
 from jax.sharding import Mesh
 
 from sas_jax import devices
@@ -115,9 +116,12 @@ class Streamed:
         """The batches of step `step` and of those that follow."""
         import grain.python as grain
 
-        threads = grain.ReadOptions(num_threads=devices.cpu_count(), prefetch_buffer_size=devices.cpu_count())
-        batches = grain.MapDataset.source(self._batches)[step:].to_iter_dataset(threads)
+        # Whole batches: what is within one is decoded on all cores already.
+        ahead = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
+        batches = grain.MapDataset.source(self._batches)[step:].to_iter_dataset(ahead)
         if self._workers:
+            if not flags.FLAGS.is_parsed():  # grain's processes are given absl's flags, and a library call has none
+                flags.FLAGS.mark_as_parsed()
             batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
         return iter(batches)
 

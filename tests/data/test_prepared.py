@@ -3,7 +3,6 @@ import json
 import multiprocessing
 import operator
 import pickle
-import resource
 import shutil
 import struct
 
@@ -198,21 +197,6 @@ def test_tfrecord_is_read_as_array_record_is(toy_path, tmp_path):
         np.testing.assert_array_equal(a.ids, b.ids)
 
 
-def test_the_records_of_several_tfrecord_files(tmp_path):
-    sizes = ((3, 0, 70), (), (5,), tuple(range(100, 160)))
-    records = []
-    for i, lengths in enumerate(sizes):
-        these = [np.random.default_rng([i, j]).bytes(length) for j, length in enumerate(lengths)]
-        records += these
-        framed = (struct.pack("<QI", len(r), 0) + r + struct.pack("<I", 0) for r in these)
-        (tmp_path / str(i)).write_bytes(b"".join(framed))
-    found = prepared._TFRecords([epath.Path(tmp_path / str(i)) for i in range(len(sizes))])
-    order = np.random.default_rng(0).integers(0, len(records), 200).tolist()
-    assert found.__getitems__(order) == [records[i] for i in order]
-    assert found.__getitems__(range(len(records))) == records
-    assert found.__getitems__([]) == []
-
-
 @pytest.mark.parametrize("cut", [1, 20, -5])
 def test_a_tfrecord_cut_short(toy_path, tmp_path, cut):
     target = as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
@@ -358,26 +342,6 @@ def test_records_that_were_taken_away_are_said(tmp_path):
     file.unlink()
     with pytest.raises(InputError, match=r"'train' in .* cannot be read"):
         pickle.loads(pickle.dumps(dataset.train.images))[0]
-
-
-def test_the_limit_of_open_files_rises_with_the_files_of_a_split(toy_path, monkeypatch):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    asked = []
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
-    for before, count, after in [
-        ((100, 4096), 30, (130, 4096)),
-        ((100, 110), 30, (110, 110)),
-        ((100, resource.RLIM_INFINITY), 30, (130, resource.RLIM_INFINITY)),
-    ]:
-        monkeypatch.setattr(resource, "getrlimit", lambda _, before=before: before)
-        prepared._allow_files(count)
-        assert asked.pop() == after
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, hard))
-    prepared._allow_files(30)
-    assert not asked
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
-    read(toy_path)
-    assert asked, "reading asks for it"
 
 
 def test_too_many_open_files_are_no_damage():
