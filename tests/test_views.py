@@ -334,6 +334,33 @@ def test_flip_grey_and_blur_are_as_often_as_asked():
     assert abs(np.corrcoef(sharp, colourless)[0, 1]) < 0.06
 
 
+def test_the_random_numbers_are_uniform_and_apart(many):
+    """Of one view: that it is flipped says nothing about its crop, and so for all others."""
+    columns = np.concatenate([np.asarray(field).reshape(DRAWS, -1) for field in many], axis=1)
+    assert columns.shape == (DRAWS, 32)
+    assert columns.min() >= 0
+    assert columns.max() < 1
+    for column in columns.T:
+        assert distance(column, uniform(0, 1)) < KS
+    related = np.abs(np.corrcoef(columns.T) - np.eye(32)).max()
+    assert related < 0.05  # five standard errors
+
+
+def test_sigma_of_the_blur_is_uniform():
+    """Read from a white pixel, of which the blur leaves the square of its kernel's middle."""
+    image = np.zeros((41, 41, 3), np.uint8)
+    image[20, 20] = 255
+    config = v.Views(size=41, **WHOLE, **OFF | {"blur": 1.0})
+    keys = jax.random.split(jax.random.key(4), 2_500)
+    middle = jax.jit(jax.vmap(lambda key: v.view(key, jnp.asarray(image), config)[20, 20, 0]))(keys)
+    sigmas = np.linspace(0.1, 2.0, 1_000)
+    kernels = np.exp(-0.5 * (np.arange(-2, 3) / sigmas[:, None]) ** 2)
+    falling = kernels[:, 2] / kernels.sum(axis=1)
+    found = np.interp(np.sqrt(middle), falling[::-1], sigmas[::-1])
+    seen = 0.4  # pixels; below it the neighbours' weight is too small to tell
+    assert distance(np.maximum(found, seen), np.maximum(uniform(0.1, 2.0), seen)) < 2 * KS  # a quarter of the draws
+
+
 # ---- the whole
 
 

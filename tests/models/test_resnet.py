@@ -54,6 +54,32 @@ def test_bfloat16_computes_low_and_keeps_float32():
     assert 0 < np.abs(low - exact).max() < 0.1 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize(("depth", "stem"), [(10, "3x3"), (50, "7x7_pool")])
+def test_remat_keeps_the_names_of_parameters(depth, stem):
+    """A checkpoint of a run with it is one of a run without."""
+    kept, anew = (shapes_of(ResNet(depth=depth, stem=stem, remat=remat), 64)[0] for remat in (False, True))
+    assert anew == kept
+
+
+def test_remat_computes_blocks_anew_and_nothing_else():
+    """That the step stays the same is in tests/training/test_guarantees.py."""
+
+    def convolutions(model):
+        def loss(params, batch_stats, x):
+            out, _ = model.apply({"params": params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"])
+            return jnp.sum(jnp.square(out))
+
+        variables, _ = shapes_of(model, 8)
+        image = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+        lowered = jax.jit(jax.grad(loss)).lower(variables["params"], variables["batch_stats"], image)
+        return lowered.as_text().count("stablehlo.convolution")
+
+    # Two in each of four blocks, three on shortcuts, and the first; forward, to the kernel and, but for the first, to
+    # the input.
+    assert convolutions(ResNet(depth=10, width=0.125)) == 3 * 12 - 1
+    assert convolutions(ResNet(depth=10, width=0.125, remat=True)) == 3 * 12 - 1 + 11
+
+
 def test_running_statistics_move_as_torchs():
     """torch: running = 0.9 running + 0.1 batch."""
     head = ProjectionHead(features=4)
