@@ -97,6 +97,10 @@ def get_config() -> ConfigDict:
     # Linear probe: L2 on the weights (added to the mean cross-entropy), and the most L-BFGS iterations.
     evaluation.probe_l2 = 1e-5
     evaluation.probe_iterations = 500
+    # Further probes that see only so much of the labels, each in (0, 1), at least one label a class: (0.01, 0.1), say.
+    evaluation.probe_fractions = ()
+    # Where given, each probe chooses its L2 from these on a held-out fifth of its training labels.
+    evaluation.probe_l2_grid = ()
     # Weighted kNN: neighbours (at most the train images) and temperature.
     evaluation.knn_neighbours = 200
     evaluation.knn_temperature = 0.1

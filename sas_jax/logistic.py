@@ -13,7 +13,7 @@ coordinates took 565 iterations, each feature divided by its deviation 327, thes
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,12 +100,29 @@ def checked_examples(x: ArrayLike, y: ArrayLike, *, num_classes: int, what: str)
         InputError: they are not finite features with one label in range for each row.
     """
     x, y = (value if isinstance(value, jax.Array) else np.asarray(value) for value in (x, y))
-    if x.ndim != 2 or 0 in x.shape or not np.issubdtype(np.asarray(y[:0]).dtype, np.integer):
+    check_labels(x, y, num_classes=num_classes, what=what)
+    with np.errstate(over="ignore"):
+        x = jnp.asarray(x, jnp.float32)
+    # Written so that NaN counts as too large.
+    check_finite(int(jnp.sum(~jnp.all(jnp.abs(x) <= LARGEST_FEATURE, axis=1))), x.shape[0], what=what)
+    return x, jnp.asarray(y, jnp.int32)
+
+
+def check_labels(x: Any, y: np.ndarray | jax.Array, *, num_classes: int, what: str) -> None:
+    """Raises InputError unless `y` holds a label in [0, num_classes) for each row of `x`, whose numbers are not read.
+
+    Args:
+        x: what has the shape and dtype of features [n, d].
+        y: labels.
+        num_classes: labels are to lie below it.
+        what: the sentence's subject.
+    """
+    if len(x.shape) != 2 or 0 in x.shape or not np.issubdtype(y.dtype, np.integer):
         raise InputError(
             f"{what} wants features [n, d] and integer labels [n], and was given {x.dtype} {list(x.shape)} and "
             f"{y.dtype} {list(y.shape)}: pass one row of features and one class number per example."
         )
-    if y.shape != x.shape[:1]:
+    if y.shape != tuple(x.shape[:1]):
         raise InputError(
             f"{what} wants one label per row of features, and was given {x.shape[0]} rows and labels of shape "
             f"{list(y.shape)}: pass the labels of the same examples."
@@ -116,18 +133,18 @@ def checked_examples(x: ArrayLike, y: ArrayLike, *, num_classes: int, what: str)
             f"{what} wants labels in [0, {num_classes}) and was given labels from {low} to {high}: "
             "set num_classes to the highest label plus one, and leave out unlabelled examples."
         )
-    with np.errstate(over="ignore"):
-        x = jnp.asarray(x, jnp.float32)
-    # Written so that NaN counts as too large.
-    if bad := int(jnp.sum(~jnp.all(jnp.abs(x) <= LARGEST_FEATURE, axis=1))):
+
+
+def check_finite(bad: int, rows: int, *, what: str) -> None:
+    """Raises InputError where `bad` of `rows` hold what is not finite, or beyond LARGEST_FEATURE."""
+    if bad:
         raise InputError(
-            f"{what} wants finite features, and {bad} of its {x.shape[0]} rows hold NaN, infinity or a number beyond "
+            f"{what} wants finite features, and {bad} of its {rows} rows hold NaN, infinity or a number beyond "
             f"{LARGEST_FEATURE:.0e}: look whether the encoder's training diverged."
         )
-    return x, jnp.asarray(y, jnp.int32)
 
 
-def check_widths(train_x: ArrayLike, test_x: ArrayLike, *, what: str) -> None:
+def check_widths(train_x: Any, test_x: Any, *, what: str) -> None:
     """Raises InputError where training and test features, each [rows, d], differ in d."""
     train, test = np.shape(train_x), np.shape(test_x)
     if train[1:] != test[1:]:
@@ -162,7 +179,7 @@ def solve(
     """The jitted body of `fit`, without its checks: x float32 [n, d], y int32 [n], num_classes static."""
     mean = jnp.mean(x, axis=0)
     centred = x - mean
-    to_weights = _preconditioner(centred, l2, num_classes)
+    to_weights = preconditioner(_product(centred.T, centred) / x.shape[0], l2, num_classes=num_classes)
     z = _product(centred, to_weights)
 
     def original(parameters):
@@ -206,18 +223,27 @@ def solve(
     return Logistic(weights, bias - _product(mean, weights), search.iterations, search.loss, search.gradient_norm)
 
 
-def _preconditioner(centred, l2, num_classes):
-    """Returns P [d, d] such that P'(Cov / c + 2 l2 I) P is nearly the identity."""
-    n, d = centred.shape
+def preconditioner(covariance: jax.Array, l2: float | jax.Array, *, num_classes: int) -> jax.Array:
+    """Returns P such that P'(Cov / c + 2 l2 I) P is nearly the identity: the coordinates in which it is short to fit.
+
+    Args:
+        covariance: float32 [d, d], of the features.
+        l2: weight of sum(W^2), at least 0.
+        num_classes: c.
+
+    Returns:
+        float32 [d, d]; W = P V.
+    """
     # First each feature on its own, so that what is factored is a correlation matrix whatever the features' units.
-    scale = jnp.sqrt(jnp.mean(centred**2, axis=0) / num_classes + 2 * l2)
+    scale = jnp.sqrt(jnp.diagonal(covariance) / num_classes + 2 * l2)
     scale = jnp.where(scale > 0, scale, 1.0)
-    z = centred / scale
     # The 1e-3 bounds its condition: features that repeat each other must not stop a float32 Cholesky. Should it fail
     # all the same, features scaled one by one are still a good road, and any P leads to the same optimum.
-    correlation = _product(z.T, z) / (n * num_classes) + jnp.diag(2 * l2 / scale**2) + 1e-3 * jnp.eye(d)
+    ridge = 2 * l2 / scale**2 + 1e-3
+    correlation = covariance / scale[:, None] / scale / num_classes + jnp.diag(ridge)
     factor = jnp.linalg.cholesky(correlation)
-    factor = jnp.where(jnp.all(jnp.isfinite(factor)), factor, jnp.eye(d))
+    identity = jnp.eye(len(scale))
+    factor = jnp.where(jnp.all(jnp.isfinite(factor)), factor, identity)
     return jax.scipy.linalg.solve_triangular(factor, jnp.diag(1 / scale), lower=True).T
 
 

@@ -20,7 +20,7 @@ from sas_jax import claim, devices, environment, latent_classes, plan, report, r
 from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
-from sas_jax.evaluation import accuracies
+from sas_jax.evaluation import accuracies, coarse_classes
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_trainer, make_views, project
 from sas_jax.selection import baselines
@@ -39,7 +39,7 @@ from sas_jax.workdir import (
 )
 
 # Keys of a run, told apart by what they are for.
-EMBED, CLUSTER, RANDOM = range(100, 103)
+EMBED, CLUSTER, RANDOM, PROBE = range(100, 104)
 
 
 def run(
@@ -470,7 +470,7 @@ class _Run:
         for arm in todo:
             stage = _evaluation(arm)
             with self._doing(stage) as facts:
-                facts |= {"probe": None, "knn": None} if reason else self._accuracies(arm)
+                facts |= dict.fromkeys(results.MEASURED) if reason else self._accuracies(arm)
 
     def _accuracies(self, arm: plan.Arm | None) -> dict[str, Any]:
         """Linear probe and kNN of an arm's encoder, or where it is None of the untrained one."""
@@ -479,6 +479,7 @@ class _Run:
         trainer = self._arm_trainer
         state = self._fit_arm(arm).state if arm else trainer.init(trainer.key(self.config.seed))
         variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+        settings = self.config.evaluation
         train, test = self.dataset.train, self.dataset.test
         assert test is not None
         assert train.labels is not None
@@ -489,8 +490,12 @@ class _Run:
             (train.images, train.labels),
             (test.images, test.labels),
             views=self.views,
-            settings=self.config.evaluation,
+            settings=settings,
             label=name,
+            key=jax.random.fold_in(jax.random.key(self.config.seed), PROBE),  # not the arm's: one draw for all
+            fractions=settings.probe_fractions,
+            l2_grid=settings.probe_l2_grid,
+            coarse=coarse_classes(self.dataset.class_names),
         )
 
     def _report(self) -> None:

@@ -162,6 +162,11 @@ def check(config: ConfigDict) -> None:
         )
     _above("config.selection.tau", config.selection.tau, 0)
     _at_least("config.evaluation.probe_l2", config.evaluation.probe_l2, 0)
+    for fraction in config.evaluation.probe_fractions:
+        _above("config.evaluation.probe_fractions", fraction, 0)
+        _at_most("config.evaluation.probe_fractions", fraction, 1)
+    for l2 in config.evaluation.probe_l2_grid:
+        _at_least("config.evaluation.probe_l2_grid", l2, 0)
     _at_least("config.evaluation.probe_iterations", config.evaluation.probe_iterations, 1)
     _at_least("config.evaluation.knn_neighbours", config.evaluation.knn_neighbours, 1)
     _above("config.evaluation.knn_temperature", config.evaluation.knn_temperature, 0)

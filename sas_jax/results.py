@@ -8,6 +8,7 @@ from sas_jax import plan
 from sas_jax.workdir import Workdir
 
 _DATASET = ("name", "train_size", "test_size", "num_classes", "not_evaluated", "skipped")
+MEASURED = ("probe", "knn", "probe_few", "probe_coarse")
 _UNTRAINED = {
     "name": "untrained",
     "selector": None,
@@ -27,7 +28,8 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
 
     Returns:
         "dataset", "latent_classes" and "selection" as far as those stages are done, "stages" with their
-        "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe" and "knn".
+        "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe", "knn", "probe_few"
+        (by fraction of the labels) and "probe_coarse".
     """
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}
@@ -46,10 +48,10 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
     found["stages"] = {stage: {"wall_seconds": stamp["wall_seconds"]} for stage, stamp in done.items()}
     found["arms"] = []
     if untrained := done.get("evaluate/untrained"):
-        found["arms"].append(_UNTRAINED | {name: untrained[name] for name in ("probe", "knn")})
+        found["arms"].append(_UNTRAINED | {name: untrained[name] for name in MEASURED})
     for arm in plan.arms(config):
         if trained := done.get(f"train/{arm.name}"):
-            evaluated = done.get(f"evaluate/{arm.name}", {"probe": None, "knn": None})
+            evaluated = done.get(f"evaluate/{arm.name}", dict.fromkeys(MEASURED))
             found["arms"].append(
                 {
                     "name": arm.name,
@@ -59,6 +61,6 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
                     "epochs": config.train.epochs,
                 }
                 | {name: trained[name] for name in ("size", "steps", "loss", "train_seconds", "views_per_second")}
-                | {name: evaluated[name] for name in ("probe", "knn")}
+                | {name: evaluated[name] for name in MEASURED}
             )
     return found

@@ -160,18 +160,18 @@ def test_no_penalty_and_a_constant_feature():
 def test_equal_features_do_not_stop_the_factorisation():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 1)).repeat(300, axis=1), rng.integers(2, size=60)
-    factors = logistic._preconditioner(jnp.asarray(x - x.mean(), jnp.float32), 1e-5, 2)
+    factors = logistic.preconditioner(jnp.asarray(np.cov(x.T), jnp.float32), 1e-5, num_classes=2)
     assert np.isfinite(factors).all()
     model = logistic.fit(x, y, num_classes=2, l2=1e-5)
     assert objective(x, y, model.weights, model.bias, 1e-5) <= least(x, y, 1e-5) + 1e-5
 
 
 def test_preconditioner_makes_the_hessian_at_zero_the_identity():
-    x, y = badly_scaled()
+    x, _ = badly_scaled()
     x, l2 = np.float64(x[:, 3:20]), 1e-4
-    centred = x - x.mean(axis=0)
-    p = np.float64(logistic._preconditioner(jnp.asarray(centred, jnp.float32), l2, 5))
-    hessian = p.T @ (centred.T @ centred / len(y) / 5 + 2 * l2 * np.eye(17)) @ p
+    covariance = np.cov(x.T, bias=True)
+    p = np.float64(logistic.preconditioner(jnp.asarray(covariance, jnp.float32), l2, num_classes=5))
+    hessian = p.T @ (covariance / 5 + 2 * l2 * np.eye(17)) @ p
     # The ridge of 1e-3 in correlation's units is left out of what it is compared with.
     np.testing.assert_allclose(hessian, np.eye(17), atol=0.2)
 

@@ -1,8 +1,21 @@
-"""Evaluation: how good a trained encoder's frozen features are."""
+"""Evaluation: how good a trained encoder's frozen features are, and how they lie."""
 
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
+from sas_jax.evaluation.coarse import coarse_classes
 from sas_jax.evaluation.frozen import accuracies
+from sas_jax.evaluation.geometry import Geometry, geometry
 from sas_jax.evaluation.knn import knn
-from sas_jax.evaluation.probe import linear_probe
+from sas_jax.evaluation.probe import L2_GRID, Probe, linear_probe
 
-__all__ = ["Accuracy", "accuracies", "accuracy", "knn", "linear_probe"]
+__all__ = [
+    "L2_GRID",
+    "Accuracy",
+    "Geometry",
+    "Probe",
+    "accuracies",
+    "accuracy",
+    "coarse_classes",
+    "geometry",
+    "knn",
+    "linear_probe",
+]

@@ -1,25 +1,32 @@
-"""How good an encoder's frozen features are for the labels: linear probe and kNN in one call."""
+"""How good an encoder's frozen features are for the labels: linear probes and kNN in one call."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from sas_jax.embedding import Apply, embed
 from sas_jax.evaluation.knn import knn
 from sas_jax.evaluation.probe import linear_probe
+from sas_jax.images import Images
 from sas_jax.views import Views
 
 
 def accuracies(
     apply: Apply,
     variables: Any,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    train: tuple[Images, np.ndarray],
+    test: tuple[Images, np.ndarray],
     *,
     views: Views,
     settings: Any,
     label: str,
-) -> dict[str, dict[str, Any]]:
+    key: jax.Array | None = None,
+    fractions: Sequence[float] = (),
+    l2_grid: Sequence[float] = (),
+    coarse: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Accuracies on the test images, of classifiers fitted to the features of the train images.
 
     Args:
@@ -30,10 +37,16 @@ def accuracies(
         views: size and normalisation of the images.
         settings: `batch_size`, `probe_l2`, `probe_iterations`, `knn_neighbours`, `knn_temperature`.
         label: names the encoder on the progress bar.
+        key: of the labels that are drawn and held out, and of SGD's order; one for all encoders that are compared.
+            key(0) by default.
+        fractions: of the labels, for further probes that see no more of them.
+        l2_grid: where given, each probe chooses its L2 from these by validation on a part of its training images.
+        coarse: int [c], the coarse label of each label, for a further probe on these.
 
     Returns:
-        "probe" and "knn", each the dict of an `Accuracy`. The features are scaled to a mean variance of 1 on the train
-        images, so that the probe's L2 weighs the same whatever an encoder's scale.
+        "probe" and "knn", each the dict of a `Probe` or `Accuracy`; "probe_few", by fraction ("0.01"); "probe_coarse",
+        None without `coarse`. The features are scaled to a mean variance of 1 on the train images, so that the probe's
+        L2 weighs the same whatever an encoder's scale.
     """
     features, labels = [], []
     for images, given in (train, test):
@@ -48,11 +61,34 @@ def accuracies(
     scale = np.sqrt(np.mean(np.var(features[0], axis=0))) or 1.0
     features = [each / scale for each in features]
     num_classes = int(max(labels[0].max(), labels[1].max())) + 1
-    given_to_both = (features[0], labels[0], features[1], labels[1])
-    probe = linear_probe(
-        *given_to_both, num_classes=num_classes, l2=settings.probe_l2, max_iterations=settings.probe_iterations
-    )
+    key = jax.random.key(0) if key is None else key
+
+    def probe(names: list[np.ndarray], number: int, fraction: float = 1.0) -> dict[str, Any]:
+        return linear_probe(
+            key,
+            features[0],
+            names[0],
+            features[1],
+            names[1],
+            num_classes=number,
+            l2=settings.probe_l2,
+            l2_grid=l2_grid,
+            fraction=fraction,
+            max_iterations=settings.probe_iterations,
+        ).to_dict()
+
     neighbours = knn(
-        *given_to_both, num_classes=num_classes, k=settings.knn_neighbours, temperature=settings.knn_temperature
+        features[0],
+        labels[0],
+        features[1],
+        labels[1],
+        num_classes=num_classes,
+        k=settings.knn_neighbours,
+        temperature=settings.knn_temperature,
     )
-    return {"probe": probe.to_dict(), "knn": neighbours.to_dict()}
+    return {
+        "probe": probe(labels, num_classes),
+        "knn": neighbours.to_dict(),
+        "probe_few": {f"{fraction:g}": probe(labels, num_classes, fraction) for fraction in fractions},
+        "probe_coarse": None if coarse is None else probe([coarse[each] for each in labels], int(coarse.max()) + 1),
+    }

@@ -98,7 +98,8 @@ def cumulative_gain(position: np.ndarray, gain: np.ndarray, classes: np.ndarray)
       Fractions [k + 1] of all examples, from 0, in the order in which subsets grow (DESIGN section 4), and values
       [k + 1]; both empty where no gain is known or none is positive.
     """
-    sizes = np.bincount(classes - classes.min())[classes - classes.min()] if len(classes) else np.zeros(0)
+    _, rows, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    sizes = counts[rows]
     ranked = np.flatnonzero((position >= 0) & np.isfinite(gain))
     ranked = ranked[np.lexsort((classes[ranked], (position[ranked] + 0.5) / sizes[ranked]))]
     value = np.concatenate(([0.0], np.cumsum(gain[ranked], dtype=np.float64)))

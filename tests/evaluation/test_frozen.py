@@ -1,5 +1,6 @@
 """Probe and kNN on an encoder's features."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sas_jax.evaluation import accuracies, knn, linear_probe
 from sas_jax.views import Views
 
 VIEWS = Views(size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
+KEY = jax.random.key(0)
 SETTINGS = ConfigDict(
     {"batch_size": 8, "probe_l2": 1e-3, "probe_iterations": 200, "knn_neighbours": 5, "knn_temperature": 0.1}
 )
@@ -27,20 +29,38 @@ def splits():
     return (images[:60], labels[:60]), (images[60:], labels[60:])
 
 
-def measured(splits, factor=1.0):
+def measured(splits, factor=1.0, **options):
     train, test = splits
-    return accuracies(flat, jnp.float32(factor), train, test, views=VIEWS, settings=SETTINGS, label="flat")
+    return accuracies(flat, jnp.float32(factor), train, test, views=VIEWS, settings=SETTINGS, label="flat", **options)
 
 
-def test_equals_probe_and_knn_on_features_by_hand(splits):
+def by_hand(splits):
     (train, train_labels), (test, test_labels) = splits
     x, t = ((images.reshape(len(images), -1) / 255.0 - 0.5) / 0.5 for images in (train, test))
     scale = np.sqrt(x.var(axis=0).mean())
-    given = (x / scale, train_labels, t / scale, test_labels)
+    return x / scale, train_labels, t / scale, test_labels
+
+
+def test_equals_probe_and_knn_on_features_by_hand(splits):
+    given = by_hand(splits)
     found = measured(splits)
-    assert found["probe"] == linear_probe(*given, num_classes=3, l2=1e-3, max_iterations=200).to_dict()
+    assert found["probe"] == linear_probe(KEY, *given, num_classes=3, l2=1e-3, max_iterations=200).to_dict()
+    assert (found["probe_few"], found["probe_coarse"]) == ({}, None)
     assert found["knn"] == knn(*given, num_classes=3, k=5, temperature=0.1).to_dict()
     assert found["probe"]["value"] > 0.6
+
+
+def test_few_labels_coarse_labels_and_the_choice_of_l2(splits):
+    x, y, t, u = by_hand(splits)
+    coarse, key = np.array([1, 0, 1]), jax.random.key(3)
+    found = measured(splits, key=key, fractions=(0.5,), l2_grid=(1e-2, 1.0), coarse=coarse)
+    options = {"l2": 1e-3, "l2_grid": (1e-2, 1.0), "max_iterations": 200}
+    few = linear_probe(key, x, y, t, u, num_classes=3, fraction=0.5, **options)
+    assert found["probe_few"] == {"0.5": few.to_dict()}
+    assert few.train_size == 30
+    assert found["probe"] == linear_probe(key, x, y, t, u, num_classes=3, **options).to_dict()
+    of_two = linear_probe(key, x, coarse[y], t, coarse[u], num_classes=2, **options)
+    assert found["probe_coarse"] == of_two.to_dict() != found["probe"]
 
 
 def test_an_encoders_scale_does_not_matter(splits):
