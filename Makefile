@@ -4,14 +4,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 EXTRAS ?= dev
+# Requirements with fixed versions, beside those of the package.
+PINS ?=
 
-.PHONY: demo test test-tpu lint benchmark-selection clean
+.PHONY: demo test test-clip test-tpu test-kill lint benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
 
 test: $(VENV)/ready
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Kills a training run again and again; `make test` does it five times.
+test-kill: $(VENV)/ready
+	SAS_JAX_KILLS=25 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_processes.py -k killed
+
+# Loads a CLIP model with PyTorch, which weighs gigabytes: an environment of its own.
+test-clip:
+	$(MAKE) VENV=$(VENV)-clip EXTRAS=dev,clip PINS=torch==2.13.0 $(VENV)-clip/ready
+	JAX_PLATFORMS=cpu $(VENV)-clip/bin/python -m pytest tests/latent_classes/test_clip_model.py
 
 # Compiles for TPU chips that are not there. An environment of its own: with libtpu, JAX looks for TPUs at every start.
 test-tpu:
@@ -25,6 +36,13 @@ benchmark-selection:
 	$(VENV)-benchmark/bin/python -m benchmarks.selection --output=docs/results/selection-cpu.json --single_over=5
 	$(VENV)-benchmark/bin/python -m benchmarks.plot docs/results/selection-cpu.json
 
+# Twelve minutes on two cores that do nothing else, beside the download of PyTorch's several GB.
+benchmark-training:
+	$(MAKE) VENV=$(VENV)-benchmark $(VENV)-benchmark/ready
+	$(VENV)-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements-training.txt
+	$(VENV)-benchmark/bin/python -m benchmarks.training --output=docs/results/training-cpu.json --profile=$(VENV)-benchmark/traces
+	$(VENV)-benchmark/bin/python -m benchmarks.plot docs/results/training-cpu.json
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,8 +52,8 @@ $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s; give another: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" $(PINS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-tpu $(VENV)-benchmark build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-clip $(VENV)-tpu $(VENV)-benchmark build dist *.egg-info

@@ -6,11 +6,12 @@ from etils import epath
 from scipy.optimize import linear_sum_assignment
 
 from sas_jax.errors import InputError
+from sas_jax.latent_classes import clip, few_labels, number
 from sas_jax.latent_classes.kmeans import KMeans, kmeans
 
-__all__ = ["METHODS", "KMeans", "agreement", "assign", "from_file", "kmeans"]
+__all__ = ["METHODS", "KMeans", "agreement", "assign", "clip", "few_labels", "from_file", "kmeans", "number"]
 
-METHODS = ("kmeans", "labels", "file")
+METHODS = ("kmeans", "few_labels", "clip_zeroshot", "labels", "file")
 
 
 def assign(
@@ -23,21 +24,27 @@ def assign(
     iterations: int = 100,
     labels: np.ndarray | None = None,
     file: epath.PathLike = "",
+    class_names: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the latent class of every example, by one of METHODS.
 
     Args:
         method: "kmeans": k-means on the embeddings; the method as meant, for it needs no labels.
+            "few_labels": logistic regression on the embeddings of those that have a label, see `few_labels.spread`,
+            which also tells how it fared.
+            "clip_zeroshot": the class whose name's CLIP embedding is most similar, see `clip.zero_shot`.
             "labels": the data set's labels. For analysis only: what selects with labels is not self-supervised, and
             its results may not stand beside those of methods that are.
             "file": classes made elsewhere.
-        embeddings: [n, d] float; "kmeans" partitions them, the others take n from them.
-        key: a typed PRNG key, for "kmeans".
+        embeddings: [n, d] float: a run's own, those of `clip.embed_images`, or others. "labels" and "file" only take n.
+        key: a typed PRNG key, for "kmeans" and "few_labels".
         num_classes: for "kmeans", in [1, n].
         restarts: for "kmeans", see `kmeans`.
         iterations: for "kmeans", see `kmeans`.
-        labels: for "labels", int [n], at least 0; None where the data set has none.
+        labels: int [n]; None where the data set has none. For "labels" at least 0; for "few_labels" below 0 where not
+            known, as `few_labels.draw` and `few_labels.read` return them.
         file: for "file", a .npy of ints [n].
+        class_names: for "clip_zeroshot", float [c, d] of `clip.embed_names`.
 
     Returns:
         int32 [n], at least 0.
@@ -49,13 +56,21 @@ def assign(
         if key is None:
             raise TypeError('assign("kmeans") needs a key')
         return kmeans(key, embeddings, num_classes=num_classes, restarts=restarts, iterations=iterations).labels
-    if method == "labels":
+    if method == "clip_zeroshot":
+        if class_names is None:
+            raise TypeError('assign("clip_zeroshot") needs class_names')
+        return clip.zero_shot(embeddings, class_names)
+    if method in ("few_labels", "labels"):
         if labels is None:
             raise InputError(
-                "Latent classes by method 'labels' want a labelled data set, and this one has no labels: "
+                f"Latent classes by method {method!r} want a labelled data set, and this one has no labels: "
                 "use method 'kmeans'."
             )
-        return _checked(np.asarray(labels), len(embeddings), "the data set's labels")
+        if method == "labels":
+            return _checked(np.asarray(labels), len(embeddings), "the data set's labels")
+        if key is None:
+            raise TypeError('assign("few_labels") needs a key')
+        return few_labels.spread(key, embeddings, labels).classes
     if method == "file":
         return from_file(file, n=len(embeddings))
     raise InputError(f"Latent classes want a method of {', '.join(METHODS)} and were given {method!r}: choose one.")
@@ -88,10 +103,10 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
             f"Latent classes by method 'file' want a .npy file, and {path} does not exist: "
             "write it with numpy.save, one class number per example."
         ) from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
             f"Latent classes by method 'file' want a .npy file of integers, and {path} cannot be read as one "
-            f"({error}): write it with numpy.save."
+            f"({str(error) or type(error).__name__}): write it with numpy.save."
         ) from error
     if not isinstance(classes, np.ndarray):
         raise InputError(
@@ -105,8 +120,8 @@ def agreement(classes: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Measures how well latent classes agree with labels; the names of neither matter.
 
     Args:
-        classes: int [n], n at least 1.
-        labels: int [n].
+        classes: int [n].
+        labels: int [n], below 0 where not known: those examples are left out. At least one is known.
 
     Returns:
         "accuracy": the share of examples in their label's class under the best one-to-one matching;
@@ -114,11 +129,13 @@ def agreement(classes: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "purity": the share of examples that have their class's commonest label.
         All in [0, 1].
     """
-    if len(classes) != len(labels) or len(classes) == 0:
+    known = labels >= 0
+    if len(classes) != len(labels) or not known.any():
         raise InputError(
-            f"agreement wants one class and one label per example and was given {len(classes)} classes and "
-            f"{len(labels)} labels: pass those of the same examples."
+            f"agreement wants one class and one label per example, one of them known, and was given {len(classes)} "
+            f"classes and {len(labels)} labels, {int(known.sum())} known: pass those of the same examples."
         )
+    classes, labels = classes[known], labels[known]
     rows, columns = (np.unique(values, return_inverse=True)[1] for values in (classes, labels))
     shape = (int(rows.max()) + 1, int(columns.max()) + 1)
     table = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)

@@ -1,10 +1,14 @@
 """The ways to latent classes, and their agreement with labels."""
 
+import io
 import itertools
+import tracemalloc
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
 from sas_jax import latent_classes
@@ -77,8 +81,43 @@ def test_files_that_are_no_array(tmp_path):
         latent_classes.assign("file", embeddings=X)
 
 
+def saved(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@given(
+    content=st.one_of(
+        st.binary(max_size=60),
+        st.builds(
+            lambda header: b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header, st.binary(max_size=60)
+        ),
+        st.builds(lambda cut: saved(np.arange(40))[:cut], st.integers(0, 447)),
+        st.builds(
+            lambda place, byte: saved(np.arange(40))[:place] + bytes([byte]) + saved(np.arange(40))[place + 1 :],
+            st.integers(0, 447),
+            st.integers(0, 255),
+        ),
+    )
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore")  # Python's parser comments on what it finds in a damaged header
+def test_any_bytes_are_read_or_refused(tmp_path, content):
+    path = tmp_path / "classes.npy"
+    path.write_bytes(content)
+    try:
+        found = latent_classes.from_file(path, n=40)
+    except InputError:
+        return
+    assert found.shape == (40,)
+    assert found.min() >= 0
+
+
 def test_bad_methods_and_labels():
-    with pytest.raises(InputError, match="method of kmeans, labels, file and were given 'kmean'"):
+    with pytest.raises(
+        InputError, match="method of kmeans, few_labels, clip_zeroshot, labels, file and were given 'kmean'"
+    ):
         latent_classes.assign("kmean", embeddings=X)
     with pytest.raises(InputError, match="this one has no labels: use method 'kmeans'"):
         latent_classes.assign("labels", embeddings=X)
@@ -106,6 +145,27 @@ def test_agreement_does_not_depend_on_names():
     found = latent_classes.agreement(np.array([17, 3, 99, 0, 5, 41])[labels], labels)
     assert found == pytest.approx({"accuracy": 1.0, "nmi": 1.0, "purity": 1.0})
     assert latent_classes.agreement(np.zeros(9, int), np.zeros(9, int))["nmi"] == 1.0
+
+
+def test_agreement_leaves_out_what_has_no_label():
+    rng = np.random.default_rng(0)
+    classes, labels = rng.integers(4, size=300), rng.integers(-1, 5, size=300)
+    known = labels >= 0
+    assert latent_classes.agreement(classes, labels) == latent_classes.agreement(classes[known], labels[known])
+    with pytest.raises(InputError, match="9 classes and 9 labels, 0 known"):
+        latent_classes.agreement(np.zeros(9, int), np.full(9, -1))
+
+
+def test_agreement_of_a_thousand_classes_takes_little_memory_whatever_their_numbers():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(1000, size=20_000)
+    classes = rng.permutation(1000)[labels]
+    tracemalloc.start()
+    found = latent_classes.agreement(classes * 2_000_000, labels * 2_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["accuracy"] == pytest.approx(1.0)
+    assert peak < 10 * 1000 * 1000 * 8  # a handful of tables of a thousand by a thousand
 
 
 def test_agreement_wants_one_label_per_class():

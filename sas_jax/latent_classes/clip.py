@@ -1,0 +1,282 @@
+"""CLIP embeddings of images and of class names, by transformers in PyTorch: the extra [clip].
+
+Source: Radford et al., "Learning transferable visual models from natural language supervision" (ICML 2021), section 3.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from sas_jax.errors import InputError
+from sas_jax.workdir import fingerprint, write_whole
+
+# The 18 with which the paper names CIFAR's classes (data/prompts.md in its repository); {} is the name.
+TEMPLATES = tuple(
+    phrase.replace("ARTICLE", article)
+    for article in ("a", "the")
+    for phrase in (
+        "a photo of ARTICLE {}.",
+        "a blurry photo of ARTICLE {}.",
+        "a black and white photo of ARTICLE {}.",
+        "a low contrast photo of ARTICLE {}.",
+        "a high contrast photo of ARTICLE {}.",
+        "a bad photo of ARTICLE {}.",
+        "a good photo of ARTICLE {}.",
+        "a photo of ARTICLE small {}.",
+        "a photo of ARTICLE big {}.",
+    )
+)
+
+_BLOCK_ENTRIES = 1 << 24  # of a block's products with the class names: 64 MiB
+
+
+class Images(Protocol):
+    """uint8 [n, h, w, 3], in memory or decoded when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+
+def embed_images(
+    name: str,
+    images: Images,
+    *,
+    source: str,
+    cache: epath.PathLike,
+    batch_size: int = 64,
+    log: Callable[[str], None] = print,
+) -> np.ndarray:
+    """Embeds images, or takes their embeddings from the cache.
+
+    Args:
+        name: a CLIP model: a folder as transformers saves it, or a name on the Hugging Face hub.
+        images: uint8 [n, h, w, 3]; the model's own processor brings them to its size.
+        source: a fingerprint of the images, as `Split.fingerprint()` gives it.
+        cache: a path, local or remote, of an .npz file that this function writes. It is good for one model and one
+            source, and is written anew for others. A model in a folder is known by its files' contents, one on the hub
+            by its name.
+        batch_size: images at a time, at least 1.
+        log: gets a sentence on what is done.
+
+    Returns:
+        float32 [n, d], rows of norm 1.
+
+    Raises:
+        InputError: the extra is not installed, the model cannot be loaded, or `cache` holds something else.
+    """
+    path, wanted = epath.Path(cache), fingerprint("CLIP images", _identity(name), source, len(images))
+    found = _cached(path, wanted, len(images))
+    if found is not None:
+        log(f"CLIP: the embeddings of {len(images):,} images are in {path}")
+        return found
+    model = load(name)
+    log(f"CLIP: embedding {len(images):,} images by {name} on {model.device}")
+    embeddings = model.images(images, batch_size=batch_size)
+
+    def write(aside: epath.Path) -> None:
+        with aside.open("wb") as file:
+            np.savez(file, embeddings=embeddings, fingerprint=np.array(wanted))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, write)
+    return embeddings
+
+
+def embed_names(name: str, class_names: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> np.ndarray:
+    """Embeds class names: each the mean over the templates of the unit text embeddings, divided by its norm.
+
+    Args:
+        name: a CLIP model, as in `embed_images`.
+        class_names: c of them, at least 1; underscores are read as spaces.
+        templates: at least one; {} stands for the class name.
+
+    Returns:
+        float32 [c, d], rows of norm 1.
+
+    Raises:
+        InputError: a name or a template cannot be used, the extra is not installed, or the model cannot be loaded.
+    """
+    check_prompts(class_names, templates)
+    return load(name).names(class_names, templates)
+
+
+def check_prompts(class_names: Sequence[str], templates: Sequence[str]) -> None:
+    """Finds class names and templates that cannot be used.
+
+    Raises:
+        InputError: there are none, a name is empty or stands twice, or a template lacks {}.
+    """
+    if not class_names:
+        raise InputError(
+            "CLIP tells classes by their names, and there are none: give the class names, or use method 'kmeans'."
+        )
+    for given in class_names:
+        if not given.strip() or list(class_names).count(given) > 1:
+            problem = "an empty one" if not given.strip() else f"{given!r} twice"
+            raise InputError(f"CLIP tells classes by their names, and there is {problem}: name each class once.")
+    if not templates:
+        raise InputError("CLIP wants at least one prompt template and was given none: 'a photo of a {}.' is one.")
+    for template in templates:
+        if "{}" not in template:
+            raise InputError(
+                f"A CLIP prompt template wants {{}} where the class name goes, and {template!r} has none: "
+                "write 'a photo of a {}.', say."
+            )
+
+
+def zero_shot(images: np.ndarray, class_names: np.ndarray) -> np.ndarray:
+    """Gives each image the class whose name is most similar, ties to the lowest.
+
+    Args:
+        images: float [n, d], as `embed_images` returns them.
+        class_names: float [c, d], as `embed_names` returns them.
+
+    Returns:
+        int32 [n], in [0, c); a class can be empty.
+
+    Raises:
+        InputError: the two are not of one width.
+    """
+    if np.ndim(images) != 2 or np.ndim(class_names) != 2 or images.shape[1] != class_names.shape[1]:
+        raise InputError(
+            f"CLIP compares images and class names of one width, and was given {list(np.shape(images))} and "
+            f"{list(np.shape(class_names))}: embed both with the same model."
+        )
+    rows = max(1, _BLOCK_ENTRIES // len(class_names))
+    found = np.empty(len(images), np.int32)
+    for start in range(0, len(images), rows):
+        found[start : start + rows] = np.argmax(images[start : start + rows] @ class_names.T, axis=1)
+    return found
+
+
+class Clip:
+    """A loaded CLIP model; made by `load`."""
+
+    def __init__(self, model: Any, processor: Any, tokenizer: Any, device: str):
+        self._model = model
+        self._processor = processor
+        self._tokenizer = tokenizer
+        self.device = device
+
+    def images(self, images: Images, *, batch_size: int) -> np.ndarray:
+        """uint8 [n, h, w, 3] to float32 [n, d], rows of norm 1."""
+        import torch
+
+        def prepare(start: int) -> Any:
+            batch = list(images[start : start + batch_size])
+            return self._processor(images=batch, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+
+        found = []
+        with torch.inference_mode(), tqdm(total=len(images), desc="CLIP", unit=" images", disable=None) as bar:
+            for pixels in _ahead(prepare, range(0, len(images), batch_size)):
+                found.append(_unit(self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output))
+                bar.update(len(pixels))
+        return np.concatenate(found)
+
+    def names(self, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
+        """c names to float32 [c, d], rows of norm 1."""
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for name in class_names:
+                prompts = [template.replace("{}", name.replace("_", " ")) for template in templates]
+                tokens = self._tokenizer(prompts, padding=True, truncation=True, return_tensors="pt").to(self.device)
+                vectors = _unit(self._model.get_text_features(**tokens).pooler_output)
+                mean = vectors.mean(axis=0)
+                found.append(mean / np.linalg.norm(mean))
+        return np.stack(found)
+
+
+def load(name: str) -> Clip:
+    """Loads a CLIP model, on a GPU where PyTorch has one.
+
+    Args:
+        name: a folder as transformers saves it, or a name on the Hugging Face hub.
+
+    Raises:
+        InputError: the extra is not installed, or there is no such whole CLIP model.
+    """
+    try:
+        import torch
+        from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
+    except ImportError as error:
+        raise InputError(
+            f"CLIP wants PyTorch and transformers, which are not installed ({error}): pip install 'sas_jax[clip]'."
+        ) from error
+    try:
+        kind = AutoConfig.from_pretrained(name).model_type
+        if kind != "clip":
+            raise ValueError(f"it is a model of type {kind!r}, not 'clip'")
+        model, report = CLIPModel.from_pretrained(name, output_loading_info=True)
+        if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
+            raise ValueError(f"{len(lacking)} of its weights are missing or misshapen, the first {lacking[0]}")
+        # With PIL, which is always there, so that one model gives the same embeddings everywhere.
+        processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # a damaged file shows as whatever the library that reads it meets in it
+        reason = (str(error) or type(error).__name__).split("\n")[0]
+        raise InputError(
+            f"CLIP wants a CLIP model, a folder that transformers saved or a name on the Hugging Face hub, and "
+            f"{name!r} cannot be loaded ({reason}): check the name, or download the model and give its folder."
+        ) from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Clip(model.eval().to(device), processor, tokenizer, device)
+
+
+def _unit(vectors: Any) -> np.ndarray:
+    """A tensor's rows divided by their norms, on the host."""
+    return (vectors / vectors.norm(dim=-1, keepdim=True)).float().cpu().numpy()
+
+
+def _ahead(function: Callable[[int], Any], arguments: Iterable[int]) -> Iterator[Any]:
+    """function(a) of each argument in order, computed by all cores a few ahead of where they are taken."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Any] = deque()
+        for argument in arguments:
+            waiting.append(pool.submit(function, argument))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _identity(name: str) -> list[str]:
+    """What a model is known by: a folder's files and their contents, or the hub's name."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return [name]
+    found = []
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        with file.open("rb") as opened:
+            found += [file.name, hashlib.file_digest(opened, "blake2b").hexdigest()]
+    return found
+
+
+def _cached(path: epath.Path, wanted: str, n: int) -> np.ndarray | None:
+    """The embeddings in a cache; None where there is none, or it is of another model or other images."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if str(archive["fingerprint"]) != wanted:
+                return None
+            embeddings = archive["embeddings"]
+        if embeddings.ndim != 2 or len(embeddings) != n or embeddings.dtype != np.float32:
+            raise ValueError(f"it holds {embeddings.dtype} {list(embeddings.shape)}")
+    except Exception as error:  # a damaged archive shows as whatever the library that reads it meets in it
+        raise InputError(
+            f"The cache of CLIP embeddings wants a file of its own, and {path} is something else, or damaged "
+            f"({str(error) or type(error).__name__}): remove it, or give another path."
+        ) from error
+    return embeddings

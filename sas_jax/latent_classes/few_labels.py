@@ -1,0 +1,272 @@
+"""Latent classes from few labels: logistic regression on the embeddings of the labelled, predicting the rest."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from sas_jax import logistic
+from sas_jax.errors import InputError
+
+# Of the mean squared weight on features of unit variance in all; see `spread`.
+L2_TRIED = tuple(10.0**power for power in range(-7, 1))
+FOLDS = 5
+# Labelled examples beyond which one fold's verdict is precise enough: its accuracy is known to a percent.
+MANY = 10_000
+
+_BLOCK_ENTRIES = 1 << 24  # of a block's logits: 64 MiB
+
+
+class FewLabels(NamedTuple):
+    """Classes for all from the labels of a few.
+
+    Attributes:
+        classes: int32 [n]: the label of those that have one, the predicted one of the others.
+        num_labelled: how many have one.
+        l2: the L2 chosen, in the units of L2_TRIED.
+        accuracy: the share of held-out labelled examples predicted rightly at that L2, in [0, 1]; None where none
+            could be held out.
+    """
+
+    classes: np.ndarray
+    num_labelled: int
+    l2: float
+    accuracy: float | None
+
+
+def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLabels:
+    """Predicts the labels of the examples that have none, by logistic regression on those that have.
+
+    The L2 is that of L2_TRIED with the lowest mean cross-entropy on labelled examples held out, ties to the larger: in
+    five-fold cross-validation, stratified, or on one of the five folds where more than MANY are labelled. A class
+    with one label only is never held out; where all are such, the middle of L2_TRIED is taken. The model is then
+    fitted to all that are labelled. Features are scaled by one number first, so that their mean squared distance from
+    their mean is 1 and one L2 means the same to every encoder.
+
+    Args:
+        key: a typed PRNG key; it deals the folds.
+        embeddings: [n, d], finite, any real dtype.
+        labels: int [n], at least 0, and below 0 where not known; any numbers, not only those below their count.
+
+    Returns:
+        The classes of all n, and how the L2 fared.
+
+    Raises:
+        InputError: no example is labelled, or the embeddings are no matrix of finite numbers with one row each.
+    """
+    labels = np.asarray(labels)
+    if np.ndim(embeddings) != 2 or labels.shape != np.shape(embeddings)[:1]:
+        raise InputError(
+            f"Latent classes from few labels want embeddings [n, d] and one label for each, and were given "
+            f"{list(np.shape(embeddings))} and labels {list(labels.shape)}: pass those of the same examples."
+        )
+    few = np.flatnonzero(labels >= 0)
+    if not len(few):
+        raise InputError(
+            f"Latent classes from few labels want at least one labelled example, and none of the {len(labels)} is: "
+            "label some of each class, or use method 'kmeans'."
+        )
+    names, numbers = np.unique(labels[few], return_inverse=True)
+    centre, scale = _moments(embeddings[few])
+
+    def features(rows: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return ((rows - centre) * scale).astype(np.float32)
+
+    x, y = logistic.checked_examples(
+        features(embeddings[few]), numbers.astype(np.int32), num_classes=len(names), what="few labels' training set"
+    )
+    losses, right, held_out = _cross_validate(key, x, y, num_classes=len(names))
+    # argmin takes the first of equals.
+    best = len(L2_TRIED) - 1 - int(np.argmin(losses[::-1])) if held_out else len(L2_TRIED) // 2
+    model = logistic.fit(x, y, num_classes=len(names), l2=L2_TRIED[best])
+
+    classes = labels.astype(np.int32)
+    rest = np.flatnonzero(labels < 0)
+    rows = max(1, _BLOCK_ENTRIES // max(len(names), x.shape[1]))
+    for start in range(0, len(rest), rows):
+        part = rest[start : start + rows]
+        block = features(embeddings[part])
+        if bad := int((~np.isfinite(block).all(axis=1)).sum()):
+            raise InputError(
+                f"Latent classes from few labels want finite embeddings, and {bad} of rows {part[0]} to {part[-1]} "
+                "hold NaN or infinity: look whether the encoder's training diverged."
+            )
+        classes[part] = names[np.asarray(logistic.predict(model, block))]
+    return FewLabels(classes, len(few), L2_TRIED[best], float(right[best]) / held_out if held_out else None)
+
+
+def draw(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
+    """Keeps the labels of a few: of each class the given fraction, rounded to the nearest, and at least one.
+
+    With one key, the few of a smaller fraction are among those of a larger one.
+
+    Args:
+        key: a typed PRNG key.
+        labels: int [n], at least 0, and below 0 where not known.
+        fraction: in (0, 1].
+
+    Returns:
+        int32 [n]: the labels kept, -1 elsewhere.
+
+    Raises:
+        InputError: the fraction is out of its range, or nothing is labelled.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(
+            f"Few labels want a fraction over 0 and at most 1, and were given {fraction}: 0.01 keeps one in a hundred."
+        )
+    labels = np.asarray(labels)
+    order = _in_classes(key, labels, np.flatnonzero(labels >= 0))
+    if not len(order):
+        raise InputError("Few labels are drawn from a data set's labels, and this one has none: give a .csv of them.")
+    _, start, size = np.unique(labels[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(start, size)
+    kept = order[rank < np.repeat(np.maximum(1, np.floor(fraction * size + 0.5)), size)]
+    found = np.full(len(labels), -1, np.int32)
+    found[kept] = labels[kept]
+    return found
+
+
+def read(file: epath.PathLike, *, ids: np.ndarray, class_names: Sequence[str] | None = None) -> np.ndarray:
+    """Reads the labels of a few from a .csv file.
+
+    Its first line names the columns, `id` and `label` among them; an example may be left out, or its label be empty.
+    Labels that are all names of the data set's classes get those classes' numbers; else labels that are all whole
+    numbers are taken as they are; else they are names, numbered in alphabetical order.
+
+    Args:
+        file: a path, local or remote.
+        ids: str [n], the data set's.
+        class_names: the data set's, where it has some.
+
+    Returns:
+        int32 [n], -1 where the file gives no label.
+
+    Raises:
+        InputError: the file cannot be read, its ids are not the data set's, or it contradicts itself.
+    """
+    given = _rows(epath.Path(file))
+    place = {str(name): index for index, name in enumerate(ids)}
+    unknown = [name for name in given if name not in place]
+    if unknown:
+        raise InputError(
+            f"{file} has to label examples of this data set, but {len(unknown)} of its {len(given)} ids are not in it, "
+            f"the first {unknown[0]!r}: write ids such as {str(ids[0])!r}."
+        )
+    if not given:
+        raise InputError(f"{file} has to label at least one example, but labels none: write lines of id,label.")
+    texts = set(given.values())
+    if class_names and texts <= set(class_names):
+        numbers = {name: index for index, name in enumerate(class_names)}
+    elif all(text.isascii() and text.isdigit() and len(text) <= 10 for text in texts):
+        numbers = {text: int(text) for text in texts}
+        if max(numbers.values()) > np.iinfo(np.int32).max:
+            raise InputError(
+                f"{file} has to hold labels up to 2^31 - 1, but has {max(numbers.values())}: number them from 0."
+            )
+    else:
+        numbers = {text: index for index, text in enumerate(sorted(texts))}
+    found = np.full(len(ids), -1, np.int32)
+    for name, text in given.items():
+        found[place[name]] = numbers[text]
+    return found
+
+
+def _rows(path: epath.Path) -> dict[str, str]:
+    """The label of each id in a .csv."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} has to be a .csv of id,label in UTF-8, but cannot be read ({error}): check it."
+        ) from error
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found: dict[str, str] = {}
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        if header.count("id") != 1 or header.count("label") != 1:
+            raise InputError(
+                f"{path} has to name its columns in the first line, id and label among them, but begins with "
+                f"{','.join(header)[:80]!r}: write id,label there."
+            )
+        columns = header.index("id"), header.index("label")
+        for row in lines:
+            if not any(row):
+                continue
+            if len(row) != len(header):
+                raise InputError(
+                    f"{path} has to hold {len(header)} values a line, but line {lines.line_num} holds {len(row)}: "
+                    "mend it."
+                )
+            name, label = (row[column].strip() for column in columns)
+            if label and found.setdefault(name, label) != label:
+                raise InputError(
+                    f"{path} has to give an example one label, but {name!r} has {found[name]!r} and, in line "
+                    f"{lines.line_num}, {label!r}: remove one."
+                )
+    except csv.Error as error:
+        raise InputError(
+            f"{path} has to be a .csv of id,label, but line {lines.line_num} cannot be read ({error}): mend it."
+        ) from error
+    return found
+
+
+def _moments(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """The mean row, and what to multiply with so that the mean squared distance from it is 1."""
+    rows = np.asarray(rows, np.float64)
+    with np.errstate(all="ignore"):
+        centre = rows.mean(axis=0)
+        deviation = np.sqrt(np.mean(np.sum((rows - centre) ** 2, axis=1)))
+    return centre, 1 / deviation if 0 < deviation < np.inf else 1.0
+
+
+def _in_classes(key: jax.Array, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """`indices` ordered by label, at random within one; an example's place does not depend on the other classes."""
+    scores = np.asarray(jax.random.bits(key, labels.shape))
+    return indices[np.lexsort((scores[indices], labels[indices]))]
+
+
+def _folds(key: jax.Array, y: np.ndarray) -> np.ndarray:
+    """Deals examples to folds class by class, as one deals cards; int [n], -1 where its class has no other.
+
+    Two of one class that follow each other are in different folds, so that none has all of a class; and sizes differ
+    by one at most, so that all fits share two compiled programs.
+    """
+    fold = np.full(len(y), -1)
+    order = _in_classes(key, y, np.flatnonzero(np.bincount(y)[y] > 1))
+    fold[order] = np.arange(len(order)) % FOLDS
+    return fold
+
+
+def _cross_validate(
+    key: jax.Array, x: jax.Array, y: jax.Array, *, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """For each of L2_TRIED the summed cross-entropy and the right answers of those held out, and how many were."""
+    fold = _folds(key, np.asarray(y))
+    losses, right, held_out = np.zeros(len(L2_TRIED)), np.zeros(len(L2_TRIED)), 0
+    for number in range(FOLDS if len(y) <= MANY else 1):
+        out = fold == number
+        if not out.any():
+            continue
+        inside = x[~out], y[~out]
+        outside = x[out], y[out]
+        held_out += int(out.sum())
+        for i, l2 in enumerate(L2_TRIED):
+            model = logistic.fit(*inside, num_classes=num_classes, l2=l2)
+            loss, hits = _outcome(model, *outside)
+            losses[i] += float(loss)
+            right[i] += float(hits)
+    return losses, right, held_out
+
+
+@jax.jit
+def _outcome(model: logistic.Logistic, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    logits = jnp.matmul(x, model.weights, precision=jax.lax.Precision.HIGHEST) + model.bias
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1)
+    return jnp.sum(losses), jnp.sum(jnp.argmax(logits, axis=1) == y)
