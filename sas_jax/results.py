@@ -28,8 +28,8 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
 
     Returns:
         "dataset", "latent_classes" and "selection" as far as those stages are done, "stages" with their
-        "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe", "knn", "probe_few"
-        (by fraction of the labels) and "probe_coarse".
+        "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe", "knn",
+        "probe_few" (by fraction of the labels) and "probe_coarse".
     """
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}

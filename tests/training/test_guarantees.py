@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from sas_jax import devices
 from sas_jax.errors import InputError
 from sas_jax.models import ProjectionHead, ResNet
-from sas_jax.training import SimCLR, Trainer, feed, fit
+from sas_jax.training import SimCLR, Trainer, fit
 from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.training.feed import Resident, Streamed
 from sas_jax.training.optimizer import Horizon
@@ -323,7 +323,7 @@ def test_a_stream_can_be_asked_for_any_step(images, monkeypatch):
             if step in (0, 7, 2):
                 assert sent[before] == source._batches[step]["examples"].tolist()
     epoch = [source._batches[step]["examples"].tolist() for step in range(5)]
-    assert sorted(sum(epoch, [])) == list(range(N))
+    assert sorted(example for batch in epoch for example in batch) == list(range(N))
 
 
 # ---- another number of devices

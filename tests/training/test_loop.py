@@ -3,7 +3,6 @@
 import contextlib
 import json
 import resource
-import time
 
 import jax
 import jax.numpy as jnp
