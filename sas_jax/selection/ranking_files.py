@@ -99,7 +99,8 @@ _Found = tuple[dict[str, Any], str]
 
 
 def _read_parquet(data: bytes) -> _Found:
-    table = pyarrow.parquet.read_table(pa.BufferReader(data))
+    # On this thread: one of pyarrow's own may still hold the bytes when the interpreter ends, and abort the process.
+    table = pyarrow.parquet.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     return _from_table(table), (table.schema.metadata or {})[KEY].decode()
 
 

@@ -1,0 +1,325 @@
+"""Files that list examples, by their indices, their ids or both: ours, and those that others publish.
+
+| suffix | holds |
+|---|---|
+| .npy | int64 [k], the indices, as torch.utils.data.Subset takes them; or text [k], the ids |
+| .npz | the arrays `index` and `id`, or a single one |
+| .csv, .parquet | the columns `index` and `id`, or a single one |
+| .txt | a line an example: its id, its index or its path |
+| .pkl, .pickle | read only: a pickled list or array of integers, see pickled_indices.py |
+
+Where a subset is of this data set's images in this very order, indices do. Ids name the same images wherever they are.
+`subsets.py` finds in a data set what a list names.
+"""
+
+import csv
+import dataclasses
+import io
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from etils import epath
+
+from sas_jax.data import pickled_indices
+from sas_jax.errors import InputError
+from sas_jax.workdir import write_whole
+
+LARGEST = 1 << 31  # bytes of a file, and of what is unpacked from it
+MOST = 100_000_000  # entries
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class IndexList:
+    """What a file lists.
+
+    Attributes:
+        path: of the file.
+        indices: int64 [k] in the order of the file, not yet checked against any data set; None where it has ids alone.
+        ids: [k] names or paths; None where it has indices alone.
+    """
+
+    path: str
+    indices: np.ndarray | None
+    ids: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.ids if self.indices is None else self.indices)  # type: ignore[arg-type]
+
+
+def read(path: str) -> IndexList:
+    """Reads a list of examples.
+
+    Args:
+        path: of a .npy, .npz, .csv, .parquet, .txt, .pkl or .pickle.
+
+    Returns:
+        The list; lines that are all integers, in a .txt, are both indices and ids.
+
+    Raises:
+        InputError: no such file, another suffix, or a file that is empty, cut short, damaged, too large or no such
+            list.
+    """
+    suffix = _suffix(path, _READERS, "read")
+    data = _bytes(path)
+    try:
+        indices, ids = _READERS[suffix](data)
+        indices, ids = _indices(indices), _ids(ids)
+        if indices is not None and ids is not None and len(indices) != len(ids):
+            raise ValueError(f"it has {len(indices)} indices and {len(ids)} ids")
+        if not len(ids if indices is None else indices):  # type: ignore[arg-type]
+            raise ValueError("it lists nothing")
+    except Exception as error:  # damage shows as whatever the libraries raise where they meet it
+        raise InputError(
+            f"A list of examples was wanted in {path}, it is none, or cut short or damaged ({_reason(error)}): write "
+            f"it again, as integers or as ids."
+        ) from error
+    return IndexList(str(path), indices, ids)
+
+
+def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> None:
+    """Writes a list of examples, which `read` gives back unchanged. The file appears whole or not at all.
+
+    Args:
+        path: of a .npy (the indices), .npz, .csv, .parquet (indices and ids) or .txt (the ids; without, the indices).
+        indices: int [k], 0 or more.
+        ids: [k] names, or for a .txt paths.
+
+    Raises:
+        InputError: another suffix, a place that cannot be written, or ids that such a file cannot hold.
+    """
+    suffix = check_writable_suffix(path)
+    indices = np.asarray(indices, np.int64)
+    names = None if ids is None else [str(name) for name in ids]
+    try:
+        data = _WRITERS[suffix](indices, names)
+        found, found_names = _READERS[suffix](data)
+        same = (suffix == ".txt" and names is not None) or np.array_equal(found, indices)
+        if not same or (suffix != ".npy" and names is not None and list(found_names) != names):
+            raise ValueError("they would be read as others")
+    except (ValueError, csv.Error) as error:
+        raise InputError(
+            f"The ids of {len(indices):,} examples were wanted in {path}, such a file cannot hold them "
+            f"({_reason(error)}): choose another kind of file, or rename them."
+        ) from error
+    target = epath.Path(path).expanduser()
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        write_whole(target, lambda aside: aside.write_bytes(data))
+    except OSError as error:
+        raise InputError(
+            f"The list of examples cannot be written to {path} ({_reason(error)}): choose a place that is there and "
+            f"can be written."
+        ) from error
+
+
+def check_writable_suffix(path: str) -> str:
+    """The suffix, if it is one that `write` knows."""
+    return _suffix(path, _WRITERS, "written")
+
+
+_Found = tuple[Any, Any]
+"""The indices and the ids, None where there are none."""
+
+
+def _read_npy(data: bytes) -> _Found:
+    return _by_type(np.load(io.BytesIO(data), allow_pickle=False))
+
+
+def _read_npz(data: bytes) -> _Found:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+            raise ValueError(f"unpacked it has more than {LARGEST >> 30} GiB")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return _columns(arrays.files, lambda name: arrays[name])
+
+
+def _read_csv(data: bytes) -> _Found:
+    text = data.decode("utf-8-sig")
+    if text.startswith("# "):  # what a ranking came from; or another comment
+        text = text.partition("\n")[2]
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    if rows and len(rows[0]) == 1 and _INTEGER.fullmatch(rows[0][0].strip()):
+        rows = [["index"], *rows]
+    header, *rows = rows or [[]]
+    ragged = next((k for k, row in enumerate(rows) if len(row) != len(header)), None)
+    if ragged is not None:
+        raise ValueError(f"row {ragged + 1} has {len(rows[ragged])} entries and the first row has {len(header)}")
+    at = {name: k for k, name in enumerate(header)}
+    found = _columns(header, lambda name: [row[at[name]] for row in rows])
+    if found[1] is not None and "id" not in header:
+        raise ValueError("its only column is not of integers, and is not named id")
+    return found
+
+
+def _read_parquet(data: bytes) -> _Found:
+    file = pyarrow.parquet.ParquetFile(pa.BufferReader(data))
+    if file.metadata.num_rows > MOST:
+        raise ValueError(f"it has more than {MOST:,} rows")
+
+    def column(name: str) -> Any:
+        values = file.read(columns=[name], use_threads=False)[name]
+        if values.null_count:
+            raise ValueError(f"{values.null_count} entries of its column {name[:40]!r} are empty")
+        return values.to_numpy() if pa.types.is_primitive(values.type) else values.to_pylist()
+
+    return _columns(file.schema_arrow.names, column)
+
+
+def _read_txt(data: bytes) -> _Found:
+    lines = [line.removesuffix("\r") for line in data.decode("utf-8-sig").split("\n")]
+    lines = [line for line in lines if line]
+    return _integers(lines), lines
+
+
+def _read_pickle(data: bytes) -> _Found:
+    return pickled_indices.loads(data), None
+
+
+def _columns(names: Sequence[str], column: Callable[[str], Any]) -> _Found:
+    """Those of several columns or arrays that list examples."""
+    if "position" in names:
+        raise ValueError("it is a ranking, of which `python -m sas_jax.export` writes a subset")
+    for name in ("index", "id"):
+        if list(names).count(name) > 1:
+            raise ValueError(f"it has {list(names).count(name)} columns {name!r}")
+    if "index" not in names and "id" not in names:
+        if len(names) != 1:
+            raise ValueError(f"none of its {len(names)} columns is named index or id")
+        return _by_type(column(names[0]))
+    indices = column("index") if "index" in names else None
+    if isinstance(indices, list) and all(isinstance(value, str) for value in indices):
+        indices = _integers(indices)
+        if indices is None:
+            raise ValueError("its column 'index' is not of integers")
+    return indices, column("id") if "id" in names else None
+
+
+def _by_type(values: Any) -> _Found:
+    """Text is ids, all else has to be indices."""
+    if isinstance(values, list):
+        integers = _integers(values) if all(isinstance(value, str) for value in values) else None
+        return (None, values) if integers is None else (integers, None)
+    return (None, values) if values.dtype.kind in "UT" else (values, None)
+
+
+def _integers(texts: Iterable[str]) -> np.ndarray | None:
+    """Texts as int64, or None where one of them is no integer of 64 bits."""
+    stripped = [text.strip() for text in texts]
+    if not all(_INTEGER.fullmatch(text) for text in stripped):
+        return None
+    values = [int(text) for text in stripped]
+    return None if any(value.bit_length() > 63 for value in values) else np.array(values, np.int64)
+
+
+def _indices(values: Any) -> np.ndarray | None:
+    """Indices as int64 [k]; raises ValueError where they cannot be."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    if array.dtype == bool:
+        raise ValueError("it is a mask, of which numpy.flatnonzero makes indices")
+    if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) > MOST:
+        raise ValueError(f"it is {array.dtype} {list(array.shape)}, and should be up to {MOST:,} integers in a row")
+    if len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError("an integer in it is 2^63 or more")
+    return array.astype(np.int64)
+
+
+def _ids(values: Any) -> tuple[str, ...] | None:
+    """Ids as text; raises ValueError where they cannot be."""
+    if values is None:
+        return None
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1 or values.dtype.kind not in "UT" or not values.dtype.itemsize or len(values) > MOST:
+            raise ValueError(f"its ids are {values.dtype} {list(values.shape)}, and should be text in a row")
+        values = values.tolist()
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError("its ids are not text")
+    return tuple(values)
+
+
+def _write_npy(indices: np.ndarray, _: list[str] | None) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, indices)
+    return buffer.getvalue()
+
+
+def _write_npz(indices: np.ndarray, ids: list[str] | None) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, index=indices, **({} if ids is None else {"id": np.array(ids, str)}))  # type: ignore
+    return buffer.getvalue()
+
+
+def _write_csv(indices: np.ndarray, ids: list[str] | None) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # a \r in an id goes unquoted else
+    rows: Iterable[Any] = ((i,) for i in indices.tolist()) if ids is None else zip(indices.tolist(), ids, strict=True)
+    writer.writerow(["index"] if ids is None else ["index", "id"])
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def _write_parquet(indices: np.ndarray, ids: list[str] | None) -> bytes:
+    buffer = io.BytesIO()
+    names = {} if ids is None else {"id": pa.array(ids, pa.string())}
+    pyarrow.parquet.write_table(pa.table({"index": pa.array(indices, pa.int64())} | names), buffer)
+    return buffer.getvalue()
+
+
+def _write_txt(indices: np.ndarray, ids: list[str] | None) -> bytes:
+    return "".join(f"{line}\n" for line in (indices.tolist() if ids is None else ids)).encode()
+
+
+_READERS: dict[str, Callable[[bytes], _Found]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+    ".txt": _read_txt,
+    ".pkl": _read_pickle,
+    ".pickle": _read_pickle,
+}
+_WRITERS: dict[str, Callable[[np.ndarray, list[str] | None], bytes]] = {
+    ".npy": _write_npy,
+    ".npz": _write_npz,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+    ".txt": _write_txt,
+}
+
+
+def _suffix(path: str, known: Iterable[str], done: str) -> str:
+    suffix = epath.Path(path).suffix
+    if suffix not in known:
+        raise InputError(
+            f"A list of examples is {done} as one of {', '.join(known)}, and {path} has another suffix: choose one."
+        )
+    return suffix
+
+
+def _bytes(path: str) -> bytes:
+    """What is in a file; a pipe, which might never end, is none."""
+    file = epath.Path(path).expanduser()
+    try:
+        local = "://" not in str(file)
+        if not (stat.S_ISREG(os.stat(file).st_mode) if local else file.is_file()):  # epath takes a pipe for a file
+            raise ValueError("it is not a file")
+        if (size := file.stat().length) > LARGEST:
+            raise ValueError(f"it has {size:,} bytes, and may have {LARGEST >> 30} GiB")
+        return file.read_bytes()
+    except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
+        raise InputError(f"The list of examples {path} cannot be read ({_reason(error)}): check the path.") from error
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+    return text.rstrip(".")

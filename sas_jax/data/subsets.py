@@ -1,0 +1,179 @@
+"""Which examples of a data set a list from a file names."""
+
+import os
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from sas_jax.data.index_files import IndexList
+from sas_jax.errors import InputError
+
+ORDERS = ("auto", "positions", "original", "ids")
+_ID = re.compile(r"(?:(.*)_)?([0-9]{1,18})", re.DOTALL)
+
+
+def resolve(
+    listed: IndexList,
+    ids: np.ndarray,
+    *,
+    order: str = "auto",
+    split: str = "",
+    drop: bool = False,
+    root: str = "",
+    log: Callable[[str], None] = print,
+) -> np.ndarray:
+    """The examples that a list names, as indices into a data set.
+
+    Args:
+        listed: what `index_files.read` found.
+        ids: str [n], the ids of the data set's examples, all different.
+        order: what the list's indices count. "positions": the data set as it is here. "original": the data set as it
+            was published, where torchvision's number 16399 of CIFAR's train split has here the id `train_16399`,
+            wherever it lies. "ids": none, its ids are used. "auto": ids where it has others than integers, positions
+            where both orders are the same or the ids have no numbers; where that leaves it open, an InputError.
+        split: for "original", the split whose numbers they are ("train"), or several that are joined in this order
+            ("train+unlabelled"), the examples of all but the last complete; "" where the ids have only one.
+        drop: leave out what names no example here, and all but the first of what stands there more than once.
+        root: the folder of a data set of images in a folder: the list may hold paths that begin with it.
+        log: is told, of a list from which something is dropped, how much.
+
+    Returns:
+        int64 [k], ascending, each once.
+
+    Raises:
+        InputError: entries repeat or name no example here, and `drop` is False; or all of them name none; or it is not
+            known what the list counts.
+    """
+    if order not in ORDERS:
+        raise InputError(f"The order of a list is one of {', '.join(ORDERS)}, and this is {order!r}: choose one.")
+    chosen = _chosen(listed, ids) if order == "auto" else order
+    if chosen == "ids":
+        entries: np.ndarray | tuple[str, ...] = _names(listed)
+        places = _places_of_ids(_names(listed), ids, root)
+    else:
+        if listed.indices is None:
+            raise InputError(f"{listed.path} was to list indices, it lists ids: choose the order ids.")
+        entries = listed.indices
+        numbers = np.arange(len(ids)) if chosen == "positions" else _original(ids, split)
+        places = _places_of_numbers(listed.indices, numbers)
+    return _checked(listed.path, entries, places, len(ids), drop=drop, log=log)
+
+
+def _chosen(listed: IndexList, ids: np.ndarray) -> str:
+    if listed.ids is not None and (listed.indices is None or any(not _ID.fullmatch(n) or "_" in n for n in listed.ids)):
+        return "ids"
+    prefixes, numbers = _parsed(ids)
+    if numbers is None:
+        return "positions"
+    if len(set(prefixes)) == 1 and np.array_equal(numbers, np.arange(len(ids))):
+        return "positions"  # and original as well
+    raise InputError(
+        f"The indices in {listed.path} can be positions in the data set as it is here, whose first id is "
+        f"{str(ids[0])!r}, or count it in its original order, which is another: say which, positions or original."
+    )
+
+
+def _names(listed: IndexList) -> tuple[str, ...]:
+    return tuple(map(str, listed.indices.tolist())) if listed.ids is None else listed.ids  # type: ignore[union-attr]
+
+
+def _places_of_ids(names: tuple[str, ...], ids: np.ndarray, root: str) -> np.ndarray:
+    """Where each name stands among the ids, -1 where it does not."""
+    places = {name: k for k, name in enumerate(ids.tolist())}
+    beginning = os.path.join(os.path.abspath(os.path.expanduser(root)), "") if root else ""
+    found = (places.get(name, places.get(name.removeprefix(beginning), -1)) for name in names)
+    return np.fromiter(found, np.int64, len(names))
+
+
+def _places_of_numbers(wanted: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Where each number stands among `numbers`, -1 where it does not; numbers below 0 are not looked for."""
+    by_number = np.argsort(numbers, kind="stable")
+    ordered = numbers[by_number]
+    at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    return np.where((wanted >= 0) & (ordered[at] == wanted), by_number[at], -1)
+
+
+def _parsed(ids: np.ndarray) -> tuple[list[str], np.ndarray | None]:
+    """Of ids such as `train_16399` the splits and the numbers; None where one of them is not like that."""
+    matches = [_ID.fullmatch(name) for name in ids.tolist()]
+    if not all(matches):
+        return [], None
+    return [match[1] or "" for match in matches if match], np.array([int(match[2]) for match in matches if match])
+
+
+def _original(ids: np.ndarray, split: str) -> np.ndarray:
+    """Of every example its number in the original order of the split; -1 where it is of another split."""
+    prefixes, numbers = _parsed(ids)
+    if numbers is None:
+        other = next(name for name in ids.tolist() if not _ID.fullmatch(name))
+        raise InputError(
+            f"The original order is that of the numbers in ids such as train_16399, and here is the id {other!r:.80}: "
+            f"use positions or ids."
+        )
+    known = list(dict.fromkeys(prefixes))
+    if not split and len(known) > 1:
+        raise InputError(
+            f"The data set here has the splits {', '.join(known)}, and it is not known which of them the list counts: "
+            f"name its split, such as {known[0]}, or several as {'+'.join(known[:2])}."
+        )
+    wanted = split.split("+") if split else known
+    if known == [""] and len(wanted) == 1:
+        wanted = known  # of one split alone, ids need not carry its name
+    if strange := [name for name in wanted if name not in known]:
+        raise InputError(
+            f"A split of {', '.join(name or 'one without a name' for name in known)} was wanted, as they are in the "
+            f"ids here, {strange[0]!r} is none: correct it."
+        )
+    found, first = np.full(len(ids), -1), 0
+    of = np.array([known.index(name) for name in prefixes])
+    for k, name in enumerate(wanted):
+        own = np.flatnonzero(of == known.index(name))
+        found[own] = first + numbers[own]
+        complete = np.array_equal(np.sort(numbers[own]), np.arange(len(own)))
+        if k < len(wanted) - 1 and not complete:
+            raise InputError(
+                f"The whole split {name!r} was wanted, for the numbers of {wanted[k + 1]!r} go on behind it, only a "
+                f"part of it is in the data set here: load all of it, or import by ids."
+            )
+        first += len(own)
+    used = found[found >= 0]
+    if len(np.unique(used)) < len(used):
+        raise InputError("Two ids here have the same number, so that it names no single example: import by ids.")
+    return found
+
+
+def _checked(
+    path: str,
+    entries: np.ndarray | tuple[str, ...],
+    places: np.ndarray,
+    n: int,
+    *,
+    drop: bool,
+    log: Callable[[str], None],
+) -> np.ndarray:
+    """The places, ascending, if all is well or what is not may be dropped."""
+    unknown = np.flatnonzero(places < 0)
+    known = places[places >= 0]
+    kept, first = np.unique(known, return_index=True)
+    wrong = []
+    if len(unknown):
+        wrong.append(
+            f"{len(unknown):,} name none of the {n:,} examples here (the first is {_shown(entries, unknown[0])})"
+        )
+    if repeats := len(known) - len(kept):
+        again = np.flatnonzero(places >= 0)[np.setdiff1d(np.arange(len(known)), first)[0]]
+        wrong.append(f"{repeats:,} stand there a second time (the first is {_shown(entries, again)})")
+    what = f"Of the {len(places):,} entries of {path} " + " and ".join(wrong)
+    if len(unknown) == len(places):
+        raise InputError(f"{what}: check that the list is of this data set, and which order it counts.")
+    if wrong and not drop:
+        raise InputError(f"{what}: check that the list is of this data set, mend it, or have them dropped.")
+    if wrong:
+        log(f"{what}; dropped, {len(kept):,} are left")
+    return kept
+
+
+def _shown(entries: np.ndarray | tuple[str, ...], at: int) -> str:
+    entry = entries[at]
+    return repr(entry if len(entry) <= 80 else f"{entry[:80]}...") if isinstance(entry, str) else str(entry)

@@ -1,0 +1,61 @@
+"""From a ranking's file to its subset: as a file, and as a folder of links."""
+
+import os
+
+from sas_jax.data import index_files, links
+from sas_jax.errors import InputError
+from sas_jax.selection.ranking import Ranking
+
+
+def export_subset(
+    ranking: str,
+    *,
+    output: str = "",
+    links_folder: str = "",
+    images: str = "",
+    fraction: float | None = None,
+    size: int | None = None,
+    rounding: str = "nearest",
+) -> str:
+    """Writes the subset of a ranking.
+
+    Args:
+      ranking: of a .parquet, .csv or .npz.
+      output: a .npy (int64 indices, for torch.utils.data.Subset), .npz, .csv, .parquet (indices and ids) or .txt (ids,
+        which are relative paths where the data set is a folder; the images' absolute paths where `images` is given).
+      links_folder: a folder to be made, of links to the images.
+      images: the folder of images that was ranked.
+      fraction, size, rounding: see `Ranking.subset`.
+
+    Returns:
+      What to tell the user.
+
+    Raises:
+      InputError: something given cannot be used; the message says what, and what to do.
+    """
+    if not output and not links_folder:
+        raise InputError("A subset is written to --output=FILE or --links=FOLDER, and neither was given: give one.")
+    if (fraction is None) == (size is None):
+        raise InputError("A subset has a --fraction or a --size: give one of the two.")
+    to_text = output and index_files.check_writable_suffix(output) == ".txt"
+    if images and not links_folder and not to_text:
+        raise InputError("--images is for --links=FOLDER and for an --output that ends in .txt: leave it out.")
+    if links_folder and not images:
+        raise InputError("--links needs the folder that the links lead to: give --images=FOLDER.")
+    if output and os.path.realpath(output) == os.path.realpath(ranking):
+        raise InputError(f"--output would overwrite the ranking {ranking}: choose another name.")
+    if links_folder:
+        links.check(links_folder, images)
+    whole = Ranking.load(ranking)
+    subset = whole.subset(fraction=fraction, size=size, rounding=rounding)
+    ids = None if whole.ids is None else whole.ids[subset].tolist()
+    if images and ids is None:
+        raise InputError(
+            f"The ranking {ranking} has no ids, so that it is not known which images it is of: rank again with --ids."
+        )
+    if output:
+        index_files.write(output, subset, links.paths_below(images, ids) if ids and images and to_text else ids)
+    if links_folder:
+        links.make(links_folder, images, ids or [])
+    where = " and ".join(filter(None, [output, links_folder and f"links in {links_folder}"]))
+    return f"Kept {len(subset):,} of {len(whole):,} examples: {where}."

@@ -1,0 +1,129 @@
+"""`python -m sas_jax.export`, and what it calls."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sas_jax
+from sas_jax.data import index_files, read_folder, subsets
+from sas_jax.errors import InputError
+from sas_jax.export_subset import export_subset
+
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": sas_jax.__path__[0] + "/.."}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of images, and its ranking in two classes."""
+    names = [f"{name}/{k}.png" for name, k in itertools.product("ab", range(10))]
+    for k, name in enumerate(names):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4, 3), 10 * k, np.uint8)).save(tmp_path / "images" / name)
+    rng = np.random.default_rng(0)
+    position = np.concatenate([rng.permutation(10), rng.permutation(10)])
+    ranking = sas_jax.Ranking(position, np.ones(20), np.repeat([0, 1], 10), names)
+    ranking.save(tmp_path / "ranking.parquet")
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "csv", "parquet", "txt"])
+@pytest.mark.parametrize("images", [False, True])
+def test_every_format_goes_out_and_in_again_unchanged(folder, suffix, images):
+    ranking = sas_jax.Ranking.load(folder / "ranking.parquet")
+    root = str(folder / "images") if images and suffix == "txt" else ""
+    for k, options in enumerate(
+        ({"fraction": 0.3}, {"size": 7}, {"fraction": 0.25, "rounding": "floor"}, {"size": 20})
+    ):
+        path = str(folder / f"subset-{k}.{suffix}")
+        told = export_subset(str(folder / "ranking.parquet"), output=path, images=root, **options)
+        expected = ranking.subset(**options)
+        assert told == f"Kept {len(expected)} of 20 examples: {path}."
+        listed = index_files.read(path)
+        assert subsets.resolve(listed, ranking.ids, root=root).tolist() == expected.tolist()
+        if suffix != "npy":  # and means the same images where they lie in another order
+            other = ranking.ids[::-1]
+            found = subsets.resolve(listed, other, root=root)
+            assert sorted(other[found].tolist()) == ranking.ids[expected].tolist()
+    if root:
+        assert all(line.startswith(f"{root}/") for line in listed.ids)
+
+
+def test_a_ranking_without_ids_gives_indices(folder):
+    sas_jax.Ranking([1, 0, 2], [np.nan] * 3, [0, 0, 0]).save(folder / "r.csv")
+    for suffix in ("npy", "npz", "csv", "parquet", "txt"):
+        export_subset(str(folder / "r.csv"), output=f"{folder}/s.{suffix}", size=2)
+        assert index_files.read(f"{folder}/s.{suffix}").indices.tolist() == [0, 1]
+
+
+def test_links_and_a_list_at_once(folder):
+    links_folder, output = str(folder / "subset"), str(folder / "paths.txt")
+    told = export_subset(
+        str(folder / "ranking.parquet"), output=output, links_folder=links_folder, images=f"{folder}/images", size=6
+    )
+    assert told == f"Kept 6 of 20 examples: {output} and links in {links_folder}."
+    ranking = sas_jax.Ranking.load(folder / "ranking.parquet")
+    expected = ranking.ids[ranking.subset(size=6)].tolist()
+    assert read_folder(links_folder, image_size=4)[0].ids.tolist() == expected
+    assert index_files.read(output).ids == tuple(f"{folder}/images/{name}" for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 3}, "written to --output=FILE or --links=FOLDER, and neither was given: give one"),
+        ({"output": "s.npy"}, "A subset has a --fraction or a --size: give one of the two"),
+        ({"output": "s.npy", "size": 3, "fraction": 0.1}, "A subset has a --fraction or a --size"),
+        ({"output": "s.npy", "size": 99}, "a whole number of examples from 1 to 20, .* and 99 were asked for"),
+        ({"output": "s.json", "size": 3}, "is written as one of .*s.json has another suffix"),
+        ({"output": "s.csv", "images": "images", "size": 3}, "--images is for --links=FOLDER and for an --output that"),
+        ({"links_folder": "s", "size": 3}, "give --images=FOLDER"),
+        ({"links_folder": "images/s", "images": "images", "size": 3}, "one lies in the other"),
+        ({"links_folder": "s", "images": "none", "size": 3}, "A folder of images was wanted, 'none' is not there"),
+        ({"output": "./ranking.parquet", "size": 3}, "--output would overwrite the ranking ranking.parquet"),
+        ({"ranking": "none.csv", "output": "s.npy", "size": 3}, "The ranking none.csv cannot be read"),
+        ({"ranking": "r.csv", "output": "s.txt", "images": "images", "size": 1}, "has no ids, so that it is not known"),
+        ({"ranking": "r.csv", "links_folder": "s", "images": "images", "size": 1}, "has no ids"),
+        ({"output": "no/s.npy", "size": 3}, "cannot be written to no/s.npy"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(folder, monkeypatch, options, message):
+    monkeypatch.chdir(folder)
+    sas_jax.Ranking([1, 0, 2], [np.nan] * 3, [0, 0, 0]).save("r.csv")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(InputError, match=message) as found:
+        export_subset(**{"ranking": "ranking.parquet"} | options)
+    assert "\n" not in str(found.value)
+    assert sorted(folder.rglob("*")) == before
+
+
+def start(folder, *flags):
+    command = [sys.executable, "-m", "sas_jax.export", *flags]
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def test_a_process_writes_a_subset(folder):
+    flags = ["--fraction=0.2", "--output=paths.txt", "--links=subset", "--images=images"]
+    done = start(folder, "--ranking=ranking.parquet", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout == "Kept 4 of 20 examples: paths.txt and links in subset.\n"
+    assert len((folder / "paths.txt").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--output=s.npy", "--size=3"], "--ranking is needed and was not given"),
+        (["--ranking=ranking.parquet", "--output=s.npy", "--fraction=2"], "A fraction is more than 0 and at most 1"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(folder, flags, message):
+    done = start(folder, *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("sas_jax.export: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
