@@ -1,6 +1,6 @@
 """Draws the json of a benchmark, and puts its tables into docs/benchmarks.md.
 
-    python -m benchmarks.plot docs/results/selection-*.json
+    python -m benchmarks.plot docs/results/selection-*.json docs/results/training-*.json
 
 The picture of docs/results/selection-cpu.json is docs/images/benchmark-selection-cpu.png.
 """
@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmarks import tables
+from benchmarks import tables, training_plot, training_tables
 from benchmarks.implementations import IMPLEMENTATIONS
 
 COLOURS = {
@@ -111,14 +111,16 @@ def _bars(axis, rows: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path, help="json of benchmarks.selection")
+    parser.add_argument("results", nargs="+", type=Path, help="json of benchmarks.selection or .training")
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"), help="where the tables go")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where the pictures go")
     options = parser.parse_args()
     for path in options.results:
         results = json.loads(path.read_text())
-        draw(results, options.images / f"benchmark-{path.stem}.png")
-        options.page.write_text(tables.insert(options.page.read_text(), path.stem, tables.selection(results)))
+        of_training = results.get("benchmark") == "training"
+        (training_plot.draw if of_training else draw)(results, options.images / f"benchmark-{path.stem}.png")
+        text = (training_tables.training if of_training else tables.selection)(results)
+        options.page.write_text(tables.insert(options.page.read_text(), path.stem, text))
 
 
 if __name__ == "__main__":

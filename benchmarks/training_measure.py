@@ -1,0 +1,224 @@
+"""Times one implementation on one case, in a process of its own: `python -m benchmarks.training_measure FILE ...`.
+
+`training.py` starts it, so that the memory is the implementation's own, and one that fails leaves the others alone.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.measure import memory
+from benchmarks.training_cases import Case, Network
+
+
+class Task(NamedTuple):
+    """What an implementation is asked for."""
+
+    case: Case
+    backend: str  # "cpu", or that of the accelerator: "gpu", "tpu"
+    dtype: str | None  # that PyTorch computes in on a CPU; None: it tries which is faster
+    profile: Path | None  # where a trace of the steps goes
+
+
+class Implementation(NamedTuple):
+    """One of those compared."""
+
+    title: str
+    packages: tuple[str, ...]  # whose versions are written down; empty for our own
+    parts: tuple[str, ...]  # of a run that it can do
+    backends: tuple[str, ...]  # that it is measured on
+    measure: Callable[[Task], dict[str, Any]]
+
+
+def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
+    import jax
+
+    _stand_in_for_ml_collections()
+    from benchmarks import training_jax, training_profile
+    from sas_jax import devices
+
+    if split:
+        devices.split_cpu(task.case.batch)
+    else:
+        jax.config.update("jax_num_cpu_devices", 1)
+    case = task.case
+    # A CPU's devices as the commands have them; of accelerators one, which is what the others have.
+    trainer = training_jax.make_trainer(case, devices.mesh(None if task.backend == "cpu" else 1))
+    described = {
+        "devices": trainer.mesh.size,
+        "dtype": devices.compute_dtype("auto"),
+        "device_kind": jax.devices()[0].device_kind,
+    }
+    before = memory("VmRSS")
+    start = time.perf_counter()
+    if case.part == "end_to_end":
+        seconds = training_jax.whole_run(trainer, case, make_images(case), _forget_peak)
+        return described | {"seconds_per_step": seconds} | _memory(before, _jax_peak(jax))
+    if case.part == "step":
+        steps = training_jax.step_alone(trainer, case)
+    else:
+        steps = training_jax.augmented(trainer, case, make_images(case))
+    found = _timed(case, steps.run, start) | _memory(before, _jax_peak(jax))
+    if task.profile is not None:
+        traced = training_profile.trace(lambda: steps.run(case.steps), task.profile / case.name)
+        found["profile"] = training_profile.largest(traced, steps.program.as_text())
+    return described | found
+
+
+def _stand_in_for_ml_collections() -> None:
+    """sas_jax.training names its ConfigDict in annotations only, and not every machine with a GPU has it."""
+    if importlib.util.find_spec("ml_collections") is None:
+        stand_in: Any = types.ModuleType("ml_collections")
+        stand_in.ConfigDict = types.SimpleNamespace
+        sys.modules["ml_collections"] = stand_in
+
+
+def _torch(task: Task, *, compiled: bool) -> dict[str, Any]:
+    import torch
+
+    from benchmarks import torch_simclr
+
+    case, workers = task.case, torch_simclr.worker_count()
+    device = torch.device("cpu")
+    if task.backend != "cpu":
+        if not torch.cuda.is_available():
+            return {"status": "skipped", "reason": f"sees no device here, where JAX has a {task.backend}"}
+        device = torch.device("cuda")
+        # What PyTorch's own guide to speed has one set.
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    described: dict[str, Any] = {
+        "devices": 1,
+        "device_kind": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    }
+    before = memory("VmRSS")
+    if device.type == "cuda":
+        dtype = torch.bfloat16
+    elif task.dtype is not None:
+        dtype = getattr(torch, task.dtype)
+    else:
+        dtype, described["dtype_probe_seconds"] = torch_simclr.fastest_dtype(case)
+    described["dtype"] = str(dtype).removeprefix("torch.")
+    start = time.perf_counter()
+    training = torch_simclr.Training(case.network, device=device, dtype=dtype, compiled=compiled)
+    if case.part == "step":
+        batches, settling = torch_simclr.batches_on_device(case, device), case.steps
+    else:
+        described["workers"] = workers
+        batches = torch_simclr.batches_of_loader(case, make_images(case), workers=workers, device=device)
+        # What the workers prepared ahead while the first step was compiled is not their speed.
+        settling = max(case.steps, workers * torch_simclr.PREFETCH)
+    found = _timed(case, lambda count: training.run(batches, count), start, settling=settling)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    return described | found | _memory(before, peak)
+
+
+def make_images(case: Case) -> np.ndarray:
+    """The data set, uint8 [n, size, size, 3]: noise, of which every operation takes as long as of photographs."""
+    size = case.network.size
+    return np.random.default_rng(0).integers(0, 256, (case.images, size, size, 3), np.uint8)
+
+
+def _timed(case: Case, run: Callable[[int], None], start: float, *, settling: int | None = None) -> dict[str, Any]:
+    """Seconds a step of each group, and what was over before: compiling, and steps until the speed is the usual one."""
+    run(1)
+    first = time.perf_counter() - start
+    run(case.steps if settling is None else settling)
+    _forget_peak()
+    seconds = []
+    for _ in range(case.samples):
+        start = time.perf_counter()
+        run(case.steps)
+        seconds.append((time.perf_counter() - start) / case.steps)
+    return {"seconds_per_step": seconds, "compile_seconds": max(0.0, first - float(np.median(seconds)))}
+
+
+def _forget_peak() -> None:
+    """From here on VmHWM is the most memory of the steps alone, without what compiling took; on Linux."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _jax_peak(jax: Any) -> int | None:
+    statistics = jax.devices()[0].memory_stats()
+    return statistics["peak_bytes_in_use"] if statistics else None
+
+
+def _memory(before: int | None, device_peak: int | None) -> dict[str, int | None]:
+    return {
+        "memory_before_bytes": before,
+        "memory_peak_bytes": memory("VmHWM"),
+        "device_memory_peak_bytes": device_peak,
+    }
+
+
+_OURS = ("step", "augmented", "end_to_end")
+_THEIRS = ("step", "end_to_end")
+_PYTORCH = ("torch", "torchvision")
+
+IMPLEMENTATIONS = {
+    "sas_jax": Implementation("sas_jax", (), _OURS, ("cpu", "gpu", "tpu"), lambda task: _sas_jax(task, split=True)),
+    "sas_jax_one_device": Implementation(
+        "sas_jax, one device", (), ("step",), ("cpu",), lambda task: _sas_jax(task, split=False)
+    ),
+    "torch": Implementation(
+        "PyTorch, eager", _PYTORCH, _THEIRS, ("cpu", "gpu"), lambda task: _torch(task, compiled=False)
+    ),
+    "torch_compile": Implementation(
+        "PyTorch, torch.compile", _PYTORCH, _THEIRS, ("cpu", "gpu"), lambda task: _torch(task, compiled=True)
+    ),
+}
+"""By name, sas_jax first."""
+
+
+def measure(name: str, task: Task) -> dict[str, Any]:
+    """What `training.py` writes down of one implementation on one case."""
+    implementation = IMPLEMENTATIONS[name]
+    try:
+        found = implementation.measure(task)
+    except ImportError as error:
+        if not implementation.packages:
+            raise
+        return {"status": "skipped", "reason": f"cannot be imported: {error}"}
+    versions = {package: importlib.metadata.version(package) for package in implementation.packages}
+    return {"status": "measured", "versions": versions} | found
+
+
+def read_case(described: dict[str, Any]) -> Case:
+    """A case from dataclasses.asdict."""
+    return Case(**described | {"network": Network(**described["network"])})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, help="where the result goes")
+    parser.add_argument("implementation", choices=list(IMPLEMENTATIONS))
+    parser.add_argument("case", type=json.loads, help="json of a case")
+    parser.add_argument("--backend", required=True)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"])
+    parser.add_argument("--profile", type=Path)
+    options = parser.parse_args()
+    task = Task(read_case(options.case), options.backend, options.dtype, options.profile)
+    options.file.write_text(json.dumps(measure(options.implementation, task)))
+
+
+def write_case(case: Case) -> str:
+    """What `read_case` reads, as json."""
+    return json.dumps(dataclasses.asdict(case))
+
+
+if __name__ == "__main__":
+    main()

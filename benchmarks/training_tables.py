@@ -1,0 +1,231 @@
+"""From the json of `benchmarks.training` to the tables of docs/benchmarks.md."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tables import hardware
+from benchmarks.training_cases import PARTS
+from benchmarks.training_measure import IMPLEMENTATIONS
+
+OWN = "sas_jax"
+PEERS = tuple(name for name, implementation in IMPLEMENTATIONS.items() if implementation.packages)
+
+PEAKS = (
+    ("H200", 989e12),
+    ("H100 PCIe", 756e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+    ("L40S", 362e12),
+    ("L4", 121e12),
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5", 459e12),
+    ("TPU v6 lite", 918e12),
+)
+"""Operations a second in bfloat16, dense, as the makers say: of the first whose name is part of the device's."""
+
+
+def peak(device: str) -> float | None:
+    """The most operations a second that a device can do in bfloat16; None for a CPU, and where nobody wrote it down."""
+    return next((most for name, most in PEAKS if name in device), None)
+
+
+def training(results: dict[str, Any]) -> str:
+    """All tables of one json of `training.py`, in Markdown."""
+    names = columns(results)
+    share = "Utilisation" if peak(results["hardware"]["device"]) else "10^9 operations a second"
+    return "\n\n".join(
+        [
+            _origin(results, names),
+            "Views a second: median (least-most) of groups of steps. `ratio`: sas_jax over the best of PyTorch; with "
+            "augmentation, over PyTorch's step without any (`*`).",
+            _table(results, names, _views, {"ratio": _ratio}),
+            f"{share}: of the model's operations, 3 times those of the forward pass for each view.",
+            _table(results, names, _work, {}),
+            "Memory in MB at most: of the device, or on a CPU of the process while it steps, beyond its imports (the "
+            "loader's workers not counted).",
+            _table(results, names, _memory, {}),
+            "Seconds until the first step is over, beyond what a later one takes: compiling, above all.",
+            _table(results, names, _compiling, {}, parts=("step", "augmented")),
+            _dtypes(results),
+            _augmentation(results),
+            _profiles(results),
+            _reasons(results),
+        ]
+    )
+
+
+def columns(results: dict[str, Any]) -> list[str]:
+    """The implementations that have a result."""
+    return [name for name in IMPLEMENTATIONS if any(name in case["results"] for case in results["cases"].values())]
+
+
+def network_label(case: dict[str, Any]) -> str:
+    """ "ResNet-10 x 0.25, 32 pixels, batch 128"."""
+    network = case["network"]
+    width = "" if network["width"] == 1 else f" x {network['width']:g}"
+    return f"ResNet-{network['depth']}{width}, {network['size']} pixels, batch {case['batch']}"
+
+
+def views_per_second(case: dict[str, Any], name: str) -> np.ndarray | None:
+    """Of each group of steps; None where it was not measured."""
+    result = case["results"].get(name)
+    if result is None or result["status"] != "measured":
+        return None
+    return 2 * case["batch"] / np.array(result["seconds_per_step"])
+
+
+def operations_per_second(case: dict[str, Any], name: str) -> float | None:
+    """Of the model, forward and backward: three forward passes; None where it was not measured."""
+    speeds = views_per_second(case, name)
+    return None if speeds is None else 3 * case["forward_flops_per_view"] * float(np.median(speeds))
+
+
+def _origin(results: dict[str, Any], names: list[str]) -> str:
+    environment = results["environment"]
+    versions = [
+        f"{name} {environment['versions'][name]}" for name in (OWN, "jax", "flax") if name in environment["versions"]
+    ]
+    measured = [result for case in results["cases"].values() for result in case["results"].values()]
+    for package in ("torch", "torchvision"):
+        found = {result.get("versions", {}).get(package) for result in measured} - {None}
+        versions += [f"{package} {version}" for version in sorted(found)]
+    dtypes = []
+    for name in names:
+        found = {case["results"].get(name, {}).get("dtype") for case in results["cases"].values()} - {None}
+        dtypes += [f"{IMPLEMENTATIONS[name].title} {' and '.join(sorted(found))}"] if found else []
+    return (
+        f"{hardware(results)}; Python {environment['python']}, {', '.join(versions)}; commit {environment['commit']}; "
+        f"`{results['command']}`. Computed in: {', '.join(dtypes)}."
+    )
+
+
+def _table(
+    results: dict[str, Any],
+    names: list[str],
+    cell: Callable[[dict[str, Any], str], str],
+    more: dict[str, Callable[[dict[str, Any], dict[str, Any]], str]],
+    *,
+    parts: tuple[str, ...] = tuple(PARTS),
+) -> str:
+    """Rows are cases, columns the implementations and `more`, which take the case and all results."""
+    head = ["", *(IMPLEMENTATIONS[name].title for name in names), *more]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for case in results["cases"].values():
+        if case["part"] in parts:
+            cells = [cell(case, name) for name in names]
+            label = f"{network_label(case)}, {PARTS[case['part']]}"
+            lines.append([label, *cells, *(column(case, results) for column in more.values())])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _views(case: dict[str, Any], name: str) -> str:
+    speeds = views_per_second(case, name)
+    if speeds is None:
+        return "-"
+    return f"{_number(np.median(speeds))} ({_number(speeds.min())}-{_number(speeds.max())})"
+
+
+def _number(value: float) -> str:
+    """Three digits or more: 8.43, 84.3, 8,430."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _work(case: dict[str, Any], name: str) -> str:
+    operations = operations_per_second(case, name)
+    if operations is None:
+        return "-"
+    most = peak(case["results"][name]["device_kind"])
+    return _number(operations / 1e9) if most is None else f"{operations / most:.1%}"
+
+
+def _memory(case: dict[str, Any], name: str) -> str:
+    result = case["results"].get(name, {})
+    if result.get("status") != "measured":
+        return "-"
+    if result["device_memory_peak_bytes"] is not None:
+        return f"{result['device_memory_peak_bytes'] / 1e6:,.0f}"
+    if result["memory_peak_bytes"] is None:
+        return "-"
+    return f"{(result['memory_peak_bytes'] - result['memory_before_bytes']) / 1e6:,.0f}"
+
+
+def _compiling(case: dict[str, Any], name: str) -> str:
+    found = case["results"].get(name, {}).get("compile_seconds")
+    return "-" if found is None else f"{found:.1f}"
+
+
+def _best(case: dict[str, Any] | None, names: tuple[str, ...]) -> float | None:
+    """The highest median of these implementations; None where none was measured."""
+    found = [views_per_second(case, name) for name in names] if case else []
+    return max((float(np.median(speeds)) for speeds in found if speeds is not None), default=None)
+
+
+def _sibling(results: dict[str, Any], case: dict[str, Any], part: str) -> dict[str, Any] | None:
+    """The same network and batch, another part of a run."""
+    for other in results["cases"].values():
+        if (other["network"], other["batch"], other["part"]) == (case["network"], case["batch"], part):
+            return other
+    return None
+
+
+def _ratio(case: dict[str, Any], results: dict[str, Any]) -> str:
+    of_views = case["part"] == "augmented"
+    own = _best(case, (OWN,))
+    other = _best(_sibling(results, case, "step") if of_views else case, PEERS)
+    return "-" if own is None or other is None else f"{own / other:.2f}{' *' if of_views else ''}"
+
+
+def _dtypes(results: dict[str, Any]) -> str:
+    """How PyTorch chose between float32 and autocast to bfloat16 on a CPU, in words."""
+    lines = []
+    for case in results["cases"].values():
+        for result in case["results"].values():
+            if probe := result.get("dtype_probe_seconds"):
+                times = " and ".join(f"{_number(1000 * seconds)} ms in {name}" for name, seconds in probe.items())
+                lines.append(f"- {network_label(case)}: {times}, so it is measured in {result['dtype']}")
+    if not lines:
+        return "PyTorch computes in autocast to bfloat16."
+    return "\n".join(["An eager step of PyTorch on a quarter of the batch, tried before:", "", *lines])
+
+
+def _augmentation(results: dict[str, Any]) -> str:
+    """What the views cost on top of the step, in words."""
+    lines = []
+    for case in results["cases"].values():
+        if case["part"] != "augmented":
+            continue
+        with_views, without = _best(case, (OWN,)), _best(_sibling(results, case, "step"), (OWN,))
+        if with_views is not None and without is not None:
+            lines.append(f"- {network_label(case)}: {without / with_views - 1:.1%} of the step alone")
+    return "\n".join(
+        ["What sas_jax's augmentation adds:", "", *lines] if lines else ["Augmentation was not measured apart."]
+    )
+
+
+def _profiles(results: dict[str, Any]) -> str:
+    """The largest operations of our step."""
+    lines = []
+    for case in results["cases"].values():
+        for operation in case["results"].get(OWN, {}).get("profile", []):
+            of = f" ({operation['origin']})" if operation["origin"] else ""
+            kind = f", {operation['kind']}" if operation["kind"] else ""
+            lines.append(f"- {network_label(case)}: {operation['share']:.1%} `{operation['name']}`{kind}{of}")
+    if not lines:
+        return "No profile was taken."
+    return "\n".join(["The largest operations of sas_jax's step with augmentation, by jax.profiler:", "", *lines])
+
+
+def _reasons(results: dict[str, Any]) -> str:
+    """Why there is a dash, in words."""
+    lines = []
+    for name, case in results["cases"].items():
+        for column, result in case["results"].items():
+            title = IMPLEMENTATIONS[column].title
+            if result["status"] == "stopped":
+                lines.append(f"- {name}: {title} was stopped after {result['limit_seconds']:g} s")
+            elif result["status"] != "measured":
+                lines.append(f"- {name}: {title} {result['reason']}")
+    return "\n".join(["Not measured:", "", *lines] if lines else ["Everything was measured."])
