@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import training_cases
+from benchmarks import training_cases, training_tables
 from benchmarks.selection import ROOT, _start, _write
 from benchmarks.training_cases import Case
 from benchmarks.training_measure import IMPLEMENTATIONS, write_case
@@ -130,8 +130,10 @@ def _summary(result: dict[str, Any], case: Case) -> str:
         return f"{result['status']}: {result['reason']}"
     speeds = 2 * case.batch / np.array(result["seconds_per_step"])
     compiling = f"  {result['compile_seconds']:6.1f} s compiling" if "compile_seconds" in result else ""
+    others = result["cores_used_by_others"] or 0.0
+    disturbed = f"  others used {others:.1f} cores" if others > training_tables.QUIET else ""
     spread = f"({speeds.min():,.1f}-{speeds.max():,.1f})"
-    return f"{np.median(speeds):10,.1f} views/s {spread:20} {result['dtype']:9}{compiling}"
+    return f"{np.median(speeds):10,.1f} views/s {spread:20} {result['dtype']:9}{compiling}{disturbed}"
 
 
 def _print_profile(result: dict[str, Any]) -> None:

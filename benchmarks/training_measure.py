@@ -10,6 +10,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import os
 import sys
 import time
 import types
@@ -64,8 +65,9 @@ def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
     before = memory("VmRSS")
     start = time.perf_counter()
     if case.part == "end_to_end":
-        seconds = training_jax.whole_run(trainer, case, make_images(case), _forget_peak)
-        return described | {"seconds_per_step": seconds} | _memory(before, _jax_peak(jax))
+        watch = Watch()
+        seconds = training_jax.whole_run(trainer, case, make_images(case), watch.start)
+        return described | {"seconds_per_step": seconds} | watch.stop() | _memory(before, _jax_peak(jax))
     if case.part == "step":
         steps = training_jax.step_alone(trainer, case)
     else:
@@ -136,20 +138,47 @@ def _timed(case: Case, run: Callable[[int], None], start: float, *, settling: in
     run(1)
     first = time.perf_counter() - start
     run(case.steps if settling is None else settling)
-    _forget_peak()
-    seconds = []
+    watch, seconds = Watch(), []
+    watch.start()
     for _ in range(case.samples):
         start = time.perf_counter()
         run(case.steps)
         seconds.append((time.perf_counter() - start) / case.steps)
-    return {"seconds_per_step": seconds, "compile_seconds": max(0.0, first - float(np.median(seconds)))}
+    compiling = max(0.0, first - float(np.median(seconds)))
+    return {"seconds_per_step": seconds, "compile_seconds": compiling} | watch.stop()
 
 
-def _forget_peak() -> None:
-    """From here on VmHWM is the most memory of the steps alone, without what compiling took; on Linux."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+class Watch:
+    """The steps that are timed: their most memory, and what else kept the machine busy; where there is a /proc."""
+
+    def start(self) -> None:
+        """From here on VmHWM is the most memory of the steps alone, without what compiling took."""
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+        self._before = (time.perf_counter(), others_cpu_seconds())
+
+    def stop(self) -> dict[str, Any]:
+        """How many cores others used since the start; PyTorch's threads on a CPU lose far more than that share."""
+        (start, before), after = self._before, others_cpu_seconds()
+        if before is None or after is None:
+            return {"cores_used_by_others": None}
+        return {"cores_used_by_others": max(0.0, after - before) / (time.perf_counter() - start)}
+
+
+def others_cpu_seconds() -> float | None:
+    """CPU time since boot of all processes but those of this session; `training.py` starts one for each measurement."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    try:
+        user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    except OSError:
+        return None
+    own = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            own += sum(map(int, fields[11:13])) if int(fields[3]) == os.getsid(0) else 0
+    return (user + nice + system + sum(interrupts) - own) / ticks
 
 
 def _jax_peak(jax: Any) -> int | None:

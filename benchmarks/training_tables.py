@@ -27,6 +27,10 @@ PEAKS = (
 """Operations a second in bfloat16, dense, as the makers say: of the first whose name is part of the device's."""
 
 
+QUIET = 0.1
+"""Cores that other processes may use while steps are timed; with more the page says so."""
+
+
 def peak(device: str) -> float | None:
     """The most operations a second that a device can do in bfloat16; None for a CPU, and where nobody wrote it down."""
     return next((most for name, most in PEAKS if name in device), None)
@@ -52,6 +56,7 @@ def training(results: dict[str, Any]) -> str:
             _dtypes(results),
             _augmentation(results),
             _profiles(results),
+            _disturbances(results),
             _reasons(results),
         ]
     )
@@ -216,6 +221,19 @@ def _profiles(results: dict[str, Any]) -> str:
     if not lines:
         return "No profile was taken."
     return "\n".join(["The largest operations of sas_jax's step with augmentation, by jax.profiler:", "", *lines])
+
+
+def _disturbances(results: dict[str, Any]) -> str:
+    """What else ran while steps were timed."""
+    lines = []
+    for name, case in results["cases"].items():
+        for column, result in case["results"].items():
+            others = result.get("cores_used_by_others") or 0.0
+            if others > QUIET:
+                lines.append(f"- {name}: {IMPLEMENTATIONS[column].title}, {others:.1f} cores")
+    if not lines:
+        return f"Other processes used no more than {QUIET} cores while steps were timed."
+    return "\n".join(["Disturbed, and not to be quoted: other processes used", "", *lines])
 
 
 def _reasons(results: dict[str, Any]) -> str:

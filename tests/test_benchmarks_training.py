@@ -338,6 +338,30 @@ def test_groups_are_of_the_steps_asked_for():
     assert found["compile_seconds"] > 0  # the clock began at 0.0
 
 
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")
+def test_what_others_use_is_told_from_what_a_measurement_does():
+    """A session of its own that keeps a core busy counts itself as nothing, and another session counts it."""
+    script = (
+        "import time\n"
+        "from benchmarks.training_measure import others_cpu_seconds, Watch\n"
+        "before, start = others_cpu_seconds(), time.process_time()\n"
+        "print('begun', flush=True)\n"
+        "while time.process_time() - start < 1: pass\n"
+        "print(others_cpu_seconds() - before)\n"
+    )
+    before = training_measure.others_cpu_seconds()
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        assert child.stdout.readline() == "begun\n"
+        begun = training_measure.others_cpu_seconds()
+        others = float(child.stdout.readline())
+        # Seen from here the busy second is another's.
+        assert training_measure.others_cpu_seconds() - begun > 0.9
+    everything = training_measure.others_cpu_seconds() - before
+    assert others < everything - 0.9
+
+
 def test_a_trace_counts_an_operation_from_its_start_to_its_end():
     def event(name, start, duration, **stats):
         return types.SimpleNamespace(name=name, start_ns=start, duration_ns=duration, stats=list(stats.items()))
@@ -410,6 +434,7 @@ def result(**fields):
     return {"status": "measured", "date": "2026-12-01", "dtype": "bfloat16", "device_kind": "NVIDIA H100 80GB HBM3"} | {
         "seconds_per_step": [0.02, 0.01, 0.04],
         "compile_seconds": 12.3,
+        "cores_used_by_others": 0.02,
         "memory_before_bytes": 10**9,
         "memory_peak_bytes": 2 * 10**9,
         "device_memory_peak_bytes": 5 * 10**9,
@@ -455,6 +480,9 @@ def test_tables_hold_what_was_measured(made_up):
     assert "25.0% `dot.1`, dot f32[8] (forward, head)" in text
     assert "PyTorch, torch.compile ended with 1: no compiler" in text
     assert "torch 2.0" in text
+    assert "used no more than 0.1 cores" in text
+    made_up["cases"]["resnet18-32-512-step"]["results"]["torch"]["cores_used_by_others"] = 0.84
+    assert "- resnet18-32-512-step: PyTorch, eager, 0.8 cores" in training_tables.training(made_up)
 
 
 def test_a_cpu_has_no_utilisation(made_up):
