@@ -220,7 +220,7 @@ def _save(checkpoints: Checkpoints, step: int, state: TrainState, record: "_Reco
         return
     loss = record.check(jax.device_get(Seen(state.losses, state.skipped)), step)
     with jax.transfer_guard("allow"):
-        checkpoints.save(step, state, loss=loss)
+        checkpoints.save(step, state, loss=math.inf if math.isnan(loss) else loss)
     record.saved = step
 
 
@@ -288,11 +288,11 @@ class _Record:
         return self._mean(seen, step, done + 1)
 
     def _mean(self, seen: Seen, step: int, count: int) -> float:
-        """Of the losses of the `count` steps up to `step`."""
+        """Of the losses of the `count` steps up to `step`; NaN where all of them were skipped."""
         values = np.asarray(seen.losses)[np.arange(step - count, step) % len(seen.losses)]
         finite = np.isfinite(values)
         skipped = int(seen.skipped)
-        if not finite.all() and (not self._allowed or skipped > self._allowed or not finite.any()):
+        if not finite.all() and (not self._allowed or skipped > self._allowed):
             bad = step - count + int(np.argmin(finite)) + 1
             many = f", one of {skipped} such steps where {self._section}.skip_nonfinite is {self._allowed}"
             kept = f"checkpoint {self.saved} in {self._directory}" if self.saved else "no checkpoint yet"
@@ -302,11 +302,13 @@ class _Record:
                 f"{self._section}.learning_rate, raise {self._section}.temperature, or let a few such steps be skipped "
                 f"with {self._section}.skip_nonfinite"
             )
-        return float(values[finite].mean(dtype=np.float64))
+        return float(values[finite].mean(dtype=np.float64)) if finite.any() else math.nan
 
     def _write(self, seen: Seen, step: int, count: int) -> None:
         seen = jax.device_get(seen)
         loss = self._mean(seen, step, count)
+        if math.isnan(loss):
+            return  # there is nothing to tell of; the next line counts the steps that were skipped
         elapsed = time.perf_counter() - self._start
         speed = 2 * self._course.batch_size * (step - self._start_step) / elapsed
         self._last = {

@@ -23,7 +23,9 @@ def nt_xent(z: jax.Array, *, temperature: float) -> jax.Array:
     chex.assert_rank(z, 3)
     chex.assert_axis_dimension(z, 1, 2)
     n = z.shape[0]
-    u = (z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-8)).reshape(2 * n, -1)
+    # Not by the norm: its gradient at a row of zeros is not a number.
+    squares = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+    u = (z * jax.lax.rsqrt(jnp.maximum(squares, 1e-16))).reshape(2 * n, -1)
     logits = jnp.matmul(u, u.T, precision=jax.lax.Precision.HIGHEST) / temperature
     logits = jnp.where(jnp.eye(2 * n, dtype=bool), -jnp.inf, logits)
     pairs = u.reshape(n, 2, -1)

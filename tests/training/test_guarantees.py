@@ -52,7 +52,7 @@ class Fragile(SimCLR):
 
 def trainer_on(num_devices=1, *, method=None, tx=None, **options):
     method = method or SimCLR(Tiny(), ProjectionHead(features=16))
-    views = Views(size=SIZE, jitter=0.0)  # white stays white
+    views = Views(size=SIZE, jitter=0.0, grey=0.0)  # white stays white, and less is compiled
     mesh = devices.mesh(num_devices)
     return Trainer(method, tx or optax.adam(1e-3), views=views, batch_size=BATCH, mesh=mesh, **options)
 
@@ -67,7 +67,7 @@ def run(trainer, images, path, *, subset=SUBSET, epochs=2, **runtime):
     workdir = Workdir(path)
     workdir.mark()
     metrics = Metrics(workdir)
-    defaults = {"checkpoint_epochs": 1, "checkpoint_seconds": 1e9, "keep_checkpoints": 1, "data_workers": 0}
+    defaults = {"checkpoint_epochs": 100, "checkpoint_seconds": 1e9, "keep_checkpoints": 1, "data_workers": 0}
     with contextlib.closing(metrics):
         result = fit(
             trainer, images, subset, stage="proxy", section="config.train", epochs=epochs, seed=5,
