@@ -1,0 +1,287 @@
+"""What a training step takes on TPU chips that are not there: compiled for them, its memory and work per chip.
+
+    make test-tpu  # sets up .venv-tpu
+    JAX_PLATFORMS=cpu .venv-tpu/bin/python -m benchmarks.topology
+
+writes docs/results/topology.json and the table of docs/scaling.md. Only libtpu is needed, which jax[tpu] brings, and
+no chip: nothing runs, so there is no time of a step here.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+
+from benchmarks import tables
+from configs import default
+from sas_jax import devices, environment, networks
+from sas_jax.training.optimizer import Horizon
+from sas_jax.training.step import Compiled, Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "python -m benchmarks.topology"
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """Chips, and what the makers say of each: https://docs.cloud.google.com/tpu/docs/v5e and v6e, looked up 2026-11."""
+
+    chips: int
+    hbm: int  # bytes a chip
+    bf16: float  # operations a second and chip, at most
+    bandwidth: float  # bytes a second between a chip and its HBM, at most
+
+
+TOPOLOGIES = {
+    "v5e:4x4": Topology(chips=16, hbm=16 * 10**9, bf16=197e12, bandwidth=819e9),
+    "v6e:4x4": Topology(chips=16, hbm=32 * 10**9, bf16=918e12, bandwidth=1638e9),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One training step: the encoder, its images and how it is computed."""
+
+    name: str
+    depth: int
+    stem: str
+    size: int  # pixels
+    batch: int  # images a step, over all chips
+    resident: int = 0  # images on every chip; 0: each batch comes from the host
+    blur: float = 0.0
+    optimizer: str = "adam"
+    remat: bool = False
+
+
+CIFAR = Case("resnet18-32", depth=18, stem="3x3", size=32, batch=512, resident=50_000)
+IMAGENET = Case("resnet50-224", depth=50, stem="7x7_pool", size=224, batch=4096, blur=0.5, optimizer="lars")
+CASES = (CIFAR, IMAGENET, dataclasses.replace(IMAGENET, name="resnet50-224-remat", remat=True))
+
+
+def mesh(name: str) -> Mesh:
+    """The chips of a topology, none of which is there."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or libtpu asks the network on which machine it is
+    topology = topologies.get_topology_desc(name, platform="tpu")
+    return topologies.make_mesh(topology, (TOPOLOGIES[name].chips,), (devices.AXIS,))
+
+
+# Of the compiler, from -1 to 1. At the least a step compiles in a fifth of the time that 0, the default, takes, and
+# needs a little more memory (ResNet-50 with remat on v5e 8.73 GB instead of 8.71). At 0, and at -0.5, libtpu 0.0.42.1
+# overflows its stack on ResNet-18 for v6e.
+EFFORT = -1.0
+
+
+@contextlib.contextmanager
+def settings() -> Iterator[None]:
+    """Sets the compiler's effort, and saves nothing: JAX cannot load what was compiled for chips that are not there."""
+    wanted = {
+        "jax_exec_time_optimization_effort": EFFORT,
+        "jax_persistent_cache_min_compile_time_secs": float("inf"),
+    }
+    before = {name: jax.config.values[name] for name in wanted}
+    try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def trainer(case: Case, mesh: Mesh) -> Trainer:
+    """The trainer that the pipeline would make of a config with the case's fields."""
+    config = default.get_config()
+    config.data.image_size = case.size
+    config.views.blur = case.blur
+    config.compute_dtype = "bfloat16"
+    config.encoder.update(depth=case.depth, stem=case.stem)
+    config.train.update(batch_size=case.batch, optimizer=case.optimizer, remat=case.remat)
+    return networks.make_trainer(config, config.encoder, config.train, mesh=mesh)
+
+
+def abstract_state(case: Case, name: str) -> Any:
+    """The shapes and dtypes of what a step changes."""
+    return trainer(case, mesh(name)).abstract_state()
+
+
+def compile_step(case: Case, mesh: Mesh) -> Compiled:
+    """The case's program: a chunk of steps over resident images, or one step on a batch from the host.
+
+    Raises:
+        jax.errors.JaxRuntimeError: it does not fit a chip.
+    """
+    made = trainer(case, mesh)
+    whole, split = devices.replicated(mesh), devices.batched(mesh)
+
+    def array(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding = whole) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    state = made.abstract_state()
+    key = array((), jax.eval_shape(lambda: jax.random.key(0)).dtype)
+    number: Any = array((), jnp.int32)
+    horizon = Horizon(number, number, number)
+    pixels = (case.size, case.size, 3)
+    with settings():
+        if case.resident:
+            assert made.loop_on_device
+            images, order = array((case.resident, *pixels), jnp.uint8), array((case.resident,), jnp.int32)
+            return made.compile("resident_chunk", state, images, order, key, horizon, number)
+        images, examples = array((case.batch, *pixels), jnp.uint8, split), array((case.batch,), jnp.int32, split)
+        return made.compile("step", state, images, examples, key, horizon)
+
+
+def memory(compiled: Any) -> dict[str, int]:
+    """Bytes on each chip: by what they are for, and all that is needed at once."""
+    found = compiled.memory_analysis()
+    parts = {
+        "arguments": found.argument_size_in_bytes,
+        "results": found.output_size_in_bytes - found.alias_size_in_bytes,  # beside those that take an argument's place
+        "temporaries": found.temp_size_in_bytes,
+        "program": found.generated_code_size_in_bytes,
+    }
+    return parts | {"needed": max(sum(parts.values()), found.peak_memory_in_bytes)}
+
+
+def work(compiled: Any) -> dict[str, float]:
+    """Operations and bytes that each chip reads and writes in one step, as the compiler counts them."""
+    found = compiled.cost_analysis()
+    return {"operations": found["flops"], "bytes_accessed": found["bytes accessed"]}
+
+
+_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+_COLLECTIVE = re.compile(rf"= (?P<result>\(.*?\)|\S+) (?P<kind>{_KINDS})(?:-start)?\(")
+_ARRAY = re.compile(r"\b(?P<dtype>pred|[suf]\d+|bf16)\[(?P<shape>[\d,]*)\]")
+
+
+def arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The dtypes and shapes that stand in a piece of a compiled program's text."""
+    return [
+        (match["dtype"], tuple(int(length) for length in match["shape"].split(",") if length))
+        for match in _ARRAY.finditer(text)
+    ]
+
+
+def collectives(text: str) -> list[tuple[str, str, tuple[int, ...]]]:
+    """What the chips of a compiled program exchange: kind, dtype and shape of each result."""
+    return [
+        (match["kind"], dtype, shape)
+        for match in _COLLECTIVE.finditer(text)
+        for dtype, shape in arrays(match["result"])
+    ]
+
+
+def exchanged(text: str) -> dict[str, int]:
+    """Bytes of all results of each kind of exchange, by dtype: {"all-reduce f32": 123}."""
+    totals: dict[str, int] = {}
+    for kind, dtype, shape in collectives(text):
+        width = {"pred": 1, "bf16": 2}.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
+        totals[f"{kind} {dtype}"] = totals.get(f"{kind} {dtype}", 0) + width * math.prod(shape)
+    return dict(sorted(totals.items()))
+
+
+def measure(case: Case, name: str) -> dict[str, Any]:
+    """Compiles a case for a topology, and says what came of it."""
+    start = time.perf_counter()
+    try:
+        compiled = compile_step(case, mesh(name))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        found: dict[str, Any] = {"fits": False, "reason": _needs(str(error))}
+    else:
+        text = compiled.as_text()  # type: ignore[attr-defined]
+        found = {"fits": True, "memory": memory(compiled), **work(compiled), "exchanged": exchanged(text)}
+    return {"compile_seconds": round(time.perf_counter() - start, 1), **found}
+
+
+def _needs(message: str) -> str:
+    """The compiler's sentence on how much too much it is."""
+    return next((line.strip() for line in message.splitlines() if "Used" in line), message.splitlines()[0])[:200]
+
+
+def table(results: dict[str, Any]) -> str:
+    """What a json holds, in Markdown."""
+    found = results["environment"]
+    origin = (
+        f"{results['date']}; Python {found['python']}, jax {found['versions']['jax']}, libtpu {results['libtpu']}, "
+        f"effort {results['effort']:g}; commit {found['commit']}; `{COMMAND}`."
+    )
+    work_columns = ("10^12 operations", "GB moved", "MB exchanged")
+    head = ("a step", "chips", "images a chip", *PARTS.values(), "of HBM", *work_columns)
+    lines = [head, ("---", "---", *["---:"] * (len(head) - 2))]
+    for case in CASES:
+        for name, topology in TOPOLOGIES.items():
+            lines.append(_row(case, name, topology, results["cases"][case.name]["on"][name]))
+    return "\n\n".join([origin, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
+
+
+PARTS = {
+    "arguments": "given, MB",
+    "temporaries": "in between, MB",
+    "program": "program, MB",
+    "needed": "in all, MB",
+}
+
+
+def _row(case: Case, name: str, topology: Topology, found: dict[str, Any]) -> tuple[str, ...]:
+    first = (label(case), name, str(case.batch // topology.chips))
+    if not found["fits"]:
+        return (*first, "-", "-", "-", "does not fit", "-", "-", "-", "-")
+    # What the step cannot be faster than, by the chip's arithmetic and by its memory.
+    arithmetic = 1e3 * found["operations"] / topology.bf16
+    bandwidth = 1e3 * found["bytes_accessed"] / topology.bandwidth
+    return (
+        *first,
+        *(f"{found['memory'][part] / 1e6:,.0f}" for part in PARTS),
+        f"{found['memory']['needed'] / topology.hbm:.0%}",
+        f"{found['operations'] / 1e12:.3g} ({arithmetic:.3g} ms)",
+        f"{found['bytes_accessed'] / 1e9:.3g} ({bandwidth:.3g} ms)",
+        f"{sum(found['exchanged'].values()) / 1e6:.3g}",
+    )
+
+
+def label(case: Case) -> str:
+    """A case in words."""
+    source = f"{case.resident:,} images on the chip" if case.resident else "images streamed"
+    parts = [f"ResNet-{case.depth}", f"{case.size} pixels", f"batch {case.batch:,}", case.optimizer, source]
+    return ", ".join([*parts, *(["remat"] if case.remat else [])])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "topology.json")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scaling.md", help="where the table goes")
+    options = parser.parse_args()
+    cases: dict[str, dict[str, Any]] = {}
+    for case in CASES:
+        cases[case.name] = dataclasses.asdict(case) | {"on": {}}
+        for name in TOPOLOGIES:
+            cases[case.name]["on"][name] = found = measure(case, name)
+            print(f"{case.name} on {name}: {json.dumps(found)}", flush=True)
+    results = {
+        "environment": environment.describe(),
+        "libtpu": importlib.metadata.version("libtpu"),
+        "effort": EFFORT,
+        "date": datetime.date.today().isoformat(),
+        "cases": cases,
+    }
+    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    options.page.write_text(tables.insert(options.page.read_text(), options.output.stem, table(results)))
+
+
+if __name__ == "__main__":
+    main()
