@@ -66,12 +66,27 @@ def get_config() -> ConfigDict:
     embedding.batch_size = 256
 
     config.latent_classes = latent_classes = ConfigDict()
-    # "kmeans" on the embeddings needs no labels; "file" reads a .npy of ints [n]; "labels" takes the data set's own
-    # labels: for analysis only, a selection made with it has seen the labels.
+    # "kmeans" on embeddings needs no labels; "few_labels" spreads a few over the rest; "clip_zeroshot" needs the names
+    # of classes and the extra [clip]; "file" reads a .npy of ints [n]; "labels" takes the data set's own labels: for
+    # analysis only, a selection made with it has seen the labels. docs/latent_classes.md says when to use which.
     latent_classes.method = "kmeans"
-    # For kmeans: how many, >= 1, and how often it starts anew (the best is kept).
+    # Of which embeddings, for kmeans and few_labels: "" the proxy's, "clip" those of the model below, or a .npy file,
+    # float [n, d] in the data set's order.
+    latent_classes.embeddings = ""
+    # For kmeans: how many, 0 to have the number chosen, and how often it starts anew (the best is kept).
     latent_classes.num_classes = 10
     latent_classes.restarts = 5
+    # For few_labels: the part of each class's labels that may be seen, in (0, 1]; or a .csv of id,label in its place.
+    latent_classes.labelled_fraction = 0.01
+    latent_classes.labels_file = ""
+    # The CLIP model: a folder as transformers saves it, or a name on the Hugging Face hub. Images at a time.
+    latent_classes.clip_model = "openai/clip-vit-base-patch32"
+    latent_classes.clip_batch_size = 64
+    # For clip_zeroshot: the classes to tell apart, () for the data set's own; and sentences with {} for the name, ()
+    # for CLIP's 18 for CIFAR.
+    latent_classes.class_names = ()
+    latent_classes.prompts = ()
+    # For file.
     latent_classes.file = ""
 
     config.selection = selection = ConfigDict()
@@ -83,6 +98,16 @@ def get_config() -> ConfigDict:
     selection.tau = 0.5
     # Similarity of an example to itself, 1 or 0; 0 asks that it be represented by another one.
     selection.self_similarity = 1.0
+    # A subset made elsewhere, which the arm ("file", 1.0, seed) trains on: a .npy, .npz, .csv, .parquet, .txt or .pkl
+    # of indices, ids or paths.
+    selection.file = ""
+    # What its indices count: "positions" (the images as they are here), "original" (the published data set, as
+    # torchvision numbers it; of file_split, or several joined, "train+unlabelled"), "ids" (nothing, its ids are used),
+    # or "auto": what there is no doubt of.
+    selection.file_order = "auto"
+    selection.file_split = ""
+    # Leave out, and count, entries that are no image here or stand there twice; else they are refused.
+    selection.file_drop = False
 
     # The encoder trained on each subset.
     config.encoder = _encoder(depth=18)
@@ -90,7 +115,7 @@ def get_config() -> ConfigDict:
 
     # What is trained and compared: (selector, fraction of the images in (0, 1], seed). Selectors: "selected" (the
     # objective above), "sas", "facility_location", "similarity_sum", "random" (uniform), "random_balanced" (in
-    # proportion to the latent classes), "full" (fraction 1).
+    # proportion to the latent classes), "file" (the whole of selection.file, fraction 1), "full" (fraction 1).
     config.arms = (("selected", 0.2, 0), ("random", 0.2, 0), ("full", 1.0, 0))
 
     config.evaluation = evaluation = ConfigDict()
@@ -101,6 +126,9 @@ def get_config() -> ConfigDict:
     evaluation.probe_fractions = ()
     # Where given, each probe chooses its L2 from these on a held-out fifth of its training labels.
     evaluation.probe_l2_grid = ()
+    # Alignment of views, class centres and the nearest-centre classifier, on the subset and on all: of each encoder two
+    # views of every image.
+    evaluation.geometry = True
     # Weighted kNN: neighbours (at most the train images) and temperature.
     evaluation.knn_neighbours = 200
     evaluation.knn_temperature = 0.1

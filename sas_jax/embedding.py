@@ -99,12 +99,13 @@ def embed(
     return whole[:n]
 
 
-def read_embeddings(path: epath.PathLike, *, n: int, log: Callable[[str], None]) -> np.ndarray:
-    """Embeddings made elsewhere, in place of a proxy's.
+def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[str], None]) -> np.ndarray:
+    """Embeddings made elsewhere, in place of a run's own.
 
     Args:
         path: a .npy file, float [n, d], or [n, m, d] with m views of each example.
         n: examples wanted.
+        field: of the config, that names the file.
         log: gets a sentence on what was done to them.
 
     Returns:
@@ -114,7 +115,7 @@ def read_embeddings(path: epath.PathLike, *, n: int, log: Callable[[str], None])
     Raises:
         InputError: the file cannot be read, or does not hold such numbers.
     """
-    where = f"config.proxy.embeddings ({path})"
+    where = f"{field} ({path})"
     try:
         vectors = read_array(epath.Path(path))
     except (OSError, ValueError, EOFError) as error:

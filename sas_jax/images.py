@@ -12,6 +12,10 @@ class Images(Protocol):
     def shape(self) -> tuple[int, ...]:
         """(n, h, w, 3)."""
 
+    @property
+    def dtype(self) -> Any:
+        """uint8."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Any, /) -> np.ndarray:

@@ -16,11 +16,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import sas_jax.data
-from sas_jax import claim, devices, environment, latent_classes, plan, report, results
+from sas_jax import claim, devices, environment, partition, plan, report, results
+from sas_jax.data import index_files, subsets
 from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
-from sas_jax.evaluation import accuracies, coarse_classes
+from sas_jax.evaluation import accuracies, coarse_classes, encoder_geometry
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_trainer, make_views, project
 from sas_jax.selection import baselines
@@ -39,7 +40,7 @@ from sas_jax.workdir import (
 )
 
 # Keys of a run, told apart by what they are for.
-EMBED, CLUSTER, RANDOM, PROBE = range(100, 104)
+EMBED, CLUSTER, RANDOM, PROBE, GEOMETRY = range(100, 105)
 
 
 def run(
@@ -141,7 +142,9 @@ class _Run:
         n = facts["train_size"]
         trained: list[tuple[str, int, ConfigDict, str]] = []
         if train:
-            trained += [(arm.name, round(arm.fraction * n), self.config.train, "config.train") for arm in self.arms]
+            trained += [(arm.name, self._size(arm, n), self.config.train, "config.train") for arm in self.arms]
+        elif any(arm.selector == "file" for arm in self.arms):
+            _ = self._listed
         if self.config.proxy.embeddings:
             self._given_embeddings(n, log=lambda _: None)
         else:
@@ -153,19 +156,15 @@ class _Run:
                     f"{where}.batch_size has to be a multiple of the {self.mesh.size} devices, but is "
                     f"{section.batch_size}: choose {-(-section.batch_size // self.mesh.size) * self.mesh.size}"
                 )
-        classes = self.config.latent_classes
-        if classes.method == "file":
-            latent_classes.from_file(classes.file, n=n)
-        elif classes.method == "labels" and not facts["labelled"]:
-            raise InputError(
-                f"config.latent_classes.method 'labels' wants a data set whose images are all labelled, but "
-                f"{facts['name']} has images without labels: use 'kmeans'"
-            )
-        elif classes.method == "kmeans" and classes.num_classes > n:
-            raise InputError(
-                f"config.latent_classes.num_classes has to be at most the {n} images, but is {classes.num_classes}: "
-                f"lower it"
-            )
+        if not self._is_done("classes"):
+            partition.check(self.config.latent_classes, facts, lambda: self._loaded[0])
+
+    def _size(self, arm: plan.Arm, n: int) -> int:
+        """How many of n images an arm trains on."""
+        if arm.selector != "file":
+            return round(arm.fraction * n)
+        stamp = self.workdir.stamp(f"train/{arm.name}")
+        return stamp["size"] if stamp and self._is_done(f"train/{arm.name}") else len(self._listed)
 
     # The stages
 
@@ -189,7 +188,7 @@ class _Run:
             "train_size": len(train),
             "test_size": len(test) if test is not None else 0,
             "num_classes": len(dataset.class_names) if dataset.class_names else None,
-            "labelled": train.labels is not None and bool((train.labels >= 0).all()),
+            "num_labelled": 0 if train.labels is None else int(np.count_nonzero(train.labels >= 0)),
             "not_evaluated": not_evaluated,
             "skipped": list(dataset.skipped),
             "wall_seconds": round(time.perf_counter() - start, 3),
@@ -338,7 +337,7 @@ class _Run:
 
     def _given_embeddings(self, n: int, *, log: Callable[[str], None]) -> np.ndarray:
         """config.proxy.embeddings, checked to be what the similarity needs."""
-        vectors = read_embeddings(self.config.proxy.embeddings, n=n, log=log)
+        vectors = read_embeddings(self.config.proxy.embeddings, n=n, field="config.proxy.embeddings", log=log)
         if vectors.ndim == 2 and self.config.selection.similarity != "cosine":
             raise InputError(
                 f"config.selection.similarity {self.config.selection.similarity!r} compares all pairs of views, but "
@@ -355,33 +354,25 @@ class _Run:
         path = self.workdir / "latent_classes.npy"
         if not self._todo("classes", path):
             return
-        section = self.config.latent_classes
         with self._doing("classes") as facts:
             if not self.workdir.writes:
                 return
-            labels = self._all_labels
-            self.log(f"classes: {len(self.embeddings):,} images by {section.method}")
-            classes = latent_classes.assign(
-                section.method,
-                key=jax.random.fold_in(jax.random.key(self.config.seed), CLUSTER),
-                embeddings=self.embeddings,
-                labels=labels,
-                file=section.file,
-                num_classes=section.num_classes,
-                restarts=section.restarts,
+            classes, found = partition.make(
+                jax.random.fold_in(jax.random.key(self.config.seed), CLUSTER),
+                self.config.latent_classes,
+                self.dataset,
+                lambda: self.embeddings,
+                self.workdir,
+                self.log,
             )
             write_array(path, classes)
-            sizes = np.unique(classes, return_counts=True)[1]
-            facts["num_classes"] = len(sizes)
-            facts["sizes"] = sizes.tolist()
-            facts["agreement"] = None if labels is None else latent_classes.agreement(classes, labels)
-            self.log(f"classes: {len(sizes)} latent classes of {sizes.min()} to {sizes.max()} images")
+            facts |= found
 
     @property
     def _all_labels(self) -> np.ndarray | None:
         """int32 [n], the training images' labels where every one has one."""
         labels = self.dataset.train.labels
-        return labels if self.facts["labelled"] else None
+        return labels if self.facts["num_labelled"] == self.facts["train_size"] else None
 
     @functools.cached_property
     def classes(self) -> np.ndarray:
@@ -436,6 +427,8 @@ class _Run:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), RANDOM), arm.seed)
         if arm.selector == "full":
             return np.arange(n)
+        if arm.selector == "file":
+            return self._listed
         if arm.selector == "random":
             ranking = baselines.random(key, n)
         elif arm.selector == "random_balanced":
@@ -443,6 +436,20 @@ class _Run:
         else:
             ranking = self.ranking(arm.selector)
         return ranking.subset(fraction=arm.fraction)
+
+    @functools.cached_property
+    def _listed(self) -> np.ndarray:
+        """int64 [k], ascending: the images that config.selection.file lists."""
+        section = self.config.selection
+        return subsets.resolve(
+            index_files.read(section.file),
+            self._loaded[0].train.ids,
+            order=section.file_order,
+            split=section.file_split,
+            drop=section.file_drop,
+            root=self.config.data.folder,
+            log=self.log,
+        )
 
     def _subset(self) -> None:
         """The files of the configured objective's subsets; every arm finds its own again from the ranking."""
@@ -470,10 +477,10 @@ class _Run:
         for arm in todo:
             stage = _evaluation(arm)
             with self._doing(stage) as facts:
-                facts |= dict.fromkeys(results.MEASURED) if reason else self._accuracies(arm)
+                facts |= dict.fromkeys(results.MEASURED) if reason else self._measured(arm)
 
-    def _accuracies(self, arm: plan.Arm | None) -> dict[str, Any]:
-        """Linear probe and kNN of an arm's encoder, or where it is None of the untrained one."""
+    def _measured(self, arm: plan.Arm | None) -> dict[str, Any]:
+        """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""
         name = arm.name if arm else "untrained"
         self.log(f"evaluate: linear probe and kNN of {name}")
         trainer = self._arm_trainer
@@ -484,19 +491,33 @@ class _Run:
         assert test is not None
         assert train.labels is not None
         assert test.labels is not None
-        return accuracies(
+        key = jax.random.key(self.config.seed)  # not the arm's: one draw for all
+        labelled = (train.images, train.labels), (test.images, test.labels)
+        found = accuracies(
             self._encode,
             variables,
-            (train.images, train.labels),
-            (test.images, test.labels),
+            *labelled,
             views=self.views,
             settings=settings,
             label=name,
-            key=jax.random.fold_in(jax.random.key(self.config.seed), PROBE),  # not the arm's: one draw for all
+            key=jax.random.fold_in(key, PROBE),
             fractions=settings.probe_fractions,
             l2_grid=settings.probe_l2_grid,
             coarse=coarse_classes(self.dataset.class_names),
         )
+        if not settings.geometry:
+            return found | {"geometry": None}
+        measured = encoder_geometry(
+            self._encode,
+            variables,
+            *labelled,
+            subset=self.subset(arm) if arm else None,
+            views=self.views,
+            batch_size=settings.batch_size,
+            key=jax.random.fold_in(key, GEOMETRY),
+            label=name,
+        )
+        return found | {"geometry": measured.to_dict()}
 
     def _report(self) -> None:
         if not self.workdir.writes:

@@ -11,7 +11,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sas_jax import devices
+from sas_jax.data import subsets
 from sas_jax.errors import InputError
+from sas_jax.latent_classes import METHODS
 from sas_jax.models import DEPTHS, STEMS
 from sas_jax.training import optimizer
 from sas_jax.workdir import fingerprint
@@ -20,9 +22,8 @@ LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JA
 
 STAGES = ("data", "proxy", "embed", "classes", "rank", "subset", "train", "evaluate", "report")
 OBJECTIVES = ("sas", "facility_location", "similarity_sum")
-SELECTORS = ("selected", *OBJECTIVES, "random", "random_balanced", "full")
+SELECTORS = ("selected", *OBJECTIVES, "random", "random_balanced", "file", "full")
 SIMILARITIES = ("cosine", "clipped_cosine", "gaussian")
-CLASS_METHODS = ("kmeans", "labels", "file")
 DTYPES = ("auto", "float32", "bfloat16")
 PLACEMENTS = ("auto", "device", "host", "stream")
 
@@ -68,9 +69,9 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
                 f"a fraction in config.arms has to be more than 0 and at most 1, but that of {selector!r} is "
                 f"{fraction!r}: give the part of the images to keep, such as 0.2"
             )
-        if selector == "full" and fraction != 1:
+        if selector in ("full", "file") and fraction != 1:
             raise InputError(
-                f"the arm 'full' of config.arms has to have the fraction 1.0, but has {fraction!r}: mend it"
+                f"the arm {selector!r} of config.arms has to have the fraction 1.0, but has {fraction!r}: mend it"
             )
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
             raise InputError(
@@ -94,7 +95,7 @@ def check(config: ConfigDict) -> None:
     _one_of("config.selection.objective", config.selection.objective, OBJECTIVES)
     _one_of("config.selection.similarity", config.selection.similarity, SIMILARITIES)
     _one_of("config.selection.self_similarity", config.selection.self_similarity, (0.0, 1.0))
-    _one_of("config.latent_classes.method", config.latent_classes.method, CLASS_METHODS)
+    _one_of("config.latent_classes.method", config.latent_classes.method, METHODS)
     _one_of("config.compute_dtype", config.compute_dtype, DTYPES)
     _one_of("config.data.placement", config.data.placement, PLACEMENTS)
     for name, encoder in (("config.proxy.encoder", config.proxy.encoder), ("config.encoder", config.encoder)):
@@ -144,17 +145,8 @@ def check(config: ConfigDict) -> None:
             raise InputError(f"config.views.{field} has to be (lowest, highest) above 0, but is {pair}: mend it")
     _at_least("config.embedding.views", config.embedding.views, 1)
     _at_least("config.embedding.batch_size", config.embedding.batch_size, 1)
-    _at_least("config.latent_classes.num_classes", config.latent_classes.num_classes, 1)
-    _at_least("config.latent_classes.restarts", config.latent_classes.restarts, 1)
-    if config.latent_classes.method == "file" and not config.latent_classes.file:
-        raise InputError(
-            "config.latent_classes.method is 'file', but config.latent_classes.file names none: give a .npy"
-        )
-    if config.latent_classes.method != "file" and config.latent_classes.file:
-        raise InputError(
-            f"config.latent_classes.file is given, but config.latent_classes.method is "
-            f"{config.latent_classes.method!r}: set the method to 'file', or give no file"
-        )
+    _check_latent_classes(config.latent_classes)
+    _check_file(config)
     if config.data.name != "folder" and config.data.test_folder:
         raise InputError(
             f"config.data.test_folder is given, but config.data.name is {config.data.name!r}: set the name to "
@@ -176,6 +168,49 @@ def check(config: ConfigDict) -> None:
     _at_least("config.runtime.checkpoint_seconds", config.runtime.checkpoint_seconds, 0)
     _at_least("config.runtime.data_workers", config.runtime.data_workers, 0)
     _at_least("config.runtime.heartbeat_seconds", config.runtime.heartbeat_seconds, 5)
+
+
+def _check_latent_classes(section: ConfigDict) -> None:
+    _at_least("config.latent_classes.num_classes", section.num_classes, 0)
+    _at_least("config.latent_classes.restarts", section.restarts, 1)
+    _above("config.latent_classes.labelled_fraction", section.labelled_fraction, 0)
+    _at_most("config.latent_classes.labelled_fraction", section.labelled_fraction, 1)
+    _at_least("config.latent_classes.clip_batch_size", section.clip_batch_size, 1)
+    if section.method == "file" and not section.file:
+        raise InputError(
+            "config.latent_classes.method is 'file', but config.latent_classes.file names none: give a .npy"
+        )
+    # A field that the method does not look at is a mistake about the method.
+    for field, methods in (
+        ("file", ("file",)),
+        ("labels_file", ("few_labels",)),
+        ("embeddings", ("kmeans", "few_labels")),
+        ("class_names", ("clip_zeroshot",)),
+        ("prompts", ("clip_zeroshot",)),
+    ):
+        if section[field] and section.method not in methods:
+            raise InputError(
+                f"config.latent_classes.{field} is given, but config.latent_classes.method is {section.method!r}: set "
+                f"the method to {' or '.join(map(repr, methods))}, or leave the field empty"
+            )
+
+
+def _check_file(config: ConfigDict) -> None:
+    """What config.selection says of a subset made elsewhere."""
+    section, wanted = config.selection, any(arm.selector == "file" for arm in arms(config))
+    _one_of("config.selection.file_order", section.file_order, subsets.ORDERS)
+    if wanted and not section.file:
+        raise InputError("config.arms has the arm 'file', but config.selection.file names none: give a list of images")
+    if section.file and not wanted:
+        raise InputError(
+            "config.selection.file is given, but no arm trains on it: add ('file', 1.0, 0) to config.arms, or give no "
+            "file"
+        )
+    if section.file_order == "original" and "+" in section.file_split and "[" in config.data.train_split:
+        raise InputError(
+            f"config.selection.file_split {section.file_split!r} counts through whole splits, but "
+            f"config.data.train_split is {config.data.train_split!r}: name whole splits there"
+        )
 
 
 def objectives(config: ConfigDict) -> tuple[str, ...]:
@@ -207,14 +242,7 @@ def inputs(config: ConfigDict) -> dict[str, str]:
         proxy = found["proxy"] = fingerprint(training, c["proxy"])
         pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
         embedded = found["embed"] = fingerprint(proxy, c["embedding"]["views"], pairs)
-    section = c["latent_classes"]
-    if section["method"] == "kmeans":
-        classes = fingerprint(embedded, "kmeans", section["num_classes"], section["restarts"], c["seed"])
-    elif section["method"] == "labels":
-        classes = fingerprint(images, "labels")
-    else:
-        classes = fingerprint(images, _file_fingerprint(section["file"]))
-    found["classes"] = classes
+    classes = found["classes"] = _classes_fingerprint(c["latent_classes"], images, embedded, c["seed"])
     for objective in objectives(config):
         found[rank_stage(config, objective)] = fingerprint(embedded, classes, objective, similarity)
     untrained = fingerprint(training, c["encoder"])
@@ -226,10 +254,32 @@ def inputs(config: ConfigDict) -> dict[str, str]:
             source = found[rank_stage(config, arm.selector)]
         elif arm.selector == "random_balanced":
             source = classes
+        elif arm.selector == "file":
+            source = _file_fingerprint(c["selection"]["file"])
+            source = (source, *(c["selection"][f"file_{name}"] for name in ("order", "split", "drop")))
         trained = fingerprint(untrained, c["train"], dataclasses.astuple(arm), source)
         found[f"train/{arm.name}"] = trained
         found[f"evaluate/{arm.name}"] = fingerprint(trained, measured, found["data"])
     return found
+
+
+def _classes_fingerprint(section: dict[str, Any], images: str, embedded: str, seed: int) -> str:
+    method = section["method"]
+    if method == "labels":
+        return fingerprint(images, method)
+    if method == "file":
+        return fingerprint(images, _file_fingerprint(section["file"]))
+    clip = (images, section["clip_model"], _folder_fingerprint(section["clip_model"]))
+    if method == "clip_zeroshot":
+        return fingerprint(clip, section["class_names"], section["prompts"])
+    if section["embeddings"] == "clip":
+        vectors = fingerprint(clip)
+    else:
+        vectors = _file_fingerprint(section["embeddings"]) if section["embeddings"] else embedded
+    if method == "few_labels":
+        few = _file_fingerprint(section["labels_file"]) if section["labels_file"] else section["labelled_fraction"]
+        return fingerprint(vectors, images, method, few, seed)
+    return fingerprint(vectors, method, section["num_classes"], section["restarts"], seed)
 
 
 def train_images(config: ConfigDict) -> str:
@@ -240,7 +290,8 @@ def train_images(config: ConfigDict) -> str:
 
 def that_matters(flat: dict[str, Any]) -> dict[str, Any]:
     """The fields of a flattened config less those that cannot change a result."""
-    nothing = ("embedding.batch_size", "evaluation.batch_size", "data.dir", "data.placement")
+    sizes = ("embedding.batch_size", "evaluation.batch_size", "latent_classes.clip_batch_size")
+    nothing = (*sizes, "data.dir", "data.placement")
     return {name: value for name, value in flat.items() if not name.startswith("runtime.") and name not in nothing}
 
 

@@ -8,7 +8,7 @@ from sas_jax import plan
 from sas_jax.workdir import Workdir
 
 _DATASET = ("name", "train_size", "test_size", "num_classes", "not_evaluated", "skipped")
-MEASURED = ("probe", "knn", "probe_few", "probe_coarse")
+MEASURED = ("probe", "knn", "probe_few", "probe_coarse", "geometry")
 _UNTRAINED = {
     "name": "untrained",
     "selector": None,
@@ -29,15 +29,16 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
     Returns:
         "dataset", "latent_classes" and "selection" as far as those stages are done, "stages" with their
         "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe", "knn",
-        "probe_few" (by fraction of the labels) and "probe_coarse".
+        "probe_few" (by fraction of the labels), "probe_coarse" and "geometry".
     """
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}
     if data := done.get("data"):
         found["dataset"] = {name: data[name] for name in _DATASET}
     if classes := done.get("classes"):
-        found["latent_classes"] = {"method": config.latent_classes.method} | {
-            name: classes[name] for name in ("num_classes", "sizes", "agreement")
+        section = config.latent_classes
+        found["latent_classes"] = {"method": section.method, "embeddings": section.embeddings} | {
+            name: classes[name] for name in ("num_classes", "sizes", "agreement", "few_labels", "chosen")
         }
     if ranked := done.get("rank"):
         found["selection"] = {

@@ -28,6 +28,7 @@ OWN_FILES = (
     "tensorboard",
     "embeddings.npy",
     "view_embeddings.npy",
+    "clip_embeddings.npz",
     "latent_classes.npy",
 )
 OWN_PATTERNS = ("ranking.parquet", "ranking-*.parquet", "ranking*.parquet.partial", "subset-[0-9]*.npy")

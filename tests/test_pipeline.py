@@ -313,6 +313,52 @@ def bad(tmp_path, **overrides):
     return str(error.value)
 
 
+def listed(tmp_path, data_dir, indices, **overrides):
+    np.save(tmp_path / "listed.npy", np.asarray(indices))
+    fields = {"arms": (("file", 1.0, 0), ("random", 0.2, 0)), "selection.file": str(tmp_path / "listed.npy")}
+    return small_config(data_dir, **fields, **overrides)
+
+
+def test_an_arm_trains_on_a_subset_made_elsewhere(copied, tmp_path, data_dir):
+    indices = np.random.default_rng(0).permutation(1437)[:100]
+    config = listed(tmp_path, data_dir, indices, **{"selection.file_order": "positions"})
+    results = pipeline.run(config, copied, rerun=True, log=lambda _: None)
+    arm = next(arm for arm in results["arms"] if arm["selector"] == "file")
+    assert (arm["name"], arm["size"], arm["fraction"]) == ("file-1.00-s0", 100, 1.0)
+    assert arm["geometry"]["subset"]["n"] == 100
+    # The same images as a subset of ids train the same encoder.
+    ids = sas_jax.data.load(config.data).train.ids[np.sort(indices)]
+    (tmp_path / "listed.txt").write_text("\n".join(ids))
+    config.selection.file, config.selection.file_order = str(tmp_path / "listed.txt"), "auto"
+    again = pipeline.run(config, copied, rerun=True, log=lambda _: None)
+    assert next(other for other in again["arms"] if other["selector"] == "file")["loss"] == arm["loss"]
+
+
+def test_a_listed_subset_is_checked_before_the_proxy_is_trained(tmp_path, data_dir, monkeypatch):
+    no_training(monkeypatch)
+    options = {"selection.file_order": "positions"}
+    for stop_after in ("report", "subset"):
+        with pytest.raises(InputError, match=r"listed\.npy"):
+            pipeline.run(listed(tmp_path, data_dir, [0, 1437], **options), tmp_path / "run", stop_after=stop_after)
+    with pytest.raises(InputError, match=r"file-1\.00-s0"):
+        pipeline.run(listed(tmp_path, data_dir, range(8), **options), tmp_path / "run")
+    said = []
+    dropping = listed(tmp_path, data_dir, [0, 0, 1437, *range(1, 90)], **options, **{"selection.file_drop": True})
+    pipeline.run(dropping, tmp_path / "run", stop_after="data", log=said.append)
+    assert any("2" in line and "listed.npy" in line for line in said)
+
+
+def test_geometry_is_measured_or_left_out(finished, copied, data_dir):
+    arms = {arm["name"]: arm["geometry"] for arm in finished[1]["arms"]}
+    assert arms["untrained"]["subset"] is None
+    assert arms["sas-0.20-s0"]["whole"]["n"] == arms["full-1.00-s0"]["subset"]["n"] == 1437
+    assert arms["full-1.00-s0"]["largest_distance"] == 0
+    assert arms["sas-0.20-s0"]["subset"]["n"] == 287
+    assert 0 < arms["sas-0.20-s0"]["largest_distance"] <= 2
+    without = small_config(data_dir, **{"evaluation.geometry": False})
+    assert {arm["geometry"] for arm in pipeline.run(without, copied, rerun=True)["arms"]} == {None}
+
+
 def test_fractions_out_of_range(tmp_path):
     for fraction in (0, 1.5, -0.1, True, "0.2"):
         text = bad(tmp_path, arms=(("random", fraction, 0),))
@@ -346,6 +392,10 @@ def test_fractions_out_of_range(tmp_path):
         ({"data.test_folder": "x"}, "config.data.test_folder is given, but config.data.name is 'digits'"),
         ({"latent_classes.file": "x.npy"}, "config.latent_classes.file is given, but"),
         ({"latent_classes.method": "file"}, "config.latent_classes.file names none"),
+        ({"arms": (("file", 1.0, 0),)}, "config.selection.file names none"),
+        ({"arms": (("file", 0.5, 0),)}, "'file' of config.arms has to have the fraction 1.0"),
+        ({"selection.file": "x.npy"}, "but no arm trains on it: add ('file', 1.0, 0)"),
+        ({"selection.file_order": "alphabetical"}, "config.selection.file_order has to be one of"),
     ],
 )
 def test_values_no_run_could_use(tmp_path, overrides, message):

@@ -39,7 +39,10 @@ EVALUATED = {stage for stage in ALL_ARMS if stage.startswith("evaluate")} | {"ev
         ("embedding.views", 9, {"embed", "classes", "rank"} | SELECTED),
         ("embedding.batch_size", 9, set()),
         ("latent_classes.num_classes", 3, {"classes", "rank"} | SELECTED),
+        ("latent_classes.labelled_fraction", 0.1, set()),
+        ("latent_classes.clip_batch_size", 1, set()),
         ("selection.self_similarity", 0.0, {"rank"} | SELECTED),
+        ("selection.file_order", "ids", set()),
         ("train.epochs", 3, ALL_ARMS),
         ("encoder.width", 0.5, ALL_ARMS | {"evaluate/untrained"}),
         ("evaluation.probe_l2", 1.0, EVALUATED),
@@ -59,6 +62,28 @@ def test_the_seed_and_the_data_make_everything_anew():
     everything = set(plan.inputs(default.get_config()))
     assert changed(seed=1) == everything - {"data"}
     assert changed(**{"data.image_size": 16}) == everything
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value", "matters"),
+    [
+        ("kmeans", "embeddings", "clip", True),
+        ("few_labels", "labelled_fraction", 0.1, True),
+        ("few_labels", "labels_file", "few.csv", True),
+        ("few_labels", "num_classes", 3, False),
+        ("few_labels", "clip_model", "other", False),
+        ("clip_zeroshot", "clip_model", "other", True),
+        ("clip_zeroshot", "prompts", ("a {}",), True),
+        ("clip_zeroshot", "class_names", ("a",), True),
+        ("labels", "restarts", 2, False),
+    ],
+)
+def test_what_a_method_looks_at_makes_the_classes_anew(method, field, value, matters):
+    config = default.get_config()
+    config.latent_classes.method = method
+    before = plan.inputs(config)["classes"]
+    config.latent_classes[field] = value
+    assert (plan.inputs(config)["classes"] != before) == matters
 
 
 def test_an_arm_of_another_objective_has_its_own_ranking():

@@ -36,6 +36,9 @@ class Taken:
         self.shape = (len(indices), *x.shape[1:])
         self.dtype = x.dtype
 
+    def __len__(self) -> int:
+        return len(self._indices)
+
     def __getitem__(self, rows: Any) -> Any:
         return self._x[self._indices[rows]]
 

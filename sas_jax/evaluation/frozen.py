@@ -1,12 +1,15 @@
-"""How good an encoder's frozen features are for the labels: linear probes and kNN in one call."""
+"""What an encoder's frozen features are like: linear probes and kNN in one call, the geometry in another."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from sas_jax.embedding import Apply, embed
+from sas_jax.evaluation import blocks
+from sas_jax.evaluation.geometry import Geometry, geometry
 from sas_jax.evaluation.knn import knn
 from sas_jax.evaluation.probe import linear_probe
 from sas_jax.images import Images
@@ -92,3 +95,68 @@ def accuracies(
         "probe_few": {f"{fraction:g}": probe(labels, num_classes, fraction) for fraction in fractions},
         "probe_coarse": None if coarse is None else probe([coarse[each] for each in labels], int(coarse.max()) + 1),
     }
+
+
+def encoder_geometry(
+    apply: Apply,
+    variables: Any,
+    train: tuple[Images, np.ndarray],
+    test: tuple[Images, np.ndarray],
+    *,
+    subset: np.ndarray | None,
+    views: Views,
+    batch_size: int,
+    key: jax.Array,
+    label: str,
+) -> Geometry:
+    """Measures an encoder's geometry, as `geometry` does, with two random views of each train image.
+
+    Args:
+        apply: (variables, float [b, s, s, 3]) -> float [b, d], the encoder.
+        variables: its parameters and statistics.
+        train: images uint8 [n, h, w, 3] and labels int [n]; -1 is no label. They are embedded a block at a time.
+        test: the same, for the nearest-centre classifier.
+        subset: int [k], the train images that the encoder was trained on; None for none.
+        views: the augmentation.
+        batch_size: views on one device at a time.
+        key: a typed PRNG key, of the views; one for all encoders that are compared.
+        label: names the encoder on the progress bar.
+
+    Returns:
+        The geometry of the whole and of the subset.
+    """
+    (images, labels), (test_images, test_labels) = train, test
+    out = jax.eval_shape(apply, variables, jax.ShapeDtypeStruct((1, views.size, views.size, 3), np.float32))
+    every = functools.partial(embed, apply, variables, views=views)
+
+    def two_views(rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(images))
+        return every(
+            blocks.Taken(images, np.arange(start, stop)),
+            batch_size=max(1, batch_size // 2),
+            num_views=2,
+            keep_views=True,
+            key=jax.random.fold_in(key, start),
+            label=f"views of {label}",
+        )
+
+    plain = functools.partial(every, batch_size=batch_size, label=f"features of {label}")
+    return geometry(
+        _Computed(two_views, (len(images), 2, out.shape[-1])),
+        labels,
+        num_classes=int(max(labels.max(), test_labels.max())) + 1,
+        subset=subset,
+        test=(plain(test_images), test_labels),
+    )
+
+
+class _Computed:
+    """Rows that are computed when they are asked for."""
+
+    def __init__(self, rows: Callable[[slice], np.ndarray], shape: tuple[int, ...]):
+        self._rows = rows
+        self.shape = shape
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._rows(rows)

@@ -4,6 +4,7 @@ Source: Radford et al., "Learning transferable visual models from natural langua
 """
 
 import hashlib
+import importlib.util
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -197,6 +198,19 @@ class Clip:
         return np.stack(found)
 
 
+def check_installed() -> None:
+    """Finds out whether there is what loads a model, without loading it.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    if lacking := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
+        raise InputError(
+            f"CLIP wants PyTorch and transformers, and {' and '.join(lacking)} cannot be found: pip install "
+            f"'sas_jax[clip]'."
+        )
+
+
 def load(name: str) -> Clip:
     """Loads a CLIP model, on a GPU where PyTorch has one.
 
@@ -206,13 +220,10 @@ def load(name: str) -> Clip:
     Raises:
         InputError: the extra is not installed, or there is no such whole CLIP model.
     """
-    try:
-        import torch
-        from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
-    except ImportError as error:
-        raise InputError(
-            f"CLIP wants PyTorch and transformers, which are not installed ({error}): pip install 'sas_jax[clip]'."
-        ) from error
+    check_installed()
+    import torch
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
+
     try:
         kind = AutoConfig.from_pretrained(name).model_type
         if kind != "clip":

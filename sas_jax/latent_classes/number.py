@@ -16,6 +16,9 @@ from sas_jax.latent_classes.kmeans import kmeans
 # data" (1990), chapter 2, table 4.
 SEPARATE = 0.5
 
+PER_CLASS = 20  # rows that a class should have on average, at least
+FEWEST = 2 * PER_CLASS  # rows that a number can be chosen from
+
 # Distances [_BLOCK, rows] are made at a time: 20 MB at 10,000 rows.
 _BLOCK = 512
 
@@ -37,7 +40,7 @@ class Choice(NamedTuple):
     silhouettes: tuple[float, ...]
 
 
-def choose(key: jax.Array, x: np.ndarray, *, rows: int = 10_000, per_class: int = 20) -> Choice:
+def choose(key: jax.Array, x: np.ndarray, *, rows: int = 10_000, per_class: int = PER_CLASS) -> Choice:
     """Chooses the number of classes by the silhouette of k-means, and where that decides nothing by the square root.
 
     Tries 2, 3, 4, 6, 8, 11, 16, ... (rounded powers of the root of two) as long as a class has `per_class` rows on

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from sas_jax.evaluation import accuracies, knn, linear_probe
+from sas_jax.embedding import embed
+from sas_jax.evaluation import accuracies, blocks, encoder_geometry, geometry, knn, linear_probe
 from sas_jax.views import Views
 
 VIEWS = Views(size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -74,3 +75,32 @@ def test_images_without_a_label_are_left_out(splits):
     hidden[::3] = -1
     known = hidden >= 0
     assert measured(((images, hidden), test)) == measured(((images[known], labels[known]), test))
+
+
+def test_geometry_is_that_of_two_random_views_of_each_image(splits, monkeypatch):
+    (train, labels), (test, _) = splits
+    options = {"views": Views(size=4, mean=(0.5,) * 3, std=(0.5,) * 3), "batch_size": 16, "key": KEY, "label": "flat"}
+    subset = np.arange(0, 60, 3)
+    found = encoder_geometry(flat, jnp.float32(2.0), *splits, subset=subset, **options)
+    views = embed(
+        flat,
+        jnp.float32(1.0),
+        train,
+        views=options["views"],
+        batch_size=8,
+        num_views=2,
+        keep_views=True,
+        key=jax.random.fold_in(KEY, 0),
+    )
+    plain = test.reshape(len(test), -1) / 127.5 - 1
+    by_hand = geometry(views, labels, num_classes=3, subset=subset, test=(plain, splits[1][1]))
+    assert found.subset.n == 20
+    assert found.whole.alignment == pytest.approx(by_hand.whole.alignment, rel=1e-5)
+    assert found.subset.largest_product == pytest.approx(by_hand.subset.largest_product, rel=1e-5)
+    assert found.whole.nearest_centre == by_hand.whole.nearest_centre
+    # In blocks of 7 images each draws views of its own, and no image is passed over.
+    monkeypatch.setattr(blocks, "rows_a_block", lambda entries: 7)
+    in_blocks = encoder_geometry(flat, jnp.float32(2.0), *splits, subset=subset, **options)
+    assert in_blocks.whole.n == 60
+    assert in_blocks.whole.alignment == pytest.approx(found.whole.alignment, rel=0.2)
+    assert in_blocks.whole.alignment != found.whole.alignment
