@@ -129,6 +129,9 @@ def get_config() -> ConfigDict:
     # Alignment of views, class centres and the nearest-centre classifier, on the subset and on all: of each encoder two
     # views of every image.
     evaluation.geometry = True
+    # Train the encoder once more on each subset, with its labels, by cross entropy and under config.train, and
+    # measure it on the test images: what the subset is worth to supervised training. As long again as all arms.
+    evaluation.supervised = False
     # Weighted kNN: neighbours (at most the train images) and temperature.
     evaluation.knn_neighbours = 200
     evaluation.knn_temperature = 0.1

@@ -1,13 +1,12 @@
 """How long the whole run will take, said while there is still time to change it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from sas_jax.models import ResNet
-from sas_jax.plan import Arm
 
 DAY = 86400.0
 
@@ -15,9 +14,10 @@ DAY = 86400.0
 class Estimate:
     """Says once, after the first chunk of training, how long all training that this call has to do will take."""
 
-    def __init__(self, config: ConfigDict, arms: Sequence[Arm], log: Callable[[str], None]):
+    def __init__(self, config: ConfigDict, images: int, log: Callable[[str], None]):
+        """`images` is how many all encoders that are to be trained, but for the proxy, see in one epoch."""
         self._config = config
-        self._arms = arms
+        self._images = images
         self._log = log
         self._said = False
 
@@ -37,7 +37,7 @@ class Estimate:
         arm_cost = forward_flops(config.encoder, size)
         proxy_cost = forward_flops(config.proxy.encoder, size)
         measured = proxy_cost if stage == "proxy" else arm_cost
-        arm_views = 2 * config.train.epochs * sum(arm.fraction * n for arm in self._arms)
+        arm_views = 2 * config.train.epochs * self._images
         seconds = arm_views * arm_cost / measured / views_per_second
         if stage == "proxy":
             seconds += 2 * config.proxy.train.epochs * n / views_per_second

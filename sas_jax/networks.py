@@ -4,12 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sas_jax import devices
 from sas_jax.models import ProjectionHead, ResNet
-from sas_jax.training import SimCLR, Trainer, optimizer
+from sas_jax.training import SimCLR, Supervised, Trainer, optimizer
 from sas_jax.views import Views
 
 
@@ -26,7 +27,7 @@ def make_method(encoder: ConfigDict, *, temperature: float, compute_dtype: str, 
     """Encoder and head of a config's section."""
     dtype = jnp.dtype(devices.compute_dtype(compute_dtype))
     return SimCLR(
-        encoder=ResNet(depth=encoder.depth, width=encoder.width, stem=encoder.stem, remat=remat, dtype=dtype),
+        encoder=_encoder(encoder, remat=remat, dtype=dtype),
         head=ProjectionHead(hidden=encoder.head_hidden, features=encoder.head_features, dtype=dtype),
         temperature=temperature,
     )
@@ -35,26 +36,50 @@ def make_method(encoder: ConfigDict, *, temperature: float, compute_dtype: str, 
 def make_trainer(config: ConfigDict, encoder: ConfigDict, train: ConfigDict, *, mesh: Mesh) -> Trainer:
     """The training of a config's section of the encoder under one of training."""
     method = make_method(encoder, temperature=train.temperature, compute_dtype=config.compute_dtype, remat=train.remat)
+    return _trainer(config, train, method, mesh=mesh)
+
+
+def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_classes: int, mesh: Mesh) -> Trainer:
+    """The training of config.encoder with a linear classifier under config.train; labels int32 [n]."""
+    dtype = jnp.dtype(devices.compute_dtype(config.compute_dtype))
+    encoder = _encoder(config.encoder, remat=config.train.remat, dtype=dtype)
+    method = Supervised(encoder=encoder, num_classes=num_classes, dtype=dtype)
+    return _trainer(config, config.train, method, mesh=mesh, labels=labels)
+
+
+def _encoder(section: ConfigDict, *, remat: bool, dtype: Any) -> ResNet:
+    return ResNet(depth=section.depth, width=section.width, stem=section.stem, remat=remat, dtype=dtype)
+
+
+def _trainer(
+    config: ConfigDict,
+    train: ConfigDict,
+    method: SimCLR | Supervised,
+    *,
+    mesh: Mesh,
+    labels: np.ndarray | None = None,
+) -> Trainer:
     return Trainer(
         method,
         optimizer.build(train),
         views=make_views(config),
         batch_size=train.batch_size,
         mesh=mesh,
+        labels=labels,
         rate=optimizer.schedule(train),
         warmup_epochs=train.warmup_epochs,
         skip_nonfinite=train.skip_nonfinite,
     )
 
 
-def project(method: SimCLR, variables: Any, images: jax.Array) -> jax.Array:
-    """Through the head, float [n, h, w, 3] -> float32 [n, features]; BatchNorm with its running statistics."""
+def project(method: SimCLR | Supervised, variables: Any, images: jax.Array) -> jax.Array:
+    """Through head or classifier, float [n, h, w, 3] -> float32 [n, features]; BatchNorm with running statistics."""
     out = method.apply(variables, images, train=False)
     assert isinstance(out, jax.Array)
     return out
 
 
-def encode(method: SimCLR, variables: Any, images: jax.Array) -> jax.Array:
+def encode(method: SimCLR | Supervised, variables: Any, images: jax.Array) -> jax.Array:
     """The representation, float [n, h, w, 3] -> float32 [n, d]; BatchNorm with its running statistics."""
     out = method.apply(variables, images, method="encode")
     assert isinstance(out, jax.Array)

@@ -7,7 +7,7 @@ subset --train--> encoder --> linear probe, kNN --> report
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,13 +21,13 @@ from sas_jax.data import index_files, subsets
 from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
-from sas_jax.evaluation import accuracies, coarse_classes, encoder_geometry
+from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
 from sas_jax.images import Images
-from sas_jax.networks import encode, make_trainer, make_views, project
+from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, project
 from sas_jax.selection import baselines
 from sas_jax.selection.rank import rank
 from sas_jax.selection.ranking import Ranking
-from sas_jax.training import FitResult, Trainer, check_batch, fit
+from sas_jax.training import FitResult, Trainer, TrainState, check_batch, fit
 from sas_jax.workdir import (
     Metrics,
     Workdir,
@@ -96,14 +96,13 @@ class _Run:
         settings = self.config.to_dict()
         if self.workdir.writes:
             claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart)
-        self._check_sizes(train="train" in wanted, fresh=restart)
+        n = self._check_sizes(train="train" in wanted, fresh=restart)
         if self.workdir.writes:
             claim.take(self.workdir, self.inputs, restart=restart)
             write_json(self.workdir / "config.json", jsonable(settings))
             write_json(self.workdir / "environment.json", environment.describe())
         devices.wait_for_all("the workdir is taken")
-        untrained = [arm for arm in self.arms if not self._is_done(f"train/{arm.name}")] if "train" in wanted else []
-        self.estimate = Estimate(self.config, untrained, self.log)
+        self.estimate = Estimate(self.config, self._images_to_train_on(wanted, n), self.log)
         stages: dict[str, Callable[[], None]] = {
             "data": self._data,
             "proxy": self._proxy,
@@ -135,8 +134,19 @@ class _Run:
             devices.wait_for_all(f"{stage} is done")
         devices.wait_for_all(f"{stage} is stamped")
 
-    def _check_sizes(self, *, train: bool, fresh: bool) -> None:
-        """Finds what does not fit the images or the devices before anything is computed, or removed."""
+    def _images_to_train_on(self, wanted: Sequence[str], n: int) -> int:
+        """How many images of n all the encoders see in one epoch that are not trained yet."""
+        kinds = ["train"] if "train" in wanted else []
+        if "evaluate" in wanted and self.config.evaluation.supervised:
+            kinds.append("supervised")
+        left = (arm for kind in kinds for arm in self.arms if not self._is_done(f"{kind}/{arm.name}"))
+        return sum(self._size(arm, n) for arm in left)
+
+    def _check_sizes(self, *, train: bool, fresh: bool) -> int:
+        """Finds what does not fit the images or the devices before anything is computed, or removed.
+
+        Returns how many images there are to train on.
+        """
         stamp = self.workdir.stamp("data")
         facts = stamp if stamp and not fresh and self._is_done("data") else self._loaded[1]
         n = facts["train_size"]
@@ -158,6 +168,7 @@ class _Run:
                 )
         if not self._is_done("classes"):
             partition.check(self.config.latent_classes, facts, lambda: self._loaded[0])
+        return n
 
     def _size(self, arm: plan.Arm, n: int) -> int:
         """How many of n images an arm trains on."""
@@ -315,10 +326,9 @@ class _Run:
             if self.config.proxy.embeddings:
                 vectors = self._given_embeddings(len(self.dataset.train), log=self.log)
             else:
-                state = self._fit_proxy().state
                 vectors = embed(
                     functools.partial(project, self._proxy_trainer.method),
-                    jax.device_get({"params": state.params, "batch_stats": state.batch_stats}),
+                    _variables(self._fit_proxy().state),
                     self.dataset.train.images,
                     views=self.views,
                     num_views=self.config.embedding.views,
@@ -470,22 +480,23 @@ class _Run:
 
     def _evaluate(self) -> None:
         todo = [arm for arm in (None, *self.arms) if self._todo(_evaluation(arm))]
-        if not todo:
-            return
-        if reason := self.facts["not_evaluated"]:
+        reason = self.facts["not_evaluated"]
+        if todo and reason:
             self.log(f"evaluate: {reason}, so there is no linear probe and no kNN")
         for arm in todo:
-            stage = _evaluation(arm)
-            with self._doing(stage) as facts:
+            with self._doing(_evaluation(arm)) as facts:
                 facts |= dict.fromkeys(results.MEASURED) if reason else self._measured(arm)
+        for stage, supervised in [(f"supervised/{arm.name}", arm) for arm in self.arms]:
+            if self.config.evaluation.supervised and not reason and self._todo(stage):
+                with self._doing(stage) as facts:
+                    facts |= self._supervised(stage, supervised)
 
     def _measured(self, arm: plan.Arm | None) -> dict[str, Any]:
         """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""
         name = arm.name if arm else "untrained"
         self.log(f"evaluate: linear probe and kNN of {name}")
         trainer = self._arm_trainer
-        state = self._fit_arm(arm).state if arm else trainer.init(trainer.key(self.config.seed))
-        variables = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+        variables = _variables(self._fit_arm(arm).state if arm else trainer.init(trainer.key(self.config.seed)))
         settings = self.config.evaluation
         train, test = self.dataset.train, self.dataset.test
         assert test is not None
@@ -519,6 +530,38 @@ class _Run:
         )
         return found | {"geometry": measured.to_dict()}
 
+    @functools.cached_property
+    def _supervised_trainer(self) -> Trainer:
+        train = self.dataset.train
+        assert train.labels is not None
+        num_classes = int(train.labels.max()) + 1
+        return make_supervised_trainer(self.config, train.labels, num_classes=num_classes, mesh=self.mesh)
+
+    @functools.cached_property
+    def _classify(self) -> Callable:
+        """The supervised encoder and its classifier as a function of (variables, images); one object, one program."""
+        return functools.partial(project, self._supervised_trainer.method)
+
+    def _supervised(self, stage: str, arm: plan.Arm) -> dict[str, Any]:
+        """The encoder trained with labels on those images of an arm that have one, and measured on the test images."""
+        train, test = self.dataset.train, self.dataset.test
+        assert test is not None
+        assert train.labels is not None
+        assert test.labels is not None
+        subset = self.subset(arm)
+        subset = subset[train.labels[subset] >= 0]
+        seed = self.config.seed + arm.seed
+        fitted = self._fit(stage, stage, self._supervised_trainer, "config.train", subset, seed)
+        measured = classifier_accuracy(
+            self._classify,
+            _variables(fitted.state),
+            (test.images, test.labels),
+            views=self.views,
+            batch_size=self.config.evaluation.batch_size,
+            label=stage,
+        )
+        return _facts(fitted) | {"size": len(subset), "accuracy": measured.to_dict()}
+
     def _report(self) -> None:
         if not self.workdir.writes:
             return
@@ -548,6 +591,11 @@ class _Run:
 
 def _evaluation(arm: plan.Arm | None) -> str:
     return f"evaluate/{arm.name if arm else 'untrained'}"
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    """Parameters and statistics, on the host."""
+    return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
 
 
 def _facts(result: FitResult) -> dict[str, Any]:

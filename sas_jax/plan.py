@@ -246,7 +246,7 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     for objective in objectives(config):
         found[rank_stage(config, objective)] = fingerprint(embedded, classes, objective, similarity)
     untrained = fingerprint(training, c["encoder"])
-    measured = {name: value for name, value in c["evaluation"].items() if name != "batch_size"}
+    measured = {name: value for name, value in c["evaluation"].items() if name not in ("batch_size", "supervised")}
     found["evaluate/untrained"] = fingerprint(untrained, measured, found["data"])
     for arm in arms(config):
         source: Any = ""
@@ -260,6 +260,8 @@ def inputs(config: ConfigDict) -> dict[str, str]:
         trained = fingerprint(untrained, c["train"], dataclasses.astuple(arm), source)
         found[f"train/{arm.name}"] = trained
         found[f"evaluate/{arm.name}"] = fingerprint(trained, measured, found["data"])
+        if c["evaluation"]["supervised"]:
+            found[f"supervised/{arm.name}"] = fingerprint(trained, "supervised", found["data"])
     return found
 
 

@@ -29,7 +29,8 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
     Returns:
         "dataset", "latent_classes" and "selection" as far as those stages are done, "stages" with their
         "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe", "knn",
-        "probe_few" (by fraction of the labels), "probe_coarse" and "geometry".
+        "probe_few" (by fraction of the labels), "probe_coarse" and "geometry", and as
+        "supervised" the accuracy of the same network trained on the subset with labels.
     """
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}
@@ -49,10 +50,11 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
     found["stages"] = {stage: {"wall_seconds": stamp["wall_seconds"]} for stage, stamp in done.items()}
     found["arms"] = []
     if untrained := done.get("evaluate/untrained"):
-        found["arms"].append(_UNTRAINED | {name: untrained[name] for name in MEASURED})
+        found["arms"].append(_UNTRAINED | {name: untrained[name] for name in MEASURED} | {"supervised": None})
     for arm in plan.arms(config):
         if trained := done.get(f"train/{arm.name}"):
             evaluated = done.get(f"evaluate/{arm.name}", dict.fromkeys(MEASURED))
+            supervised = done.get(f"supervised/{arm.name}", {"accuracy": None})
             found["arms"].append(
                 {
                     "name": arm.name,
@@ -63,5 +65,6 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
                 }
                 | {name: trained[name] for name in ("size", "steps", "loss", "train_seconds", "views_per_second")}
                 | {name: evaluated[name] for name in MEASURED}
+                | {"supervised": supervised["accuracy"]}
             )
     return found

@@ -25,6 +25,7 @@ OWN_FILES = (
     "stamps",
     "proxy",
     "arms",
+    "supervised",
     "tensorboard",
     "embeddings.npy",
     "view_embeddings.npy",

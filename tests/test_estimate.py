@@ -8,7 +8,7 @@ from sas_jax.estimate import Estimate, duration, forward_flops
 def said(views_per_second, stage="proxy", n=50_000):
     config = cifar100.get_config()
     lines = []
-    estimate = Estimate(config, plan.arms(config), lines.append)
+    estimate = Estimate(config, round(sum(arm.fraction for arm in plan.arms(config)) * n), lines.append)
     estimate.report(stage, n, views_per_second)
     estimate.report(stage, n, 1e9)  # only the first counts
     return lines

@@ -359,6 +359,26 @@ def test_geometry_is_measured_or_left_out(finished, copied, data_dir):
     assert {arm["geometry"] for arm in pipeline.run(without, copied, rerun=True)["arms"]} == {None}
 
 
+def test_each_subset_is_trained_on_with_labels_where_that_is_asked(finished, copied, data_dir):
+    assert {arm["supervised"] for arm in finished[1]["arms"]} == {None}
+    overrides = {"evaluation.supervised": True, "arms": (("selected", 0.2, 0), ("full", 1.0, 0))}
+    said = []
+    results = pipeline.run(small_config(data_dir, **overrides), copied, rerun=True, log=said.append)
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    assert arms["untrained"]["supervised"] is None
+    for name, size in (("sas-0.20-s0", 287), ("full-1.00-s0", 1437)):
+        supervised = arms[name]["supervised"]
+        assert supervised["n"] == 360
+        stamp = json.loads((copied / "stamps" / f"supervised.{name}.json").read_text())
+        assert (stamp["size"], stamp["steps"]) == (size, size // 64)
+        # nothing else was made again
+        assert arms[name]["probe"] == next(arm for arm in finished[1]["arms"] if arm["name"] == name)["probe"]
+    assert arms["full-1.00-s0"]["supervised"]["low"] > 0.1
+    stages = {json.loads(line)["stage"] for line in (copied / "metrics.jsonl").read_text().splitlines()}
+    assert {"supervised/sas-0.20-s0", "supervised/full-1.00-s0"} <= stages
+    assert "supervised" in results["arms"][1]
+
+
 def test_fractions_out_of_range(tmp_path):
     for fraction in (0, 1.5, -0.1, True, "0.2"):
         text = bad(tmp_path, arms=(("random", fraction, 0),))

@@ -2,7 +2,7 @@
 
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
 from sas_jax.evaluation.coarse import coarse_classes
-from sas_jax.evaluation.frozen import accuracies, encoder_geometry
+from sas_jax.evaluation.frozen import accuracies, classifier_accuracy, encoder_geometry
 from sas_jax.evaluation.geometry import Geometry, geometry
 from sas_jax.evaluation.knn import knn
 from sas_jax.evaluation.probe import L2_GRID, Probe, linear_probe
@@ -14,6 +14,7 @@ __all__ = [
     "Probe",
     "accuracies",
     "accuracy",
+    "classifier_accuracy",
     "coarse_classes",
     "encoder_geometry",
     "geometry",

@@ -9,6 +9,7 @@ import numpy as np
 
 from sas_jax.embedding import Apply, embed
 from sas_jax.evaluation import blocks
+from sas_jax.evaluation.accuracy import Accuracy, accuracy
 from sas_jax.evaluation.geometry import Geometry, geometry
 from sas_jax.evaluation.knn import knn
 from sas_jax.evaluation.probe import linear_probe
@@ -95,6 +96,30 @@ def accuracies(
         "probe_few": {f"{fraction:g}": probe(labels, num_classes, fraction) for fraction in fractions},
         "probe_coarse": None if coarse is None else probe([coarse[each] for each in labels], int(coarse.max()) + 1),
     }
+
+
+def classifier_accuracy(
+    apply: Apply, variables: Any, test: tuple[Images, np.ndarray], *, views: Views, batch_size: int, label: str
+) -> Accuracy:
+    """Measures a classifier.
+
+    Args:
+        apply: (variables, float [b, s, s, 3]) -> float [b, c], the logits.
+        variables: its parameters and statistics.
+        test: images uint8 [n, h, w, 3] and labels int [n]; -1 is no label, and such images are left out.
+        views: size and normalisation of the images.
+        batch_size: images on one device at a time.
+        label: names the classifier on the progress bar.
+
+    Returns:
+        The share of test images whose label has the largest logit.
+    """
+    images, labels = test
+    known = labels >= 0
+    logits = embed(
+        apply, variables, images if known.all() else images[known], views=views, batch_size=batch_size, label=label
+    )
+    return accuracy(np.argmax(logits, axis=1) == labels[known])
 
 
 def encoder_geometry(

@@ -1,8 +1,13 @@
-"""What a contrastive method adds to an encoder: the modules beside it and its loss."""
+"""What a method adds to an encoder: the modules beside it and its loss."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import optax
 
+from sas_jax.models.resnet import torch_init
 from sas_jax.training.losses import nt_xent
 
 
@@ -32,3 +37,31 @@ class SimCLR(nn.Module):
         n = images.shape[0]
         z = self(images.reshape(2 * n, *images.shape[2:]), train=True)
         return nt_xent(z.reshape(n, 2, -1), temperature=self.temperature)
+
+
+class Supervised(nn.Module):
+    """An encoder and a linear classifier under the cross entropy with labels, which both views of an image share.
+
+    Attributes:
+        encoder: images to representations.
+        num_classes: c.
+        dtype: of the classifier's product.
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        self.classifier = nn.Dense(self.num_classes, kernel_init=torch_init, dtype=self.dtype)
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """float [n, h, w, 3], normalised -> float32 [n, c], the logits."""
+        representations = self.encoder(images, train=train)
+        return self.classifier(representations.astype(self.dtype)).astype(jnp.float32)
+
+    def loss(self, images: jax.Array, labels: jax.Array) -> jax.Array:
+        """float [n, 2, h, w, 3], two views of each image, and int32 [n] -> float32 []."""
+        n = images.shape[0]
+        logits = self(images.reshape(2 * n, *images.shape[2:]), train=True)
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, jnp.repeat(labels, 2)))

@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from sas_jax import devices
-from sas_jax.training.methods import SimCLR
+from sas_jax.training.methods import SimCLR, Supervised
 from sas_jax.training.optimizer import Horizon
 from sas_jax.views import Views, view
 
@@ -64,12 +64,13 @@ class Trainer:
 
     def __init__(
         self,
-        method: SimCLR,
+        method: SimCLR | Supervised,
         optimizer: optax.GradientTransformation,
         *,
         views: Views,
         batch_size: int,
         mesh: Mesh,
+        labels: np.ndarray | None = None,
         rate: Callable[[jax.Array, Horizon], jax.Array] | None = None,
         warmup_epochs: float = 0.0,
         skip_nonfinite: int = 0,
@@ -83,6 +84,7 @@ class Trainer:
             views: the augmentation.
             batch_size: images a step, a multiple of the mesh's devices.
             mesh: the devices.
+            labels: int32 [n], of all images of the data set, for a method whose loss asks for those of a batch.
             rate: the learning rate at a step, given to the optimizer's update; None where it has its own.
             warmup_epochs: of the horizon.
             skip_nonfinite: how many steps of a run may be skipped because their loss or gradient is not finite.
@@ -93,6 +95,7 @@ class Trainer:
         self.views = views
         self.batch_size = batch_size
         self.mesh = mesh
+        self.labels = labels
         self.rate = rate
         self.warmup_epochs = warmup_epochs
         self.skip_nonfinite = skip_nonfinite
@@ -154,10 +157,11 @@ class Trainer:
         keys = view_keys(jax.random.fold_in(key, VIEWS), epoch, examples)
         augment = jax.vmap(jax.vmap(functools.partial(view, views=self.views), (0, None)))
         pairs = self._split(augment(keys, pixels))
+        targets = () if self.labels is None else (self._split(jnp.asarray(self.labels)[examples]),)
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
             variables = {"params": params, "batch_stats": state.batch_stats}
-            loss, updated = self.method.apply(variables, pairs, method="loss", mutable=["batch_stats"])
+            loss, updated = self.method.apply(variables, pairs, *targets, method="loss", mutable=["batch_stats"])
             return loss, updated["batch_stats"]
 
         (loss, batch_stats), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
