@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sas_jax import devices
-from sas_jax.models import ProjectionHead, ResNet
+from sas_jax.models import LinearClassifier, ProjectionHead, ResNet
 from sas_jax.training import SimCLR, Supervised, Trainer, optimizer
 from sas_jax.views import Views
 
@@ -43,7 +43,7 @@ def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_class
     """The training of config.encoder with a linear classifier under config.train; labels int32 [n]."""
     dtype = jnp.dtype(devices.compute_dtype(config.compute_dtype))
     encoder = _encoder(config.encoder, remat=config.train.remat, dtype=dtype)
-    method = Supervised(encoder=encoder, num_classes=num_classes, dtype=dtype)
+    method = Supervised(encoder=encoder, classifier=LinearClassifier(num_classes=num_classes, dtype=dtype))
     return _trainer(config, config.train, method, mesh=mesh, labels=labels)
 
 

@@ -1,6 +1,6 @@
 """Encoders and projection heads, Flax Linen modules."""
 
-from sas_jax.models.heads import ProjectionHead
+from sas_jax.models.heads import LinearClassifier, ProjectionHead
 from sas_jax.models.resnet import DEPTHS, STEMS, ResNet
 
-__all__ = ["DEPTHS", "STEMS", "ProjectionHead", "ResNet"]
+__all__ = ["DEPTHS", "STEMS", "LinearClassifier", "ProjectionHead", "ResNet"]

@@ -1,4 +1,4 @@
-"""What stands between the representation and the loss."""
+"""What stands between the representation and a loss."""
 
 from typing import Any
 
@@ -31,3 +31,21 @@ class ProjectionHead(nn.Module):
         x = nn.Dense(self.features, use_bias=False, kernel_init=torch_init, dtype=self.dtype)(x)
         x = batch_norm(train=train, dtype=self.dtype, use_scale=False, use_bias=False)(x)
         return x.astype(jnp.float32)
+
+
+class LinearClassifier(nn.Module):
+    """One linear layer with a bias, torch.nn.Linear's initial weights and zeros.
+
+    Attributes:
+        num_classes: c.
+        dtype: of the computation.
+    """
+
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """float [n, d] -> float32 [n, c], the logits."""
+        logits = nn.Dense(self.num_classes, kernel_init=torch_init, dtype=self.dtype)(x.astype(self.dtype))
+        return logits.astype(jnp.float32)

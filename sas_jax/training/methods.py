@@ -1,13 +1,10 @@
 """What a method adds to an encoder: the modules beside it and its loss."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from sas_jax.models.resnet import torch_init
 from sas_jax.training.losses import nt_xent
 
 
@@ -44,21 +41,15 @@ class Supervised(nn.Module):
 
     Attributes:
         encoder: images to representations.
-        num_classes: c.
-        dtype: of the classifier's product.
+        classifier: representations to the logits of c classes.
     """
 
     encoder: nn.Module
-    num_classes: int
-    dtype: Any = jnp.float32
-
-    def setup(self) -> None:
-        self.classifier = nn.Dense(self.num_classes, kernel_init=torch_init, dtype=self.dtype)
+    classifier: nn.Module
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """float [n, h, w, 3], normalised -> float32 [n, c], the logits."""
-        representations = self.encoder(images, train=train)
-        return self.classifier(representations.astype(self.dtype)).astype(jnp.float32)
+        return self.classifier(self.encoder(images, train=train))
 
     def loss(self, images: jax.Array, labels: jax.Array) -> jax.Array:
         """float [n, 2, h, w, 3], two views of each image, and int32 [n] -> float32 []."""

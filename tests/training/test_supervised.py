@@ -7,14 +7,14 @@ import optax
 import pytest
 
 from sas_jax import devices
-from sas_jax.models import ResNet
+from sas_jax.models import LinearClassifier, ResNet
 from sas_jax.networks import project
 from sas_jax.training import Supervised, Trainer
 from sas_jax.training.feed import Resident
 from sas_jax.views import Views, plain
 
 SIZE, BATCH, CLASSES = 8, 32, 3
-METHOD = Supervised(encoder=ResNet(depth=10, width=0.125, stem="3x3"), num_classes=CLASSES)
+METHOD = Supervised(encoder=ResNet(depth=10, width=0.125, stem="3x3"), classifier=LinearClassifier(num_classes=CLASSES))
 VIEWS = Views(size=SIZE, crop_scale=(0.5, 1.0), jitter=0.0, grey=0.0)
 
 
