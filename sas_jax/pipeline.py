@@ -378,12 +378,6 @@ class _Run:
             write_array(path, classes)
             facts |= found
 
-    @property
-    def _all_labels(self) -> np.ndarray | None:
-        """int32 [n], the training images' labels where every one has one."""
-        labels = self.dataset.train.labels
-        return labels if self.facts["num_labelled"] == self.facts["train_size"] else None
-
     @functools.cached_property
     def classes(self) -> np.ndarray:
         """int32 [n]."""
@@ -572,7 +566,8 @@ class _Run:
         if page.exists() and self.workdir.is_done("report", inputs):
             self.done_before.append("report")
             return
-        current = {"proxy"} & self.inputs.keys() | {f"arms/{arm.name}" for arm in self.arms}
+        current = {"proxy"} & self.inputs.keys()
+        current |= {f"{kind}/{arm.name}" for kind in ("arms", "supervised") for arm in self.arms}
         with self.workdir.doing("report", inputs):
             write_json(path, found)
             html = report.html(
@@ -583,7 +578,7 @@ class _Run:
                 ranking=self.ranking(self.config.selection.objective),
                 embeddings=self.embeddings,
                 images=self.dataset.train.images,
-                labels=self._all_labels,
+                labels=self.dataset.train.labels if self.facts["num_labelled"] else None,
                 class_names=self.dataset.class_names,
             )
             write_whole(page, lambda aside: aside.write_text(html))

@@ -11,6 +11,7 @@ from sas_jax.report import numbers
 
 UNTRAINED = "untrained"
 FULL = "full"
+FILE = "file"  # the subset is listed in a file that was made elsewhere
 BASELINES = ("random", "random_balanced", FULL)
 
 
@@ -37,6 +38,9 @@ class Group:
     arms: tuple[Mapping[str, Any], ...]
     probe: Measure | None
     knn: Measure | None
+    coarse: Measure | None = None  # the probe, of coarse classes
+    supervised: Measure | None = None  # a network trained with labels on the same images
+    few: Mapping[str, Measure] = dataclasses.field(default_factory=dict)  # probes by the fraction of labels they saw
 
     @property
     def title(self) -> str:
@@ -48,6 +52,11 @@ class Group:
     def chosen(self) -> bool:
         """Whether a ranking chose its images: what the run is about, not what it is compared with."""
         return self.selector != UNTRAINED and self.selector not in BASELINES
+
+    def is_as_large_as(self, other: "Group") -> bool:
+        """Whether both have the same fraction of the images, or the same number (a file's fraction is not round)."""
+        size = self.mean("size")
+        return self.fraction == other.fraction or (size is not None and size == other.mean("size"))
 
     def mean(self, field: str) -> float | None:
         """The mean of a number over the seeds that have it; None where none does."""
@@ -87,22 +96,40 @@ def pooled(measures: Sequence[Mapping[str, Any] | None]) -> Measure | None:
     )
 
 
-def grouped(arms: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """Puts the seeds of an arm together: untrained first, then by fraction, chosen subsets before their baselines."""
+def grouped(arms: Sequence[Mapping[str, Any]], n: int | None = None) -> list[Group]:
+    """Puts the seeds of an arm together: untrained first, then by fraction, chosen subsets before their baselines.
+
+    Args:
+      arms: The rows of `results.json`.
+      n: The number of training images, of which a listed subset is a fraction.
+    """
     together: dict[tuple[str, float | None], list[Mapping[str, Any]]] = {}
     for arm in arms:
-        together.setdefault((arm.get("selector") or UNTRAINED, arm.get("fraction")), []).append(arm)
+        selector, share = arm.get("selector") or UNTRAINED, arm.get("fraction")
+        if selector == FILE:
+            share = arm["size"] / n if arm.get("size") and n else None
+        together.setdefault((selector, share), []).append(arm)
     groups = [
         Group(
             selector=selector,
-            fraction=fraction,
+            fraction=share,
             arms=tuple(members),
             probe=pooled([arm.get("probe") for arm in members]),
             knn=pooled([arm.get("knn") for arm in members]),
+            coarse=pooled([arm.get("probe_coarse") for arm in members]),
+            supervised=pooled([arm.get("supervised") for arm in members]),
+            few=_few(members),
         )
-        for (selector, fraction), members in together.items()
+        for (selector, share), members in together.items()
     ]
     return sorted(groups, key=lambda g: (g.selector != UNTRAINED, g.fraction or 0.0, not g.chosen, g.selector))
+
+
+def _few(members: Sequence[Mapping[str, Any]]) -> dict[str, Measure]:
+    """The probes that saw few labels, by fraction, fewest first."""
+    found = [arm.get("probe_few") or {} for arm in members]
+    shares = sorted({share for each in found for share in each}, key=float)
+    return {share: measure for share in shares if (measure := pooled([each.get(share) for each in found])) is not None}
 
 
 def named(groups: Sequence[Group]) -> str:
@@ -120,3 +147,30 @@ def named(groups: Sequence[Group]) -> str:
 def order(one: Measure, other: Measure) -> int:
     """1 where `one` is above `other` and their intervals do not overlap, -1 where it is below, 0 where they do."""
     return int(one.low > other.high) - int(one.high < other.low)
+
+
+def relative(one: Measure, other: Measure) -> tuple[float, float, float] | None:
+    """One accuracy as a share of another, with its 95 % interval, as if they had been measured on different images.
+
+    They were measured on the same, so the true interval is narrower.
+
+    Args:
+      one: The accuracy of a subset's encoder.
+      other: That of all images' encoder.
+
+    Returns:
+      The ratio, the interval's low and high end; None where the other's interval reaches down to 0, or up to twice it.
+
+    Source:
+      Donner & Zou, "Closed-form confidence intervals for functions of the normal mean and standard deviation" (2012):
+      an interval of a ratio from those of its parts.
+    """
+    a, b = one.value, other.value
+    if not (other.low > 0 and other.high < 2 * b):
+        return None
+
+    def end(mine: float, its: float, sign: int) -> float:
+        root = max(0.0, (a * b) ** 2 - mine * its * (2 * a - mine) * (2 * b - its)) ** 0.5
+        return (a * b + sign * root) / (its * (2 * b - its))
+
+    return a / b, max(0.0, end(one.low, other.high, -1)), end(one.high, other.low, 1)

@@ -118,16 +118,21 @@ class Axes:
         self._parts.append(element("polygon", points=points, class_=f"band {style}"))
 
     def bars(self, edges: np.ndarray, heights: np.ndarray, styles: Sequence[str]) -> None:
-        """Bars between neighbouring edges, from 0."""
+        """Bars between neighbouring edges, from 0 upwards or, where negative, downwards; nan and 0 have none."""
         base = self.y(0)
         for begin, end, value, style in zip(edges, edges[1:], heights, styles, strict=False):
-            if value > 0:
+            if math.isfinite(value) and value != 0:
                 left, right = self.x(begin), self.x(end)
                 width = max(right - left - (1 if right - left > 3 else 0), 0.4)
-                top = self.y(value)
+                top = min(self.y(value), base)
                 self._parts.append(
-                    element("rect", x=left, y=top, width=width, height=base - top, class_=f"bar {style}")
+                    element("rect", x=left, y=top, width=width, height=abs(self.y(value) - base), class_=f"bar {style}")
                 )
+
+    def cloud(self, points: np.ndarray, style: str) -> None:
+        """A dot at each of the points [k, 2], all in one path: a dot is a line of no length with round ends."""
+        path = "".join(f"M{self.x(x):.1f} {self.y(y):.1f}h0" for x, y in points)
+        self._parts.append(element("path", d=path, class_=f"cloud {style}"))
 
     def zero(self) -> None:
         """A line at ordinate 0, where the range passes it."""

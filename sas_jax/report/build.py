@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sas_jax.images import Images
-from sas_jax.report import outcome, provenance, selected
+from sas_jax.report import examples, geometry, outcome, provenance, selected
 from sas_jax.report.arms import grouped
 from sas_jax.report.markup import joined
 from sas_jax.report.template import page
@@ -23,6 +23,7 @@ def html(
     images: Images | None = None,
     labels: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
+    without_images: str = "",
 ) -> str:
     """Writes a run as one self-contained HTML page: nothing is loaded, no script runs, and it is under 5 MB.
 
@@ -37,23 +38,25 @@ def html(
       ranking: Has position int32 [n], gain float32 [n] and classes int32 [n].
       embeddings: float32 [n, d].
       images: uint8 [n, s, s, 3], the training images in the ranking's order.
-      labels: int [n].
+      labels: int [n], -1 where an image has none.
       class_names: The labels' names.
+      without_images: Why there are no images, where there are none.
 
     Returns:
       The page.
     """
     config = _nested(config or {})
-    groups = grouped(results.get("arms") or [])
+    groups = grouped(results.get("arms") or [], (results.get("dataset") or {}).get("train_size"))
     records = _by_stage(metrics or [])
     content = joined(
         outcome.opening(results, config, groups),
         outcome.arms(results, groups),
-        outcome.training(records, groups, config),
+        examples.picks(ranking, images, labels, class_names, without_images),
         selected.selection(results, groups, ranking, embeddings),
-        selected.picks(ranking, images, labels, class_names),
-        selected.latent_classes(results, ranking, labels),
-        provenance.run(results, config, _nested(environment or {})),
+        selected.latent_classes(results, ranking, labels, class_names),
+        geometry.geometry(groups, class_names),
+        outcome.training(records, groups, config),
+        provenance.run(results, groups, records, config, _nested(environment or {})),
     )
     return page(f"sas_jax report: {(results.get('dataset') or {}).get('name', 'a run')}", content)
 

@@ -98,14 +98,82 @@ def cumulative_gain(position: np.ndarray, gain: np.ndarray, classes: np.ndarray)
       Fractions [k + 1] of all examples, from 0, in the order in which subsets grow (DESIGN section 4), and values
       [k + 1]; both empty where no gain is known or none is positive.
     """
-    _, rows, counts = np.unique(classes, return_inverse=True, return_counts=True)
-    sizes = counts[rows]
-    ranked = np.flatnonzero((position >= 0) & np.isfinite(gain))
-    ranked = ranked[np.lexsort((classes[ranked], (position[ranked] + 0.5) / sizes[ranked]))]
+    ranked = _in_order(position, classes)
+    ranked = ranked[np.isfinite(gain[ranked])]
     value = np.concatenate(([0.0], np.cumsum(gain[ranked], dtype=np.float64)))
     if value.max() <= 0:
         return np.zeros(0), np.zeros(0)
     return np.arange(len(value)) / len(position), value / value.max()
+
+
+def _in_order(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The ranked examples in the order in which subsets grow (DESIGN section 4)."""
+    _, rows, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    ranked = np.flatnonzero(position >= 0)
+    return ranked[np.lexsort((classes[ranked], (position[ranked] + 0.5) / counts[rows][ranked]))]
+
+
+def subset(position: np.ndarray, classes: np.ndarray, fraction: float) -> np.ndarray:
+    """The subset of a fraction: the first round(fraction n) of the ranked examples.
+
+    Args:
+      position: int [n], -1 where not ranked.
+      classes: int [n].
+      fraction: In [0, 1].
+
+    Returns:
+      bool [n].
+    """
+    chosen = np.zeros(len(position), bool)
+    chosen[_in_order(position, classes)[: round(fraction * len(position))]] = True
+    return chosen
+
+
+def next_percent(fractions: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """What each further percent of the images adds to the objective.
+
+    Args:
+      fractions: float [k], ascending from 0; values: float [k]; as `cumulative_gain` returns them.
+
+    Returns:
+      float64 [100], in the values' unit; nan from the percent on that is not wholly ranked.
+    """
+    edges = np.linspace(0.0, 1.0, 101)
+    if len(fractions) < 2:
+        return np.full(100, np.nan)
+    at = np.interp(edges, fractions, values)
+    at[edges > fractions[-1] + 1e-9] = np.nan
+    return np.diff(at)
+
+
+def principal_components(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two directions in which rows vary most.
+
+    Args:
+      rows: float [n, d], finite.
+
+    Returns:
+      Coordinates float64 [n, 2] of the rows from their mean, and the share float64 [2] of the variance along each. Of
+      a direction's two signs it is the one whose largest entry is positive. Both are of length 0 where there are not
+      two rows and two dimensions, or all rows are equal.
+    """
+    n, d = rows.shape
+    if n < 2 or d < 2:
+        return np.zeros((0, 2)), np.zeros(0)
+    blocks = [slice(begin, begin + _BLOCK) for begin in range(0, n, _BLOCK)]
+    mean = np.sum([rows[block].sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / n
+    covariance = np.zeros((d, d))
+    for block in blocks:
+        centred = rows[block] - mean
+        covariance += centred.T @ centred / n
+    values, vectors = np.linalg.eigh(covariance)
+    total = np.trace(covariance)
+    if not total > 1e-12 * (1 + mean @ mean):
+        return np.zeros((0, 2)), np.zeros(0)
+    axes = vectors[:, :-3:-1]
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)
+    points = np.concatenate([(rows[block] - mean) @ axes for block in blocks])
+    return points, np.maximum(values[:-3:-1], 0.0) / total
 
 
 def turning_points(position: np.ndarray, gain: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -152,11 +220,30 @@ def majority(labels: np.ndarray) -> tuple[int, float]:
     return int(found[counts.argmax()]), float(counts.max() / counts.sum())
 
 
-def purity(classes: np.ndarray, labels: np.ndarray) -> float:
-    """The share of examples that carry the most frequent label of their latent class."""
-    by_class = np.argsort(classes, kind="stable")
-    parts = np.split(labels[by_class], np.flatnonzero(np.diff(classes[by_class])) + 1)
-    return sum(majority(part)[1] * len(part) for part in parts) / len(labels)
+def majorities(classes: np.ndarray, labels: np.ndarray) -> dict[int, tuple[int, float]]:
+    """By latent class, the most frequent label of its examples and its share; examples of -1, no label, are left out.
+
+    Args:
+      classes: int [n].
+      labels: int [n].
+    """
+    known = np.flatnonzero(labels >= 0)
+    by_class = known[np.argsort(classes[known], kind="stable")]
+    starts = np.flatnonzero(np.diff(classes[by_class])) + 1
+    return {int(classes[part[0]]): majority(labels[part]) for part in np.split(by_class, starts) if len(part)}
+
+
+def purity(classes: np.ndarray, labels: np.ndarray) -> float | None:
+    """The share of labelled examples with the most frequent label of their latent class; None where none is labelled.
+
+    Args:
+      classes: int [n].
+      labels: int [n], -1 where there is none.
+    """
+    found = majorities(classes, labels)
+    counts = {int(c): int(n) for c, n in zip(*np.unique(classes[labels >= 0], return_counts=True), strict=True)}
+    total = sum(counts.values())
+    return sum(share * counts[label] for label, (_, share) in found.items()) / total if total else None
 
 
 def losses(records: list[dict[str, Any]], unit: str, *, points: int = 120) -> tuple[np.ndarray, np.ndarray]:

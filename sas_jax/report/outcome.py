@@ -66,8 +66,7 @@ def _what_ran(results: Mapping[str, Any], config: Mapping[str, Any], groups: Seq
         parts.append(f"{dataset.get('name', 'The data')}: {', '.join(facts)}.")
     if latent:
         kinds = numbers.plural(latent.get("num_classes") or 0, "latent class", "latent classes")
-        origin = "embeddings from a file" if _from_file(config) else "embeddings of a proxy encoder"
-        parts.append(f"{kinds} by {latent.get('method')}, from {origin}.")
+        parts.append(f"{kinds} by {latent.get('method')}{_vectors(latent, config)}.")
     if selection:
         parts.append(
             f"Within each, {selection.get('objective')} ranked the images by {selection.get('similarity')} similarity."
@@ -76,6 +75,15 @@ def _what_ran(results: Mapping[str, Any], config: Mapping[str, Any], groups: Seq
     if trained:
         parts.append(f"{numbers.plural(trained, 'encoder was', 'encoders were')} trained.")
     return " ".join(parts)
+
+
+def _vectors(latent: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What the latent classes were made from."""
+    if latent.get("method") in ("labels", "file"):
+        return ""
+    if own := latent.get("embeddings"):
+        return ", from CLIP's embeddings" if own == "clip" else ", from embeddings from a file of their own"
+    return ", from embeddings from a file" if _from_file(config) else ", from embeddings of a proxy encoder"
 
 
 def _from_file(config: Mapping[str, Any]) -> bool:
@@ -132,7 +140,35 @@ def arms(results: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
         table(head, rows, "arms"),
         note(" ".join(notes)),
         figures(pictures),
+        _further(groups, palette),
         _seeds(groups),
+    )
+
+
+def _further(groups: Sequence[Group], palette: Mapping[str, str]) -> Markup | None:
+    """The accuracies that not every run measures."""
+    columns: list[tuple[str, list[Measure | None]]] = [
+        (f"probe on {numbers.fraction(float(share))} of the labels", [group.few.get(share) for group in groups])
+        for share in sorted({share for group in groups for share in group.few}, key=float)
+    ]
+    columns.append(("probe on coarse classes", [group.coarse for group in groups]))
+    columns.append(("trained with labels", [group.supervised for group in groups]))
+    columns = [(name, found) for name, found in columns if any(found)]
+    if not columns:
+        return None
+    rows = [
+        (_selector(group, palette[group.selector]), numbers.fraction(group.fraction),
+         *(_accuracy(found[at]) for _, found in columns))
+        for at, group in enumerate(groups)
+    ]  # fmt: skip
+    text = "With 95 % intervals."
+    if any(name == "trained with labels" for name, _ in columns):
+        text += " Trained with labels: the test accuracy of a network that learned from the subset's labels."
+    return element(
+        "div",
+        element("h3", "Further accuracies"),
+        table(("selector", "fraction", *(name for name, _ in columns)), rows, "arms"),
+        note(text),
     )
 
 
@@ -184,26 +220,22 @@ def _seeds(groups: Sequence[Group]) -> Markup | None:
 
 
 def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group], config: Mapping[str, Any]) -> Markup:
-    palette = plots.styles(groups)
+    kinds: dict[
+        str, dict[str, list[dict[str, Any]]]
+    ] = {}  # "proxy", "arms/NAME", "supervised/NAME": by what is before /
+    for stage, found in records.items():
+        kind, _, name = stage.partition("/")
+        kinds.setdefault(kind, {})[name] = found
     drawn = [
-        plots.loss(f"Training of the {stage}", [(stage, "s1", found)])
-        for stage, found in records.items()
-        if not stage.startswith("arms/")
+        plots.loss(f"Training of the {kind}", [(kind, "s1", by_name[""])])
+        if "" in by_name
+        else plots.loss(
+            "Training of the arms" if kind == "arms" else f"Training of the arms, {kind}",
+            _curves(by_name, groups),
+            "contrastive loss" if kind == "arms" else "loss",
+        )
+        for kind, by_name in kinds.items()
     ]
-    crowded = sum(len(group.arms) for group in groups) > plots.CROWD
-    curves = [
-        (group.selector if crowded else group.title, palette[group.selector], records[f"arms/{arm['name']}"])
-        for group in groups
-        for arm in group.arms
-        if arm.get("name") and f"arms/{arm['name']}" in records
-    ]
-    known = {f"arms/{arm.get('name')}" for group in groups for arm in group.arms}
-    curves += [
-        (stage.removeprefix("arms/"), "s0", found)  # an arm that was stopped before its row was written
-        for stage, found in records.items()
-        if stage.startswith("arms/") and stage not in known
-    ]
-    drawn.append(plots.loss("Training of the arms", curves))
     notes = []
     if _from_file(config):
         notes.append("The embeddings came from a file, so no proxy was trained here.")
@@ -218,3 +250,18 @@ def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group
     if broken:
         notes.append(f"The loss was not a finite number in {broken[0]}; such points are not drawn.")
     return section("Training", *map(note, notes), figures(drawn))
+
+
+def _curves(
+    by_name: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group]
+) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    palette = plots.styles(groups)
+    crowded = sum(len(group.arms) for group in groups) > plots.CROWD
+    known = {str(arm.get("name")): group for group in groups for arm in group.arms}
+    curves = [
+        (group.selector if crowded else group.title, palette[group.selector], by_name[name])
+        for name, group in known.items()
+        if name in by_name
+    ]
+    # an arm that was stopped before its row was written
+    return curves + [(name, "s0", found) for name, found in by_name.items() if name not in known]

@@ -36,3 +36,8 @@ def sentence(text: str) -> Markup:
     """A sentence whose intervals are not broken over two lines."""
     pieces = _INTERVAL.split(text)
     return joined(*(element("span", piece, class_="whole") if at % 2 else piece for at, piece in enumerate(pieces)))
+
+
+def label_name(label: int, class_names: Sequence[str] | None) -> str:
+    """A label as its class is called; the number where it has no name."""
+    return str(class_names[label]) if class_names is not None and 0 <= label < len(class_names) else str(label)

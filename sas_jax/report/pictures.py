@@ -1,4 +1,4 @@
-"""Images small enough to travel inside the page."""
+"""Images small enough to travel inside the page, and large enough to see."""
 
 import base64
 import io
@@ -8,22 +8,32 @@ from PIL import Image
 
 from sas_jax.report.markup import Markup, element
 
-_TINY = 48  # pixels: enlarged with hard edges, as it is stored; larger ones are photographs and reduced to _LARGEST
-_LARGEST = 80  # 96 such thumbnails of noise are 2.5 MB as base64
+_TINY = 24  # pixels: enlarged with hard edges, as stored
+_LARGE = 112  # pixels of the longer side of all others: 96 such pictures of noise are 2 MB as base64
+_QUALITY = 85  # of JPEG
 
 
-def thumbnail(image: np.ndarray, text: str) -> Markup:
+def picture(image: np.ndarray, text: str) -> Markup:
     """Returns an image as an `<img>` that carries its pixels.
+
+    Of up to 24 pixels it is kept as it is, and the page shows its pixels as squares; any other is brought to 112
+    pixels, by Lanczos, for a photograph of 32 is easier to recognise smooth.
 
     Args:
       image: uint8 [h, w, 3].
       text: What it shows, for those who do not see it; also its tooltip.
     """
-    picture = Image.fromarray(np.ascontiguousarray(image, np.uint8))
-    tiny = max(picture.size) <= _TINY
-    picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
+    shown = Image.fromarray(np.ascontiguousarray(image, np.uint8))
+    tiny = max(shown.size) <= _TINY
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return element("img", src=source, alt=text, title=text, width=picture.width, height=picture.height,
+    if tiny:
+        shown.save(buffer, "PNG", optimize=True)
+    else:
+        scale = _LARGE / max(shown.size)
+        width, height = (max(1, round(scale * side)) for side in shown.size)
+        shown = shown.resize((width, height), Image.Resampling.LANCZOS)
+        shown.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    kind = "png" if tiny else "jpeg"
+    source = f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
+    return element("img", src=source, alt=text, title=text, width=shown.width, height=shown.height,
                    class_="tiny" if tiny else None)  # fmt: skip

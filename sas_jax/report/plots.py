@@ -8,11 +8,13 @@ import numpy as np
 
 from sas_jax.report import measures, numbers
 from sas_jax.report.arms import FULL, UNTRAINED, Group
-from sas_jax.report.axes import Axes, figure, percentage
+from sas_jax.report.axes import Axes, figure, percentage, plain
 from sas_jax.report.markup import Markup
 
 _STYLES = {"sas": "s1", "random": "s2", FULL: "s3", "random_balanced": "s4"}
 _SPARE = ("s5", "s6", "s7", "s8")
+_BARS = 200  # more latent classes than these are averaged into so many
+_SPARSE = 2_000  # fewer dots of a map are drawn larger
 CROWD = 6  # more lines than these are drawn fine
 
 
@@ -87,12 +89,13 @@ def accuracy(groups: Sequence[Group], measure: str, name: str) -> Markup:
     return figure(axes.svg(summary), caption)
 
 
-def loss(title: str, curves: Sequence[tuple[str, str, list[dict[str, Any]]]]) -> Markup:
+def loss(title: str, curves: Sequence[tuple[str, str, list[dict[str, Any]]]], kind: str = "contrastive loss") -> Markup:
     """Training losses.
 
     Args:
       title: What was trained.
       curves: For each line its name, style and metric records. Lines of one name share their place in the legend.
+      kind: Of loss.
     """
     unit = "epoch" if all(r.get("epoch") is not None for *_, records in curves for r in records) else "step"
     drawn = []
@@ -105,9 +108,7 @@ def loss(title: str, curves: Sequence[tuple[str, str, list[dict[str, Any]]]]) ->
     low = min(y.min() for *_, y in drawn)
     high = max(y.max() for *_, y in drawn)
     room = 0.05 * (high - low)
-    axes = Axes(
-        (0.0, max(x.max() for *_, x, _ in drawn)), (low - room, high + room), x_label=unit, y_label="contrastive loss"
-    )
+    axes = Axes((0.0, max(x.max() for *_, x, _ in drawn)), (low - room, high + room), x_label=unit, y_label=kind)
     crowded = len(drawn) > CROWD
     for _, style, x, y in drawn:
         axes.curve(x, y, f"{style} fine" if crowded else style)
@@ -115,7 +116,7 @@ def loss(title: str, curves: Sequence[tuple[str, str, list[dict[str, Any]]]]) ->
             axes.point(x[0], y[0], style)
     ends = "; ".join(f"{name} from {numbers.decimal(y[0])} to {numbers.decimal(y[-1])}" for name, *_, y in drawn)
     legend = list(dict.fromkeys((style, name) for name, style, *_ in drawn)) if len(drawn) > 1 else []
-    return figure(axes.svg(f"{title}, contrastive loss by {unit}: {ends}"), f"{title}.", legend)
+    return figure(axes.svg(f"{title}, {kind} by {unit}: {ends}"), f"{title}.", legend)
 
 
 def similarity(values: np.ndarray, note: str = "") -> Markup:
@@ -213,6 +214,38 @@ def gain_curve(curve: measures.Curve, budgets: Sequence[float], turning: float |
     return figure(axes.svg(summary + _marks_in_words(budgets, turning)), caption)
 
 
+def next_percents(shares: np.ndarray, budgets: Sequence[float], turning: float | None) -> Markup:
+    """What each further percent of the images adds to the objective.
+
+    Args:
+      shares: float [100] of the largest value, as `measures.next_percent` returns them.
+      budgets: Chosen fractions.
+      turning: The fraction where gains become negative, or None.
+    """
+    known = shares[np.isfinite(shares)]
+    if not len(known):
+        return Markup()
+    low, high = min(0.0, float(known.min())), max(0.0, float(known.max()))
+    room = 0.05 * (high - low)
+    axes = Axes((0.0, 1.0), (low - room if low < 0 else 0.0, high + room), x_label="fraction of the images picked",
+                y_label="value of the next percent", x_format=percentage, y_format=percentage,
+                head=_head(budgets))  # fmt: skip
+    axes.bars(np.linspace(0.0, 1.0, 101), shares, ["s2" if share < 0 else "s1" for share in shares])
+    axes.zero()
+    _mark(axes, budgets, turning)
+    here = [0.0, *(budget for budget in budgets if int(100 * budget + 1e-9) < len(known))]
+    told = [
+        f"{numbers.decimal(100 * shares[int(100 * at + 1e-9)], 2)} after "
+        + (numbers.fraction(at) if at else "none of the images")
+        for at in here
+    ]
+    caption = (
+        f"What the next percent of the images adds to the objective, in percent of the largest value it reached: "
+        f"{', '.join(told)}."
+    )
+    return figure(axes.svg(caption + _marks_in_words((), turning)), caption)
+
+
 def cumulative(
     fractions: np.ndarray, values: np.ndarray, budgets: Sequence[float], turning: float | None, objective: str
 ) -> Markup:
@@ -249,18 +282,86 @@ def _marks_in_words(budgets: Sequence[float], turning: float | None) -> str:
     return text + (f"; turning point at {numbers.fraction(turning)}" if turning is not None else "")
 
 
-def sizes(values: Sequence[int] | np.ndarray) -> Markup:
-    """The latent classes' sizes, largest first.
+def sizes(values: Sequence[int] | np.ndarray, shares: np.ndarray | None = None) -> Markup:
+    """The latent classes' sizes, largest first, and how much of each has one label.
 
     Args:
       values: int [c].
+      shares: float [c], of each class's most frequent label; None where labels are not known.
     """
     if not len(values):
         return Markup()
-    falling = np.sort(np.asarray(values, np.float64))[::-1]
-    axes = Axes((0.0, float(len(falling))), (0.0, falling[0] * 1.05), x_label="latent classes, largest first",
+    falling = np.argsort(-np.asarray(values, np.float64), kind="stable")
+    whole = np.asarray(values, np.float64)[falling]
+    parts = np.array_split(np.arange(len(whole)), min(len(whole), _BARS))
+    edges = np.array([0, *(part[-1] + 1 for part in parts)], np.float64)
+    axes = Axes((0.0, float(len(whole))), (0.0, whole[0] * 1.05), x_label="latent classes, largest first",
                 y_label="images", height=210)  # fmt: skip
-    axes.bars(np.arange(len(falling) + 1), falling, ["s1"] * len(falling))
-    text = f"from {numbers.count(falling[-1])} to {numbers.count(falling[0])} images"
-    text += f", median {numbers.count(float(np.median(falling)))}"
-    return figure(axes.svg(f"Sizes of {len(falling)} latent classes, {text}"), f"Sizes of the latent classes: {text}.")
+    pale = "s1" if shares is None else "s1 pale"
+    axes.bars(edges, np.array([whole[part].mean() for part in parts]), [pale] * len(parts))
+    text = f"from {numbers.count(whole[-1])} to {numbers.count(whole[0])} images"
+    text += f", median {numbers.count(float(np.median(whole)))}"
+    legend = []
+    if shares is not None:
+        pure = whole * np.nan_to_num(np.asarray(shares, np.float64))[falling]
+        axes.bars(edges, np.array([pure[part].mean() for part in parts]), ["s1"] * len(parts))
+        legend = [("s1", "with the class's most frequent label"), ("s1 pale", "with another")]
+        low, median, high = (numbers.percent(float(np.nanpercentile(shares, at)), 0) for at in (0, 50, 100))
+        text += f"; of a class, {low} to {high} (median {median}) have its most frequent label"
+    return figure(
+        axes.svg(f"Sizes of {len(whole)} latent classes, {text}"), f"Sizes of the latent classes: {text}.", legend
+    )
+
+
+def silhouettes(tried: Sequence[int], values: Sequence[float], chosen: int | None) -> Markup:
+    """The mean silhouette at each number of classes tried.
+
+    Args:
+      tried: Ascending.
+      values: In [-1, 1], one for each.
+      chosen: The number of classes; marked where it was tried.
+    """
+    if not tried or len(tried) != len(values) or min(tried) < 1:
+        return Markup()
+    low, high = min(values), max(values)
+    room = 0.08 * (high - low) or 0.05
+    at = np.log2(np.asarray(tried, np.float64))
+    axes = Axes((float(at[0]), float(at[-1])), (low - room, high + room), x_label="number of classes tried, doubling",
+                y_label="mean silhouette", x_format=lambda tick: plain(round(2**tick)), height=210)  # fmt: skip
+    axes.curve(at, np.asarray(values), "s1")
+    for number, x, value in zip(tried, at, values, strict=True):
+        axes.point(x, value, "s2" if number == chosen else "s1")
+    told = "; ".join(f"{number}: {numbers.decimal(value, 2)}" for number, value in zip(tried, values, strict=True))
+    return figure(
+        axes.svg(f"Mean silhouette by number of classes: {told}"), f"Mean silhouette by number of classes: {told}."
+    )
+
+
+def cloud(points: np.ndarray, marked: np.ndarray, shares: np.ndarray, style: str, name: str) -> Markup:
+    """A map of examples, some of them marked.
+
+    Args:
+      points: float [k, 2], principal components.
+      marked: bool [k].
+      shares: float [2], of the variance along each.
+      style: Of the marked.
+      name: What the marked are.
+    """
+    height = 330
+    (left, low), (right, high) = points.min(axis=0), points.max(axis=0)
+    # One unit is as long upwards as sideways.
+    unit = max((right - left) / 340, (high - low) / (height - 75)) * 1.03
+    middle, centre = (left + right) / 2, (low + high) / 2
+    x, y = (middle - 170 * unit, middle + 170 * unit), (
+        centre - (height - 75) / 2 * unit, centre + (height - 75) / 2 * unit)  # fmt: skip
+    axes = Axes(x, y, x_label=f"first principal component, {numbers.percent(shares[0], 0)} of the variance",
+                y_label=f"second principal component, {numbers.percent(shares[1], 0)}", height=height)  # fmt: skip
+    sparse = " sparse" if len(points) < _SPARSE else ""
+    axes.cloud(points[~marked], f"s0{sparse}")
+    axes.cloud(points[marked], f"{style}{sparse}")
+    caption = f"{numbers.count(marked.sum())} of {numbers.count(len(points))} images drawn: {name}"
+    return figure(
+        axes.svg(f"Map of the embeddings. {caption}"),
+        f"{caption}.",
+        [(f"{style} spot", name), ("s0 spot", "the others")],
+    )

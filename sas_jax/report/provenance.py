@@ -1,74 +1,142 @@
-"""Where the numbers come from: time by stage, the data, the machine and the whole config."""
+"""Where the numbers come from: time and cost by stage, the data, the machine and all parameters."""
 
 import collections
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sas_jax.report import numbers
+from sas_jax.report.arms import FULL, Group
 from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.parts import section
+from sas_jax.report.parts import note, section, table
+from sas_jax.workdir import flatten
 
 _NAMED_FILES = 20  # skipped files that are listed; the others are counted
+SELECTING = ("proxy", "embed", "classes", "rank")  # the stages that a subset costs
 
 
-def run(results: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any]) -> Markup:
-    return section("The run", _stages(results.get("stages") or {}), _facts(results, environment), _config(config))
-
-
-def _stages(stages: Mapping[str, Mapping[str, Any]]) -> Markup | None:
-    times = {name: float(found.get("wall_seconds") or 0.0) for name, found in stages.items()}
-    total = sum(times.values())
-    if not total:
-        return None
-    bars = [
-        element(
-            "tr",
-            element("th", name, scope="row"),
-            element("td", numbers.duration(seconds)),
-            element("td", element("span", class_="share", style=f"width:{100 * seconds / total:.1f}%"), class_="track"),
-        )
-        for name, seconds in times.items()
-    ]
-    last = element("tr", element("th", "all", scope="row"), element("td", numbers.duration(total)), element("td"))
-    table = element("table", element("tbody", *bars, last), class_="stages")
-    return joined(element("h3", "Time by stage"), element("div", table, class_="scroll", tabindex="0"))
-
-
-def _facts(results: Mapping[str, Any], environment: Mapping[str, Any]) -> Markup | None:
-    dataset = results.get("dataset") or {}
-    names = list(dataset.get("skipped") or ())
-    number = len(names)
-    rows = [(key.replace("_", " "), _flat(value)) for key, value in dataset.items() if key != "skipped"]
-    rows.append(("skipped files", numbers.count(number)))
-    rows += [(key.replace("_", " "), _flat(value)) for key, value in environment.items()]
-    body = [element("tr", element("th", key, scope="row"), element("td", value, class_="text")) for key, value in rows]
-    listed = None
-    if names:
-        left = f"and {numbers.count(number - _NAMED_FILES)} more" if number > _NAMED_FILES else None
-        items = [element("li", name) for name in (*names[:_NAMED_FILES], *([left] if left else []))]
-        listed = element("details", element("summary", "Skipped files"), element("ul", *items, class_="notes"))
-    return joined(
-        element("h3", "Data and machine"),
-        element("div", element("table", element("tbody", *body)), class_="scroll"),
-        listed,
+def run(
+    results: Mapping[str, Any],
+    groups: Sequence[Group],
+    records: Mapping[str, list[dict[str, Any]]],
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> Markup:
+    return section(
+        "The run",
+        _stages(results, groups, records, environment),
+        _facts(results, environment),
+        _parameters(config),
     )
 
 
-def _flat(value: object) -> str:
+def seconds(results: Mapping[str, Any]) -> dict[str, float]:
+    """Wall seconds by stage."""
+    return {
+        name: float((found or {}).get("wall_seconds") or 0.0) for name, found in (results.get("stages") or {}).items()
+    }
+
+
+def flat(value: object) -> str:
     """A value on one line; what a list repeats (eight devices of a kind) is counted."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key} {flat(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
-        times = collections.Counter(map(_flat, value))
+        times = collections.Counter(map(flat, value))
         return ", ".join(f"{number} \u00d7 {text}" if number > 1 else text for text, number in times.items())
     if value is None:
         return numbers.NOTHING
     return numbers.count(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _config(config: Mapping[str, Any]) -> Markup | None:
+def _stages(
+    results: Mapping[str, Any],
+    groups: Sequence[Group],
+    records: Mapping[str, list[dict[str, Any]]],
+    environment: Mapping[str, Any],
+) -> Markup | None:
+    times = seconds(results)
+    total, most = sum(times.values()), max(times.values(), default=0.0)
+    if not total:
+        return None
+    rates = _rates(groups, records)
+    rows: list[tuple[object, ...]] = [
+        (
+            name,
+            numbers.duration(taken),
+            element("span", class_="share", style=f"width:{100 * taken / most:.1f}%"),
+            numbers.count(rates.get(name)),
+        )
+        for name, taken in times.items()
+    ]
+    devices = environment.get("devices") or []
+    device_time = ""
+    if isinstance(devices, list | tuple) and environment.get("backend") != "cpu" and devices:
+        device_time = f"{numbers.duration(total * len(devices))} of device time"
+    rows.append(("all", numbers.duration(total), device_time, ""))
+    text = f"Wall-clock time{f' on {flat(devices)}' if devices else ''}. {_cost(times, groups)}"
+    return joined(
+        element("h3", "Time and cost by stage"),
+        note(text.strip()),
+        table(("stage", "time", "", "views a second"), rows, "stages"),
+    )
+
+
+def _rates(groups: Sequence[Group], records: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Views a second by stage, where something was trained."""
+    found = {
+        f"train/{arm['name']}": arm["views_per_second"]
+        for group in groups
+        for arm in group.arms
+        if arm.get("name") and numbers.known(arm.get("views_per_second"))
+    }
+    for stage, lines in records.items():
+        rates = [line["views_per_second"] for line in lines if numbers.known(line.get("views_per_second"))]
+        if rates and not stage.startswith("arms/"):
+            found[stage] = statistics.median(rates)
+    return found
+
+
+def _cost(times: Mapping[str, float], groups: Sequence[Group]) -> str:
+    """What the subset cost, beside what training on it and on all images took."""
+    stages = [name for name in SELECTING if name in times]
+    if not stages:
+        return ""
+    text = f"To find the subset ({', '.join(stages)}) took {numbers.duration(sum(times[name] for name in stages))}"
+    trained = [
+        f"{group.title} {numbers.duration(taken)}"
+        for group in groups
+        if (group.chosen or group.selector == FULL) and (taken := group.mean("train_seconds"))
+    ]
+    return f"{text}; one training takes: {', '.join(trained)}." if trained else f"{text}."
+
+
+def _facts(results: Mapping[str, Any], environment: Mapping[str, Any]) -> Markup | None:
+    dataset = results.get("dataset") or {}
+    names = list(dataset.get("skipped") or ())
+    number = len(names)
+    rows = [(key.replace("_", " "), flat(value)) for key, value in dataset.items() if key != "skipped"]
+    rows.append(("skipped files", numbers.count(number)))
+    rows += [(key.replace("_", " "), flat(value)) for key, value in environment.items()]
+    listed = None
+    if names:
+        left = f"and {numbers.count(number - _NAMED_FILES)} more" if number > _NAMED_FILES else None
+        items = [element("li", name) for name in (*names[:_NAMED_FILES], *([left] if left else []))]
+        listed = element("details", element("summary", "Skipped files"), element("ul", *items, class_="notes"))
+    return joined(element("h3", "Data and machine"), table((), _wrapped(rows), "facts"), listed)
+
+
+def _parameters(config: Mapping[str, Any]) -> Markup | None:
     if not config:
         return None
-    text = json.dumps(config, indent=2, default=str, ensure_ascii=False)
-    return element("details", element("summary", "The whole config"), element("pre", text), id="config")
+    rows = [(name, json.dumps(value, default=str, ensure_ascii=False)) for name, value in flatten(dict(config)).items()]
+    summary = f"All {len(rows)} parameters"
+    return element(
+        "details", element("summary", summary), table(("config.", "value"), _wrapped(rows), "facts"), id="parameters"
+    )
+
+
+def _wrapped(rows: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:
+    """Rows whose second cell may break anywhere."""
+    return [(name, element("span", text, class_="text")) for name, text in rows]

@@ -13,7 +13,7 @@ _STYLE = """
   --c0: #75756f; --c1: #2563a8; --c2: #b85017; --c3: #2a2a28; --c4: #8a6a00; --c5: #1b7f5c; --c6: #96307a; 
   --c7: #0d7f95; --c8: #b03044;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --ground: #161615; --panel: #20201f; --ink: #e9e8e3; --soft: #a5a49d; --rule: #3a3a37;
     --c0: #93928b; --c1: #7db4f0; --c2: #f0985e; --c3: #f4f3ee; --c4: #e0bd4f; --c5: #62caa2; --c6: #dd8fc6; 
@@ -49,12 +49,13 @@ thead th { white-space: normal; color: var(--soft); font-weight: 500; vertical-a
   border-bottom-color: var(--soft); }
 tbody th { font-weight: 600; }
 td small, th small { font-weight: 400; display: block; color: var(--soft); font-size: .79rem; }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .key { display: inline-block; width: .62em; height: .62em; border-radius: 50%; margin-right: .45em;
   background: var(--c); }
 .share { display: block; height: .5rem; min-width: 1px; background: var(--c1); border-radius: 1px; }
-td.track { width: 45%; min-width: 90px; }
-.stages { width: 100%; max-width: 34rem; }
+.stages { width: 100%; max-width: 44rem; }
+.stages td:nth-child(3) { width: 45%; min-width: 90px; text-align: left; color: var(--soft); }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts thead th { text-align: left; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); gap: 1.6rem 2rem;
   margin: 1rem 0; align-items: start; }
 figure { margin: 0; min-width: 0; }
@@ -79,18 +80,29 @@ svg line.reference { stroke: var(--c0); stroke-width: 1; }
 .s0 { --c: var(--c0); } .s1 { --c: var(--c1); } .s2 { --c: var(--c2); } .s3 { --c: var(--c3); } .s4 { --c: var(--c4); }
 .s5 { --c: var(--c5); } .s6 { --c: var(--c6); } .s7 { --c: var(--c7); } .s8 { --c: var(--c8); }
 .line.s2 { stroke-dasharray: 7 3; } .line.s3 { stroke-width: 1.3; } .line.s4 { stroke-dasharray: 8 3 2 3; }
+.cloud { fill: none; stroke: var(--c); stroke-width: 2.6; stroke-linecap: round; opacity: .75; }
+.cloud.s0 { opacity: .35; } .cloud.sparse { stroke-width: 3.6; }
+.pale { opacity: .35; }
+.line.plain { stroke-dasharray: none; stroke-width: 1.8; } .line.dashed { stroke-dasharray: 4 3; stroke-width: 1.8; }
+.dot.open { fill: var(--ground); stroke: var(--c); stroke-width: 1.6; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .15rem 1rem; margin: .3rem 0 0; padding: 0;
   font-size: .8125rem; }
 .swatch { display: inline-block; width: 1.5em; border-top: 2.5px solid var(--c); vertical-align: middle;
   margin-right: .4em; }
 .swatch.s2 { border-top-style: dashed; } .swatch.s3 { border-top-width: 1.3px; }
-.picks { margin: 1.1rem 0; }
-.picks h3 { margin: 0 0 .25rem; font-size: .9375rem; }
+.swatch.spot { width: .7em; height: .7em; border: 0; border-radius: 50%; background: var(--c); }
+.swatch.plain { border-top-style: solid; border-top-width: 2.5px; }
+.swatch.dashed { border-top-style: dashed; border-top-width: 2.5px; }
+.picks { margin: 1.6rem 0; }
+.picks h3 { margin: 0 0 .5rem; }
 .picks h3 span { font-weight: 400; color: var(--soft); }
-.row { display: grid; grid-template-columns: 3rem 1fr; align-items: center; margin: .3rem 0; }
-.row div { display: grid; grid-template-columns: repeat(8, minmax(0, 64px)); gap: 5px; }
-.row img { width: 100%; height: auto; aspect-ratio: 1; display: block; background: var(--panel); border-radius: 2px;
+.row { display: grid; grid-template-columns: 3rem 1fr; align-items: start; margin: .5rem 0; }
+.row h4 { font-size: .875rem; font-weight: 400; color: var(--soft); margin: .2rem 0; }
+.row div { display: grid; grid-template-columns: repeat(8, minmax(0, 112px)); gap: 8px; }
+.row img { width: 100%; height: auto; aspect-ratio: 1; display: block; background: var(--panel); border-radius: 3px;
   object-fit: contain; }
+.row figcaption { font-size: .75rem; margin-top: .15rem; text-align: center; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; }
 img.tiny { image-rendering: pixelated; }
 details { margin: .8rem 0; }
 summary { cursor: pointer; font-size: .9375rem; }
@@ -101,9 +113,18 @@ a { color: var(--c1); }
   main { padding: 24px 16px 48px; }
   h1 { font-size: 1.45rem; }
   #answer .first { font-size: 1.05rem; }
-  .row div { grid-template-columns: repeat(4, minmax(0, 72px)); }
+  .row { grid-template-columns: 1fr; }
+  .row div { grid-template-columns: repeat(4, minmax(0, 112px)); }
 }
-@media print { details:not([open]) { display: none; } figure, .picks { break-inside: avoid; } main { padding: 0; } }
+@media print {
+  body { font-size: 11pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  main { padding: 0; max-width: none; }
+  details:not([open]) { display: none; }
+  figure, .picks, tr, #answer { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  .scroll { overflow: visible; }
+  .arms { font-size: .78rem; }
+}
 """
 
 

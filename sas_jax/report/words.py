@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sas_jax.report import numbers
-from sas_jax.report.arms import FULL, UNTRAINED, Group, Measure, named, order
+from sas_jax.report.arms import FILE, FULL, UNTRAINED, Group, Measure, named, order, relative
 
 MEASURES = {"probe": "linear probe", "knn": "kNN"}
 
@@ -33,18 +33,15 @@ def answers(groups: Sequence[Group]) -> list[str]:
     trained = [(group, measure) for group, measure in measured if group.selector != UNTRAINED]
     chosen = [(group, measure) for group, measure in trained if group.chosen]
     full = next(((group, measure) for group, measure in trained if group.selector == FULL), None)
-    pairs = {
-        group.title: [
-            (rival, found)
-            for rival, found in trained
-            if not rival.chosen and rival.selector != FULL and rival.fraction == group.fraction
-        ]
-        for group, _ in chosen
-    }
-    sentences = _over_fractions([(group, measure, pairs[group.title]) for group, measure in chosen])
-    for group, measure in chosen:
-        rivals = pairs[group.title]
-        if rivals:
+    matches = [(group, measure, _rivals(group, trained)) for group, measure in chosen]
+    sentences = _over_fractions(matches)
+    if full:
+        sentences += _kept(matches, full)
+    for group, measure, rivals in matches:
+        if rivals and full and len(matches) == 1:
+            reached = [f"{one.title} reaches {found}" for one, found in ((group, measure), *rivals)]
+            sentences.append(f"In accuracy: {', '.join(reached)}.")
+        elif rivals:
             beside = ", ".join(f"{rival.title} {found}" for rival, found in rivals)
             sentences.append(f"{group.title} reaches {measure}, {beside}: {_verdict(group, measure, rivals)}")
         else:
@@ -54,7 +51,66 @@ def answers(groups: Sequence[Group]) -> list[str]:
     if full:
         sentences.append(_against_full(full, chosen))
     sentences.append(_against_untrained(measured))
+    sentences += _supervised(groups)
     return sentences
+
+
+def _rivals(group: Group, others: Sequence[tuple[Group, Measure]]) -> list[tuple[Group, Measure]]:
+    """What a chosen subset is compared with: baselines of its size."""
+    return [
+        (rival, found)
+        for rival, found in others
+        if not rival.chosen and rival.selector not in (FULL, UNTRAINED) and rival.is_as_large_as(group)
+    ]
+
+
+def _kept(
+    matches: Sequence[tuple[Group, Measure, list[tuple[Group, Measure]]]], full: tuple[Group, Measure]
+) -> list[str]:
+    """How much of the accuracy of all images each subset reaches."""
+    size = full[0].mean("size")
+    whole = f"all {numbers.count(size)} images" if size else "all images"
+
+    def share(measure: Measure) -> str | None:
+        found = relative(measure, full[1])
+        return numbers.interval(*found) if found else None
+
+    if len(matches) == 1:
+        ((group, measure, rivals),) = matches
+        reached = share(measure)
+        if reached is None or group.fraction is None:
+            return []
+        by = "those listed in a file" if group.selector == FILE else f"chosen by {group.selector}"
+        beside = "".join(f"; {rival.selector} reaches {share(found)}" for rival, found in rivals)
+        verdict = f": {_verdict(group, measure, rivals)}" if rivals else "."
+        return [f"{_sized(group)}, {by}, reach {reached} of the accuracy of {whole}{beside}{verdict}"]
+    by_selector: dict[str, list[str]] = {}
+    for group, measure in (*((g, m) for g, m, _ in matches), *(pair for *_, rivals in matches for pair in rivals)):
+        if (reached := share(measure)) is not None and group.fraction is not None:
+            told = by_selector.setdefault(group.selector, [])
+            if (text := f"{reached} at {numbers.fraction(group.fraction)}") not in told:
+                told.append(text)
+    if not by_selector:
+        return []
+    parts = "; ".join(f"{selector} reaches {', '.join(told)}" for selector, told in by_selector.items())
+    return [f"Of the accuracy of {whole}, {parts}."]
+
+
+def _sized(group: Group) -> str:
+    return f"{numbers.fraction(group.fraction)} of the images"
+
+
+def _supervised(groups: Sequence[Group]) -> list[str]:
+    """What networks trained with labels reach on the same subsets: the paper's second claim is about it."""
+    measured = [(group, found) for group in groups if (found := group.supervised) is not None]
+    if not measured:
+        return []
+    matches = [(group, found, _rivals(group, measured)) for group, found in measured if group.chosen]
+    if told := _over_fractions(matches):
+        return [f"Networks trained with labels on the same images: {' '.join(told)}"]
+    reached = ", ".join(f"{group.title} {found}" for group, found in measured)
+    verdicts = [f" {group.title}: {_verdict(group, found, rivals)}" for group, found, rivals in matches if rivals]
+    return [f"Networks trained with labels on the same images reach: {reached}.{''.join(verdicts)}"]
 
 
 def _over_fractions(chosen: Sequence[tuple[Group, Measure, list[tuple[Group, Measure]]]]) -> list[str]:

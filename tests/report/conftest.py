@@ -1,11 +1,66 @@
 """A run made of real digits: what the pipeline would hand to the report, with arms whose numbers a test sets."""
 
+import html.parser
+import json
 import types
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import datasets
+
+from sas_jax import Ranking
+
+
+class Page(html.parser.HTMLParser):
+    """The page as a reader meets it: its text by section, its tags with their attributes."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.source = source
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: dict[str, list[str]] = {"": []}
+        self.rows: list[list[str]] = []
+        self._identity: list[str] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("meta", "img", "br"):
+            return
+        self.open.append(tag)
+        self._identity.append(dict(attrs).get("id") or (self._identity[-1] if self._identity else ""))
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open[-1] == tag, f"</{tag}> closes <{self.open[-1]}>"
+        self.open.pop()
+        self._identity.pop()
+
+    def handle_data(self, data):
+        if "style" in self.open or "head" in self.open:
+            return
+        data = data.replace("\u00a0", " ")
+        self.words.setdefault(self._identity[-1] if self._identity else "", []).append(data)
+        if self.open and ("td" in self.open or "th" in self.open):
+            self.rows[-1][-1] += data if not self.rows[-1][-1] else " " + data
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for words in self.words.values() for word in words)
+
+    def part(self, identity: str) -> str:
+        return "".join(self.words.get(identity, []))
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def accuracy(value: float, n: int = 360) -> dict[str, float]:
@@ -117,6 +172,30 @@ def digits_run() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def measured() -> dict[str, Any]:
+    """Sections of results.json of a run that measured everything; each accuracy is another. Read-only."""
+    part = {"n": 1437, "classes": 10, "alignment": 0.3217, "largest_product": 0.8123, "closest_classes": [3, 8],
+            "mean_product": 0.1119, "nearest_centre": accuracy(0.777)}  # fmt: skip
+    arms = [arm(None, None, 0.70), arm("sas", 0.2, 0.612), arm("random", 0.2, 0.601), arm("full", 1.0, 0.93),
+            arm("file", 1.0, 0.655)]  # fmt: skip
+    for at, row in enumerate(arms):
+        row["probe_few"] = {"0.1": accuracy(0.31 + 0.01 * at), "0.01": accuracy(0.21 + 0.01 * at)}
+        row["probe_coarse"] = accuracy(0.81 + 0.01 * at)
+        row["supervised"] = accuracy(0.41 + 0.01 * at) if at else None
+        row["geometry"] = {"whole": part, "subset": part | {"n": 287, "alignment": 0.4321} if at else None,
+                           "distances": [0.1, None], "largest_distance": 0.2468 if at else None}  # fmt: skip
+    arms[4].update(size=287, name="file-1.00-s0")
+    latent = {
+        "method": "few_labels",
+        "num_classes": 10,
+        "embeddings": "clip",
+        "few_labels": {"num_labelled": 14, "l2": 1e-3, "accuracy": 0.654},
+        "chosen": {"decided": True, "tried": [2, 3, 10], "silhouettes": [0.111, 0.222, 0.333]},
+    }
+    return {"arms": arms, "latent_classes": latent}
+
+
+@pytest.fixture(scope="session")
 def make_arm() -> Any:
     """`arm(selector, fraction, probe, seed)`."""
     return arm
@@ -126,3 +205,38 @@ def make_arm() -> Any:
 def make_accuracy() -> Any:
     """`accuracy(value, n)`."""
     return accuracy
+
+
+@pytest.fixture(scope="session")
+def read_page() -> Callable[[str], Page]:
+    """`read_page(source)`: a page, whose tags have to be balanced."""
+
+    def read(source: str) -> Page:
+        page = Page(source)
+        assert not page.open, f"never closed: {page.open}"
+        return page
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def make_workdir(digits_run) -> Callable[..., Path]:
+    """`make_workdir(path, config={...})`: the run as its files, with other sections of the config where given."""
+
+    def make(path: Path, config: dict[str, Any] | None = None) -> Path:
+        path.mkdir()
+        settings = {"data": {"name": "digits", "image_size": 8}, "proxy": {"embeddings": ""}, "seed": 0} | (
+            config or {}
+        )
+        results = digits_run["results"] | {
+            "stages": {"proxy": {"wall_seconds": 81.0}, "evaluate/untrained": {"wall_seconds": 1.0}}
+        }
+        for name, content in (("config", settings), ("results", results), ("environment", digits_run["environment"])):
+            (path / f"{name}.json").write_text(json.dumps(content))
+        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in digits_run["metrics"]))
+        np.save(path / "embeddings.npy", digits_run["embeddings"])
+        ranking = digits_run["ranking"]
+        Ranking(ranking.position, ranking.gain, ranking.classes).save(str(path / "ranking.parquet"))
+        return path
+
+    return make

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sas_jax.report import axes, measures, numbers
+from sas_jax.selection.ranking import Ranking
 
 
 @pytest.fixture
@@ -116,6 +117,56 @@ def test_shown_classes_go_from_the_largest_to_the_smallest():
 def test_purity_is_the_share_of_majorities():
     assert measures.purity(np.array([0, 0, 0, 1, 1]), np.array([5, 5, 7, 7, 7])) == pytest.approx(4 / 5)
     assert measures.majority(np.array([3, 3, 1, 1, 2])) == (1, 0.4)
+
+
+def test_images_without_a_label_do_not_count_for_purity():
+    classes, labels = np.array([0, 0, 0, 1, 1, 2]), np.array([5, 5, -1, 7, 8, -1])
+    assert measures.purity(classes, labels) == pytest.approx(3 / 4)
+    assert measures.majorities(classes, labels) == {0: (5, 1.0), 1: (7, 0.5)}
+    assert measures.purity(classes, np.full(6, -1)) is None
+    assert measures.majorities(classes, np.full(6, -1)) == {}
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.5, 1.0])
+def test_the_subset_is_the_rankings_own(ranked, fraction):
+    position, gain, classes = ranked
+    own = Ranking(position, gain, classes.astype(np.int32)).subset(fraction=fraction)
+    assert np.flatnonzero(measures.subset(position, classes, fraction)).tolist() == own.tolist()
+
+
+def test_the_next_percents_add_up(ranked):
+    fractions, values = measures.cumulative_gain(*ranked)
+    shares = measures.next_percent(fractions, values)
+    assert shares.shape == (100,)
+    np.testing.assert_allclose(shares.sum(), values[-1])
+    np.testing.assert_allclose(shares[:20].sum(), values[12])  # 12 of the 60 images
+    assert (shares < 0).any()
+
+
+def test_the_next_percents_end_with_the_budget(ranked):
+    position, gain, classes = ranked
+    cut = np.where(position < 3, position, -1)
+    shares = measures.next_percent(*measures.cumulative_gain(cut, gain, classes))
+    assert np.isfinite(shares[:20]).all()  # 12 of the 60 images are ranked
+    assert np.isnan(shares[20:]).all()
+    assert np.isnan(measures.next_percent(np.zeros(0), np.zeros(0))).all()
+
+
+@pytest.mark.parametrize(("n", "d"), [(50, 7), (5, 12), (12_345, 3)])
+def test_principal_components_are_those_of_the_singular_values(n, d):
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(n, d)) * np.linspace(3, 1, d) + 5).astype(np.float32)
+    points, shares = measures.principal_components(rows)
+    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    left, singular, right = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(shares, singular[:2] ** 2 / (singular**2).sum(), rtol=1e-6)
+    signs = np.sign(right[[0, 1], np.abs(right[:2]).argmax(axis=1)])
+    np.testing.assert_allclose(points, left[:, :2] * singular[:2] * signs, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [np.ones((9, 4)), np.ones((1, 4)), np.zeros((9, 1))])
+def test_what_does_not_vary_has_no_map(rows):
+    assert [len(part) for part in measures.principal_components(rows)] == [0, 0]
 
 
 def test_losses_are_thinned_by_averaging():

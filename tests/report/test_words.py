@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -111,3 +112,67 @@ def test_groups_are_ordered_for_reading(make_arm):
     titles = [group.title.replace("\u00a0", " ") for group in groups]
     assert titles == ["untrained", "sas at 5 %", "sas at 20 %", "random at 20 %", "full"]
     assert arms.named(groups[1:]).replace("\u00a0", " ") == "sas at 5 %, 20 %; random at 20 %; full"
+
+
+def test_the_opening_is_a_share_of_the_accuracy_of_all_images(make_arm):
+    groups = arms.grouped([make_arm("sas", 0.2, 0.46), make_arm("random", 0.2, 0.44), make_arm("full", 1.0, 0.50)])
+    first = words.answers(groups)[0].replace("\u00a0", " ")
+    assert first.startswith("20 % of the images, chosen by sas, reach 92.0 % (")
+    assert "; random reaches 88.0 % (" in first
+    assert first.endswith("no difference can be claimed from one test set of 360 images.")
+
+
+def test_several_fractions_are_shares_too(make_arm):
+    groups = arms.grouped([make_arm("full", 1.0, 0.50), *(make_arm(name, share, share + bonus)
+                           for name, bonus in (("sas", 0.1), ("random", 0.05)) for share in (0.2, 0.3))])  # fmt: skip
+    said = " ".join(words.answers(groups)).replace("\u00a0", " ")
+    assert re.search(r"Of the accuracy of all 1,437 images, sas reaches 60\.0 % \(.*?\) at 20 %, 80\.0 % \(", said)
+    assert re.search(r"; random reaches 50\.0 % \(.*?\) at 20 %, 70\.0 % \(", said)
+
+
+def test_an_interval_of_a_ratio_holds_it_as_often_as_it_says(make_accuracy):
+    rng = np.random.default_rng(0)
+    held = 0
+    for one, other in rng.binomial(360, (0.6, 0.9), size=(2_000, 2)) / 360:
+        _, low, high = arms.relative(*(arms.pooled([make_accuracy(value)]) for value in (one, other)))
+        held += low <= 0.6 / 0.9 <= high
+    assert held / 2_000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_ratio_to_almost_nothing_is_not_told(make_accuracy):
+    small, large = (arms.pooled([make_accuracy(value, 20)]) for value in (0.0, 0.5))
+    assert arms.relative(large, small) is None
+    assert arms.relative(small, large)[:2] == (0.0, 0.0)
+
+
+def test_a_listed_subset_meets_baselines_of_its_size(make_arm):
+    listed = make_arm("file", 1.0, 0.60) | {"size": 287}
+    rows = [listed, make_arm("random", 0.2, 0.50), make_arm("random", 0.4, 0.70), make_arm("full", 1.0, 0.80)]
+    groups = arms.grouped(rows, 1437)
+    assert groups[0].title.replace("\u00a0", " ") == "file at 19.97 %"
+    first = words.answers(groups)[0].replace("\u00a0", " ")
+    assert first.startswith("19.97 % of the images, those listed in a file, reach 75.0 % (")
+    assert "random reaches 62.5 %" in first
+    assert "87.5 %" not in first, "a baseline of another size"
+    assert arms.grouped([listed])[0].fraction is None, "not all images, where their number is not known"
+
+
+def test_networks_with_labels_are_claimed_by_the_same_rule(make_arm, make_accuracy):
+    def said(chosen):
+        rows = [make_arm("sas", 0.2, 0.5), make_arm("random", 0.2, 0.5)]
+        rows[0]["supervised"], rows[1]["supervised"] = make_accuracy(chosen), make_accuracy(0.60)
+        return words.answers(arms.grouped(rows))[-1].replace("\u00a0", " ")
+
+    assert "sas at 20 %: sas is behind random, and the intervals do not overlap." in said(0.40)
+    assert "sas at 20 %: no difference can be claimed" in said(0.61)
+
+
+def test_networks_with_labels_at_several_fractions_are_told_in_short(make_arm, make_accuracy):
+    rows = [make_arm(name, share, 0.5) for name in ("sas", "random") for share in (0.2, 0.4)]
+    for row, value in zip(rows, (0.3, 0.6, 0.6, 0.61), strict=True):
+        row["supervised"] = make_accuracy(value)
+    said = words.answers(arms.grouped(rows))[-1].replace("\u00a0", " ")
+    assert said == (
+        "Networks trained with labels on the same images: sas against random of the same size: behind at 20 %; no "
+        "difference can be claimed at 40 %."
+    )

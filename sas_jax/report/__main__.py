@@ -1,0 +1,44 @@
+"""Makes the report of a run anew, or compares several runs on one page.
+
+python -m sas_jax.report runs/digits
+python -m sas_jax.report runs/digits runs/digits-facility [--output=compare.html]
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from sas_jax import command
+
+# absl knows a command's flags, and the messages begin, by this name: sas_jax/report and not sas_jax/report/__main__.py
+sys.argv[0] = str(pathlib.Path(sys.argv[0]).parent)
+
+WORKDIRS = flags.DEFINE_multi_string("workdir", [], "A run's directory; the name --workdir= may be left out.")
+OUTPUT = flags.DEFINE_string(
+    "output", "", "The page, .html: report.html in the run's directory by default; for several runs compare.html here."
+)
+
+
+def main() -> None:
+    """Flags in, one call, a sentence out."""
+    from sas_jax import data  # after the flags: a mistyped one is answered at once
+    from sas_jax.report.rebuild import rebuild
+    from sas_jax.selection.ranking import Ranking
+
+    print(rebuild(WORKDIRS.value, output=OUTPUT.value, load_dataset=data.load, load_ranking=Ranking.load))
+
+
+def named(arguments: list[str]) -> list[str]:
+    """The arguments with --workdir= before each directory: all others are flags, as in every command."""
+    found, before = [], ""
+    for argument in arguments:
+        is_value = before.lstrip("-") in ("output", "workdir") and before.startswith("-")
+        found.append(argument if argument.startswith("-") or is_value else f"--workdir={argument}")
+        before = argument
+    return found
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = named(sys.argv[1:])
+    command.run(main)

@@ -1,0 +1,78 @@
+"""The images that a ranking took first and last, large enough to see."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sas_jax.images import Images
+from sas_jax.report import measures, numbers
+from sas_jax.report.markup import Markup, element
+from sas_jax.report.parts import label_name, note, section
+from sas_jax.report.pictures import picture
+
+_TITLE = "Most and least valuable images"
+_ENDS = ("first", "last")
+
+
+def picks(
+    ranking: Any,
+    images: Images | None,
+    labels: np.ndarray | None,
+    class_names: Sequence[str] | None,
+    without_images: str = "",
+) -> Markup:
+    """For some latent classes, the first and the last picks.
+
+    Args:
+      ranking: Has position, gain and classes; None where there is none.
+      images: uint8 [n, h, w, 3].
+      labels: int [n], -1 where there is none.
+      class_names: The labels' names.
+      without_images: Why there are no images.
+    """
+    if ranking is None:
+        return Markup()
+    labels = None if labels is None else np.asarray(labels)
+    position, gain, classes = (np.asarray(part) for part in (ranking.position, ranking.gain, ranking.classes))
+    if images is None or not len(images):
+        why = f" ({without_images})" if without_images else ""
+        return section(_TITLE, note(f"The images are not at hand{why}, so none are shown."))
+    shown = measures.shown_classes(position, classes)
+    if not shown:
+        return section(_TITLE, note("No latent class has two ranked images."))
+    blocks = []
+    for label in shown:
+        members = classes == label
+        size = int(members.sum())
+        about = numbers.plural(size, "image")
+        if labels is not None and (found := measures.majorities(classes[members], labels[members]).get(label)):
+            about += f", {numbers.percent(found[1], 0)} labelled {label_name(found[0], class_names)}"
+        rows = []
+        for end, indices in zip(_ENDS, measures.ends(position, classes, label), strict=True):
+            pictures = []
+            for index in indices:
+                says = f"image {index}, pick {position[index] + 1} of {size} in latent class {label}"
+                if np.isfinite(gain[index]):
+                    says += f", gain {numbers.decimal(float(gain[index]), 2)}"
+                named = None
+                if labels is not None and labels[index] >= 0:
+                    named = label_name(int(labels[index]), class_names)
+                    says += f", labelled {named}"
+                caption = element("figcaption", named) if named else None
+                pictures.append(element("figure", picture(images[index], says), caption))
+            rows.append(element("div", element("h4", end), element("div", *pictures), class_="row"))
+        heading = element("h3", f"Latent class {label} ", element("span", about))
+        blocks.append(element("div", heading, *rows, class_="picks"))
+    total = len(np.unique(classes))
+    text = "The first and the last picks of a class: what adds most to the objective, and what adds least."
+    if any(gain[measures.ends(position, classes, label)[1]].min(initial=0.0) < 0 for label in shown):
+        text += (
+            " Where gains are negative, the last are not the odd images of a class: they are like many others that "
+            "were taken before, and repeat them."
+        )
+    if len(shown) < total:
+        text += f" Shown are {len(shown)} of {total} classes, from large to small."
+    if (position < 0).any():
+        text += " Last means last of those ranked: the images beyond the budget are not shown."
+    return section(_TITLE, note(text), *blocks)

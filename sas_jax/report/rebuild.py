@@ -1,0 +1,90 @@
+"""Reports made again from what runs left in their workdirs."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from sas_jax.errors import InputError
+from sas_jax.report import build, comparison, runs
+from sas_jax.workdir import write_whole
+
+
+def rebuild(
+    workdirs: Sequence[str],
+    *,
+    output: str = "",
+    load_dataset: Callable[[Any], Any],
+    load_ranking: Callable[[str], Any],
+) -> str:
+    """Writes the report of a run anew, or one page that compares several.
+
+    Args:
+      workdirs: Of runs that were evaluated.
+      output: The page; by default report.html in the workdir, or for several ./compare.html.
+      load_dataset: From the data section of a config to its images, labels, ids and class names (`sas_jax.data.load`).
+      load_ranking: From a path to a ranking (`Ranking.load`).
+
+    Returns:
+      What to tell the user.
+
+    Raises:
+      InputError: Something given cannot be used.
+    """
+    if not workdirs:
+        raise InputError(
+            "a report is made from the workdir of a run, and none was given: python -m sas_jax.report runs/digits, say"
+        )
+    found = [runs.read(workdir) for workdir in workdirs]
+    path = epath.Path(output or (f"{workdirs[0]}/report.html" if len(workdirs) == 1 else "compare.html")).expanduser()
+    if path.suffix != ".html":
+        raise InputError(f"--output has to be the name of an .html file, but is {output}: mend it")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"--output has to be a file in a directory that is there, but {path} is not: choose another")
+    if len(found) > 1:
+        names = runs.names([os.fspath(run.workdir.path) for run in found])
+        write_whole(path, lambda aside: aside.write_text(comparison.html(found, names)))
+        return f"report: {path}, of {len(found)} runs"
+    text, without = _one(found[0], load_dataset, load_ranking)
+    write_whole(path, lambda aside: aside.write_text(text))
+    return f"report: {path}" + (f" (without pictures: {without})" if without else "")
+
+
+def _one(run: runs.Run, load_dataset: Callable[[Any], Any], load_ranking: Callable[[str], Any]) -> tuple[str, str]:
+    """The page of a run, and why it has no pictures where it has none."""
+    ranking = load_ranking(os.fspath(run.workdir / "ranking.parquet"))
+    known: dict[str, Any] = {
+        "results": run.results,
+        "config": run.config,
+        "environment": run.environment,
+        "metrics": run.metrics(),
+        "ranking": ranking,
+        "embeddings": run.embeddings(),
+    }
+    try:
+        dataset = _dataset(run, load_dataset, len(ranking.position))
+        labels = dataset.train.labels
+        return build.html(
+            **known,
+            images=dataset.train.images,
+            labels=None if labels is None or (np.asarray(labels) < 0).all() else labels,
+            class_names=dataset.class_names,
+        ), ""
+    except (InputError, OSError) as error:
+        why = str(error).rstrip(".")
+        return build.html(**known, without_images=why), why
+
+
+def _dataset(run: runs.Run, load_dataset: Callable[[Any], Any], n: int) -> Any:
+    """The images, which are only looked at: what of them is not shown is not decoded."""
+    try:
+        dataset = load_dataset(ConfigDict(run.config["data"] | {"placement": "stream"}))
+    except AttributeError as error:
+        raise InputError(f"the run's config lacks a field ({error})") from error
+    content = (run.workdir.stamp("data") or {}).get("train_content")
+    if len(dataset.train) != n or (content is not None and content != dataset.train.fingerprint()):
+        raise InputError(f"the images of {dataset.name} are no longer those of the run")
+    return dataset
