@@ -15,14 +15,14 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.data = data = ConfigDict()
-    # "digits", "folder", or the name of any tfds image data set ("cifar10", "cifar100", ...).
+    # "digits", "folder", "tinyimagenet", or the name of any tfds image data set ("cifar10", "cifar100", ...).
     data.name = "digits"
     # Where tfds keeps prepared data sets; "" is tfds's own default (~/tensorflow_datasets, or $TFDS_DATA_DIR).
     data.dir = ""
     # tfds's names of the splits; several are joined with "+". "" for test_split: no evaluation.
     data.train_split = "train"
     data.test_split = "test"
-    # For name="folder": the images, with or without sub-folders for classes; and labelled test images ("": none).
+    # For name="tinyimagenet" the unpacked archive; for name="folder": the images, with or without sub-folders for classes; and labelled test images ("": none).
     data.folder = ""
     data.test_folder = ""
     # Pixels, > 0: every image is brought to this size (its shorter side, then the centre) before training.

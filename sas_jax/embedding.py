@@ -11,10 +11,10 @@ from etils import epath
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from sas_jax import files
 from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.views import Views, plain, view
-from sas_jax.workdir import read_array
 
 Apply = Callable[[Any, jax.Array], jax.Array]  # (variables, float [b, s, s, 3]) -> float [b, d]
 
@@ -117,16 +117,19 @@ def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[
     """
     where = f"{field} ({path})"
     try:
-        vectors = read_array(epath.Path(path))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{where} has to be a .npy file of floats, but cannot be read ({error}): mend it") from error
+        vectors = files.array(path)
+    except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+        raise InputError(
+            f"{where} has to be a .npy file of floats, but cannot be read ({files.reason(error)}): mend it"
+        ) from error
     if vectors.ndim not in (2, 3) or len(vectors) != n or not np.issubdtype(vectors.dtype, np.floating):
         raise InputError(
             f"{where} has to hold floats [{n}, d], a row for each image, but holds {vectors.dtype} "
             f"{list(vectors.shape)}: embed these very images in their order"
         )
-    vectors = vectors.astype(np.float32)
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold counts as infinite
+        vectors = vectors.astype(np.float32)
+        norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     bad = ~(np.isfinite(norms) & (norms > 0)).reshape(n, -1).all(axis=1)
     if bad.any():
         raise InputError(

@@ -1,13 +1,50 @@
-"""The files that commands are given, with a sentence for each that cannot be used."""
+"""The files that are given to commands and configs, with a sentence for each that cannot be used."""
 
-import pathlib
+import os
+import stat
 
 import numpy as np
+from etils import epath
 
 from sas_jax.errors import InputError
 
+LARGEST = 1 << 33  # bytes of a file that is read whole
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK"
+
+
+def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
+    """The bytes of a file, local or remote.
+
+    Args:
+      path: of a file; a pipe or a device, which might never end, is none.
+      largest: in bytes.
+
+    Raises:
+      OSError, ValueError: it cannot be read, or has more bytes; the text is the reason.
+    """
+    file = epath.Path(path)
+    _check_is_file(file)
+    if (size := file.stat().length) > largest:
+        raise ValueError(f"it has {size:,} bytes, and may have {largest:,}")
+    return file.read_bytes()
+
+
+def array(path: epath.PathLike) -> np.ndarray:
+    """The array of a .npy file, local or remote, in memory.
+
+    Raises:
+      Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
+    """
+    file = epath.Path(path)
+    _check_is_file(file)
+    with file.open("rb") as opened:
+        values = np.load(opened, allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise ValueError("it is an archive of arrays, as numpy.savez writes it")
+    return values
 
 
 def mapped(path: str) -> np.ndarray:
@@ -23,15 +60,17 @@ def mapped(path: str) -> np.ndarray:
       InputError: there is no such file, or it is cut short or no .npy file, or holds Python objects or a single value.
     """
     try:
+        _check_is_file(epath.Path(path))
         with open(path, "rb") as file:
             start = file.read(len(_MAGIC))
         if start != _MAGIC:
             kind = "an archive of arrays, as numpy.savez writes it" if start.startswith(_ZIP) else "something else"
             raise ValueError(f"it is {kind if start else 'empty'}")
+        _check_header(path)
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
-            f"{path} cannot be read as a .npy file ({_reason(error)}); write it with numpy.save."
+            f"{path} cannot be read as a .npy file ({reason(error)}); write it with numpy.save."
         ) from error
     if values.ndim == 0:
         raise InputError(f"{path} holds one value, and should hold an array with one row an example; write that.")
@@ -45,11 +84,38 @@ def lines(path: str) -> list[str]:
       InputError: there is no such file, or it is not such text.
     """
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        text = whole(path).decode().replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as lines of UTF-8 ({_reason(error)}); check the path.") from error
+        raise InputError(f"{path} cannot be read as lines of UTF-8 ({reason(error)}); check the path.") from error
     return text.removesuffix("\n").split("\n")
 
 
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error).split("\n")[0]).rstrip(".")
+def reason(error: Exception) -> str:
+    """What an error says, in one line without a full stop."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
+    return text.rstrip(".")
+
+
+def _check_header(path: str) -> None:
+    """Raises unless the header of a .npy file is of values that take up room.
+
+    NumPy (2.4.6) maps a shape of -1 of what takes none by a division by zero, which ends the process.
+    """
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:  # 3.0 is of structures with names in UTF-8
+            raise ValueError(f"it is of NumPy's format {version[0]}.{version[1]}, and should be of 1.0 or 2.0")
+        _, _, dtype = _HEADERS[version](file)
+    if not dtype.itemsize:
+        raise ValueError(f"it is of {dtype}, which holds nothing")
+
+
+def _check_is_file(path: epath.Path) -> None:
+    """Raises OSError or ValueError unless there is such a file; epath takes a pipe for one."""
+    if "://" in str(path):
+        return
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError("Is a directory")
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is a pipe or a device, and no file")

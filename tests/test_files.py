@@ -111,3 +111,31 @@ def test_what_is_no_text_is_refused(tmp_path, name, reason):
     with pytest.raises(InputError) as found:
         files.lines(f"{tmp_path}/{name}")
     assert f"cannot be read as lines of UTF-8 ({reason}" in str(found.value)
+
+
+def test_an_array_in_memory_is_of_a_file_and_no_archive(tmp_path):
+    np.save(tmp_path / "a.npy", VALUES)
+    np.testing.assert_array_equal(files.array(tmp_path / "a.npy"), VALUES)
+    np.savez(tmp_path / "two.npz", a=VALUES, b=VALUES)
+    with pytest.raises(ValueError, match=r"an archive of arrays, as numpy\.savez writes it"):
+        files.array(tmp_path / "two.npz")
+
+
+def test_a_whole_file_has_at_most_so_many_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert files.whole(tmp_path / "a", largest=5) == b"12345"
+    with pytest.raises(ValueError, match="it has 5 bytes, and may have 4"):
+        files.whole(tmp_path / "a", largest=4)
+
+
+def test_a_reason_is_one_line_without_a_full_stop():
+    assert files.reason(ValueError("one\n two.")) == "one two"
+    assert files.reason(OSError(2, "No such file")) == "No such file"
+    assert files.reason(KeyError()) == "KeyError"
+
+
+def test_a_type_that_holds_nothing_is_not_mapped(tmp_path):
+    """With a shape of -1, NumPy would end the process."""
+    np.save(tmp_path / "a.npy", np.zeros(4, "V0"))
+    with pytest.raises(InputError, match="which holds nothing"):
+        files.mapped(str(tmp_path / "a.npy"))

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
-from PIL import Image
+from sas_jax.data import images
 
 _ENDS = 1024  # bytes
 _COMPRESSED = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # JPEG, PNG, GIF, WebP begin so
@@ -68,7 +68,7 @@ def check(file: BinaryIO, found: Ends, decode: Callable[[BinaryIO], object]) -> 
         found: its ends.
         decode: decodes such a file.
     """
-    with Image.open(file) as image:
+    with images.opened(file) as image:
         format = image.format
     if not found.look_whole(format):
         file.seek(0)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from sas_jax.data import encoded, images
 from sas_jax.data.dataset import Dataset, Split
@@ -38,7 +38,7 @@ def load(folder: str, test_folder: str, *, image_size: int, placement: str = "ho
         InputError: where a folder is missing or holds no image, more than 1 % of its images are broken, or the test
             folder has classes that the train folder has not.
     """
-    found = [_find(each) for each in (folder, test_folder) if each]
+    found = [find(each) for each in (folder, test_folder) if each]
     stream = is_streamed(placement, memory(sum(len(f.paths) for f in found), image_size))
     train, class_names, skipped = _read(found[0], size=image_size, known=None, stream=stream)
     test = None
@@ -72,18 +72,77 @@ def read_folder(
         InputError: where the folder is missing or holds no image, more than 1 % of the images are broken, a name
             cannot be an id, or there are sub-folders not in `class_names`.
     """
-    found = _find(folder)
+    found = find(folder)
     stream = is_streamed(placement, memory(len(found.paths), image_size))
     return _read(found, size=image_size, known=class_names, stream=stream)
 
 
+def read_paths(
+    root: epath.Path, paths: Sequence[str], labels: np.ndarray | None, *, image_size: int, stream: bool
+) -> tuple[Split, tuple[str, ...]]:
+    """Reads images of a folder, whatever its layout.
+
+    Args:
+        root: the folder.
+        paths: of the images, relative to `root`, all different; they become the ids.
+        labels: int [n]; None where there are none.
+        image_size: pixels a side.
+        stream: whether they are decoded when they are asked for, and not into memory.
+
+    Returns:
+        The images that could be read; "path: reason" for each of the others.
+
+    Raises:
+        InputError: more than 1 % of the images are broken.
+    """
+    pixels = None if stream else np.empty((len(paths), image_size, image_size, 3), np.uint8)
+    marks, broken = _look_at(root, paths, size=image_size, pixels=pixels)
+    kept = [i for i in range(len(paths)) if i not in broken]
+    if pixels is not None:
+        for to, at in enumerate(kept if broken else ()):  # in place: a second copy may not fit into memory
+            pixels[to] = pixels[at]
+    ids = np.array([paths[i] for i in kept])
+    split = Split(
+        FolderImages(root, ids.tolist(), size=image_size) if pixels is None else pixels[: len(kept)],
+        None if labels is None else np.asarray(labels, np.int32)[kept],
+        ids,
+        marks[kept],
+    )
+    return split, tuple(f"{root / paths[i]}: {broken[i]}" for i in sorted(broken))
+
+
 @dataclasses.dataclass(frozen=True)
-class _Found:
+class Found:
     """What lies in a folder: the sorted paths of its images, and "path: reason" for what only has an image's name."""
 
     root: epath.Path
     paths: list[str]
     strange: tuple[str, ...]
+
+
+def find(folder: str) -> Found:
+    """Looks which images lie in a folder or below it; none is opened.
+
+    Raises:
+        InputError: the folder is missing or holds no image, or a name cannot be an id.
+    """
+    root = epath.Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"A folder of images was wanted, {folder!r} is not there or not a folder: correct the path.")
+    strange: list[str] = []
+    paths = sorted(_image_paths(root, strange))
+    if not paths:
+        raise InputError(
+            f"Images ({', '.join(sorted(SUFFIXES))}) were wanted in {folder!r} or below, none was found: "
+            "correct the path or put the images there."
+        )
+    bad = [path for path in (str(root), *paths) if not _can_be_written(path)]
+    if bad:
+        raise InputError(
+            f"Paths in UTF-8 and of one line were wanted in {folder!r}, for they name the images wherever they go, "
+            f"{len(bad)} are not (the first is {os.fsencode(bad[0])!r}): rename them."
+        )
+    return Found(root, paths, tuple(sorted(strange)))
 
 
 class FolderImages(StreamedImages):
@@ -112,26 +171,6 @@ class FolderImages(StreamedImages):
         images.in_threads(work, len(indices))
 
 
-def _find(folder: str) -> _Found:
-    root = epath.Path(folder).expanduser()
-    if not root.is_dir():
-        raise InputError(f"A folder of images was wanted, {folder!r} is not there or not a folder: correct the path.")
-    strange: list[str] = []
-    paths = sorted(_image_paths(root, strange))
-    if not paths:
-        raise InputError(
-            f"Images ({', '.join(sorted(SUFFIXES))}) were wanted in {folder!r} or below, none was found: "
-            "correct the path or put the images there."
-        )
-    bad = [path for path in (str(root), *paths) if not _can_be_written(path)]
-    if bad:
-        raise InputError(
-            f"Paths in UTF-8 and of one line were wanted in {folder!r}, for they name the images wherever they go, "
-            f"{len(bad)} are not (the first is {os.fsencode(bad[0])!r}): rename them."
-        )
-    return _Found(root, paths, tuple(sorted(strange)))
-
-
 def _can_be_written(path: str) -> bool:
     try:
         path.encode()
@@ -141,26 +180,16 @@ def _can_be_written(path: str) -> bool:
 
 
 def _read(
-    found: _Found, *, size: int, known: Sequence[str] | None, stream: bool
+    found: Found, *, size: int, known: Sequence[str] | None, stream: bool
 ) -> tuple[Split, tuple[str, ...] | None, tuple[str, ...]]:
     """See `read_folder`."""
-    root, paths = found.root, found.paths
-    names = _class_names(paths, known=known, folder=str(root))
-    pixels = None if stream else np.empty((len(paths), size, size, 3), np.uint8)
-    marks, broken = _look_at(root, paths, size=size, pixels=pixels)
-    kept = [i for i in range(len(paths)) if i not in broken]
-    if pixels is not None:
-        for to, at in enumerate(kept if broken else ()):  # in place: a second copy may not fit into memory
-            pixels[to] = pixels[at]
-    ids = np.array([paths[i] for i in kept])
+    names = _class_names(found.paths, known=known, folder=str(found.root))
     labels = None
     if names is not None:
         number = {name: i for i, name in enumerate(names)}
-        labels = np.array([number[path.split("/")[0]] for path in ids], np.int32)
-    split = Split(
-        FolderImages(root, ids.tolist(), size=size) if pixels is None else pixels[: len(kept)], labels, ids, marks[kept]
-    )
-    return split, names, (*(f"{root / paths[i]}: {broken[i]}" for i in sorted(broken)), *found.strange)
+        labels = np.array([number[path.split("/")[0]] for path in found.paths])
+    split, skipped = read_paths(found.root, found.paths, labels, image_size=size, stream=stream)
+    return split, names, (*skipped, *found.strange)
 
 
 def _image_paths(root: epath.Path, strange: list[str], below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -280,7 +309,7 @@ class _TooManyBroken(Exception):
 
 
 def _decode(file: BinaryIO, size: int) -> np.ndarray:
-    with Image.open(file) as image:
+    with images.opened(file) as image:
         # A large JPEG is decoded at a half, a quarter or an eighth, still twice as large as wanted. Others ignore it.
         image.draft("RGB", (2 * size, 2 * size))
         return images.square_rgb(ImageOps.exif_transpose(image), size)

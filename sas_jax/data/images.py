@@ -5,6 +5,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
+from typing import BinaryIO
 
 import numpy as np
 import tqdm
@@ -17,6 +18,19 @@ _CHUNK = 64
 # Pieces a thread has of what is less: one that meets large images leaves its other pieces to the others.
 _PIECES = 4
 _THREADS = "decoding"  # how their names begin
+
+
+# Of what PIL can open. Not PostScript: a file that begins so, whatever it is called, PIL has Ghostscript run.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+def opened(file: BinaryIO) -> Image.Image:
+    """An encoded image, opened by PIL and not yet decoded.
+
+    Raises:
+        Exception: it is damaged or of another format, whatever PIL's readers meet in it.
+    """
+    return Image.open(file, formats=_FORMATS)
 
 
 def square_rgb(image: Image.Image, size: int) -> np.ndarray:

@@ -9,9 +9,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from etils import epath
-from PIL import Image
 
-from sas_jax.data import encoded, images, records
+from sas_jax.data import encoded, images, records, stored_order
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
@@ -20,9 +19,12 @@ from sas_jax.errors import InputError
 _FORMATS = ("array_record", "tfrecord")
 
 
+_ID_FEATURES = ("id", "file_name", "image/filename")  # by what names data sets carry what an image is called
+
+_MOST_CLASSES = 1_000_000
 _READ_AT_ONCE = 1024  # records in memory beside the images they are decoded to
 
-_Pieces = Sequence[tuple[str, range]]  # names of whole splits, and indices in them
+_Pieces = Sequence[tuple[str, Sequence[int]]]  # names of whole splits, and indices in them
 
 
 def directory(data_dir: str) -> epath.Path:
@@ -74,14 +76,14 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
             folder /= configs[0]
             versions = file_utils.list_dataset_versions(folder)
     paths = [folder / str(v) for v in reversed(versions) if not wanted or utils.Version(v).match(wanted)]
-    readable = [path for path in paths if _format(path)]
+    readable = {path: info.file_format.value for path in paths if (info := _info(path)) is not None}
     if paths and not readable:
         raise InputError(
             f"{name} was wanted in {' or '.join(_FORMATS)}, {str(paths[0])!r} is in another format or damaged: remove "
             "it and prepare the data again, `tfds build` with `--file_format=array_record`."
         )
     # A version in array_record goes before a higher one that is not.
-    return min(readable, key=lambda path: _FORMATS.index(_format(path))) if readable else None
+    return min(readable, key=lambda path: _FORMATS.index(readable[path])) if readable else None
 
 
 def read(
@@ -99,15 +101,19 @@ def read(
             is free.
 
     Returns:
-        The data set. Ids are tfds's own where it has them, else the index in the split; with several splits joined
-        they begin with the split's name.
+        The data set. Ids are tfds's own where it has them, or the image's file name, else the index in the split; with
+        several splits joined they begin with the split's name. STL10 is in the order it was published in, which its ids
+        count, split for split (`unlabelled_00042`); all others are in the order they are stored in.
 
     Raises:
         InputError: where a split is not there or empty, there is no image feature, or a file is damaged.
     """
-    import tensorflow_datasets as tfds
-
-    info = tfds.builder_from_directory(path, file_format=_format(path)).info
+    info = _info(path)
+    if info is None:
+        raise InputError(
+            f"{name} was wanted in {' or '.join(_FORMATS)}, {str(path)!r} is in another format or damaged: remove "
+            "it and prepare the data again, `tfds build` with `--file_format=array_record`."
+        )
     image_key = _image_key(info.features, name)
     pieces = [_pieces(info, spec) for spec in (train_split, *filter(None, [test_split]))]
     count = sum(len(indices) for spec in pieces for _, indices in spec)
@@ -115,7 +121,7 @@ def read(
     train, *rest = (_read_split(info, each, image_key, size=image_size, stream=stream) for each in pieces)
     test = rest[0] if rest else None
     labelled = train.labels is not None or (test is not None and test.labels is not None)
-    return Dataset(name, train, test, tuple(info.features["label"].names) if labelled else None)
+    return Dataset(name, train, test, tuple(_label(info.features).names) if labelled else None)
 
 
 def prepare(builder_class: Any, data_dir: epath.Path) -> epath.Path:
@@ -172,16 +178,28 @@ def _quiet() -> Iterator[None]:
         tfds.display_progress_bar(True)
 
 
-def _format(path: epath.Path) -> str | None:
-    """The format to read a prepared data set in; None where it has none that can be read here."""
+def _info(path: epath.Path) -> Any:
+    """What tfds knows of a prepared data set, in a format that can be read here; None where there is none."""
     import tensorflow_datasets as tfds
-    from google.protobuf import json_format
 
     try:
-        formats = {f.value for f in tfds.builder_from_directory(path).info.available_file_formats()}
-    except (OSError, ValueError, json_format.ParseError):  # dataset_info.json or features.json missing or damaged
+        known = {f.value for f in tfds.builder_from_directory(path).info.available_file_formats()}
+        format = next((f for f in _FORMATS if f in known), None)
+        return format and tfds.builder_from_directory(path, file_format=format).info
+    except Exception:  # dataset_info.json or features.json missing, or damaged: whatever tfds meets in them
         return None
-    return next((f for f in _FORMATS if f in formats), None)
+
+
+def _label(features: Any) -> Any:
+    """The feature whose labels are classes; None where there is none."""
+    import tensorflow_datasets as tfds
+
+    label = dict(features.items()).get("label")
+    if not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
+        return None
+    if label.num_classes > _MOST_CLASSES:  # each of which has a name
+        raise InputError(f"At most {_MOST_CLASSES:,} classes were wanted, {label.num_classes:,} are declared: mend it.")
+    return label
 
 
 def _image_key(features: Any, name: str) -> str:
@@ -189,7 +207,7 @@ def _image_key(features: Any, name: str) -> str:
 
     keys = [
         key
-        for key, feature in features.items()
+        for key, feature in (features.items() if isinstance(features, tfds.features.FeaturesDict) else ())
         if isinstance(feature, tfds.features.Image) and feature.np_dtype in (np.uint8, np.uint16)
     ]
     if "image" in keys:
@@ -208,7 +226,7 @@ class RecordImages(StreamedImages):
     def __init__(
         self,
         folder: str,
-        pieces: Sequence[tuple[str, range, records.Records]],
+        pieces: Sequence[tuple[str, Sequence[int], records.Records]],
         image_key: str,
         *,
         size: int,
@@ -258,6 +276,8 @@ def _whole(split: str, folder: str) -> Iterator[None]:
     """Says it of a damaged split; the readers of records and of images raise whatever a damaged file leads to."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())
         way_out = "remove that folder and prepare the data again"
@@ -269,22 +289,24 @@ def _whole(split: str, folder: str) -> Iterator[None]:
 
 
 def _decode(file: BinaryIO, size: int) -> np.ndarray:
-    with Image.open(file) as image:
+    with images.opened(file) as image:
         return images.square_rgb(image, size)
 
 
 def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream: bool) -> Split:
-    import tensorflow_datasets as tfds
-
     several = len({split for split, _ in pieces}) > 1
-    labelled = "label" in info.features and isinstance(info.features["label"], tfds.features.ClassLabel)
+    label_feature = _label(info.features)
+    num_classes = len(label_feature.names) if label_feature else 0
+    stored = {}
+    for split, _ in pieces:
+        with _whole(split, str(info.data_dir)):
+            stored[split] = records.of_split(info, split)
     count = sum(len(indices) for _, indices in pieces)
     pixels = None if stream else np.empty((count, size, size, 3), np.uint8)
     labels = np.full(count, -1, np.int32)
     marks = np.empty(count, np.uint64)
     own_ids: list[str] = [""] * count
     offset = 0
-    stored = {split: records.of_split(info, split) for split, _ in pieces}
     for split, indices in pieces:
 
         def work(start: int, stop: int, stored=stored[split], indices=indices, offset=offset) -> None:
@@ -298,8 +320,11 @@ def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream
                     encoded.check(image, ends, lambda file: _decode(file, size))
                 else:
                     pixels[at] = _decode(image, size)
-                if labelled:
-                    labels[at] = example["label"].int64_list.value[0]
+                if num_classes:
+                    label = example["label"].int64_list.value[0]
+                    if not -1 <= label < num_classes:
+                        raise ValueError(f"a label is {label}, and there are {num_classes} classes")
+                    labels[at] = label
                 own_ids[at] = _own_id(example)
                 at += 1
 
@@ -307,6 +332,8 @@ def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream
             images.in_threads(work, len(indices), description=f"reading {info.name} {split}")
         offset += len(indices)
 
+    if info.name in stored_order.KEYED_BY_INDEX:
+        own_ids = [f"{split}_{stored_order.published(info, split)[index]:05d}" for split, index in _each(pieces)]
     ids = [_id(own, split, index, several) for own, (split, index) in zip(own_ids, _each(pieces), strict=True)]
     if len(set(ids)) < count:  # tfds's own repeat, and so name nothing
         ids = [_id("", split, index, several) for split, index in _each(pieces)]
@@ -320,11 +347,13 @@ def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream
 
 
 def _own_id(example: Any) -> str:
-    """The `id` feature of a serialized example, a text or an integer; "" where there is none."""
-    if "id" not in example:
-        return ""
-    texts, integers = example["id"].bytes_list.value, example["id"].int64_list.value
-    return texts[0].decode() if texts else str(integers[0]) if integers else ""
+    """What a serialized example itself is called, by a text or an integer; "" where there is nothing."""
+    for name in _ID_FEATURES:
+        if name in example:
+            texts, integers = example[name].bytes_list.value, example[name].int64_list.value
+            if texts or integers:
+                return texts[0].decode() if texts else str(integers[0])
+    return ""
 
 
 def _each(pieces: _Pieces) -> Iterator[tuple[str, int]]:
@@ -348,7 +377,14 @@ def _pieces(info: Any, spec: str) -> _Pieces:
             "config.data.train_split and config.data.test_split to "
             f"splits out of {', '.join(info.splits)} (tfds's slices and sums of them are allowed, and '' for no test)."
         ) from error
-    pieces = [(part.splitname, range(info.splits[part.splitname].num_examples)[part.from_ : part.to]) for part in parts]
+    pieces: list[tuple[str, Sequence[int]]] = []
+    for part in parts:
+        with _whole(part.splitname, str(info.data_dir)):
+            records.check_count(info, part.splitname)
+        indices: Sequence[int] = range(info.splits[part.splitname].num_examples)[part.from_ : part.to]
+        if info.name in stored_order.KEYED_BY_INDEX:
+            indices = sorted(indices, key=stored_order.published(info, part.splitname).__getitem__)
+        pieces.append((part.splitname, indices))
     if not any(indices for _, indices in pieces):
         raise InputError(f"Images were wanted in the split {spec!r} of {info.full_name}, it has none: choose another.")
     return pieces

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 import resource
 import struct
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ def of_split(info: Any, split: str) -> Records:
 
     Raises:
         InputError: a TFRECORD file is cut short.
+        Exception: a file is missing or damaged, whatever the reader meets in it.
     """
     from array_record.python import array_record_data_source
 
@@ -54,6 +56,16 @@ def of_split(info: Any, split: str) -> Records:
         _allow_files(len(instructions))
         return array_record_data_source.ArrayRecordDataSource(instructions)
     return _TFRecords([epath.Path(i.filename) for i in instructions])
+
+
+def check_count(info: Any, split: str) -> None:
+    """Raises ValueError where a description has more examples than can be, before memory is taken for them."""
+    paths = [instruction.filename for instruction in info.splits[split].file_instructions]
+    if any("://" in path for path in paths):  # to ask costs a call each
+        return
+    count, size = info.splits[split].num_examples, sum(map(os.path.getsize, paths))
+    if count > size:
+        raise ValueError(f"its description has {count:,} examples, and its files have {size:,} bytes")
 
 
 def _allow_files(count: int) -> None:

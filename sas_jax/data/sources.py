@@ -5,20 +5,23 @@ from typing import Any
 
 from etils import epath
 
-from sas_jax.data import cifar, digits, folder, prepared
+from sas_jax.data import cifar, digits, folder, prepared, tinyimagenet
 from sas_jax.data.dataset import Dataset
 from sas_jax.errors import InputError
+
+_IN_A_FOLDER = ("folder", tinyimagenet.NAME)
 
 
 def load(config: Any) -> Dataset:
     """Reads the data set that the config's `data` section names.
 
     Args:
-        config: its fields are `name` ("digits", "folder" or a tfds name, which may carry a config and a version), `dir`
-            (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none), `folder` and
-            `test_folder` (for the name "folder"), `image_size` (pixels; images of another size are resized, the longer
-            side cut), and `placement` ("device" and "host": they are decoded into memory; "stream": when they are
-            asked for; "auto": into memory, if they take at most half of what is free).
+        config: its fields are `name` ("digits", "folder", "tinyimagenet" or a tfds name, which may carry a config and a
+            version), `dir` (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none; the
+            name "folder" has no splits), `folder` (for the names "folder" and "tinyimagenet"), `test_folder` (for the
+            name "folder"), `image_size` (pixels; images of another size are resized, the longer side cut), and
+            `placement` ("device" and "host": they are decoded into memory; "stream": when they are asked for; "auto":
+            into memory, if they take at most half of what is free).
 
     Returns:
         The data set, its images uint8 [n, image_size, image_size, 3].
@@ -30,20 +33,29 @@ def load(config: Any) -> Dataset:
         raise InputError(
             f"config.data.image_size was wanted to be 1 pixel or more, it is {config.image_size}: enlarge it."
         )
-    if config.name == "folder":
+    if config.name in _IN_A_FOLDER:
         if not config.folder:
             raise InputError(
-                "config.data.folder was wanted with config.data.name='folder', it is empty: set it to "
+                f"config.data.folder was wanted with config.data.name={config.name!r}, it is empty: set it to "
                 "the path of the images."
             )
-        return folder.load(config.folder, config.test_folder, image_size=config.image_size, placement=config.placement)
-    if config.folder:
+    elif config.folder:
         raise InputError(
             f"config.data.folder={config.folder!r} was given together with config.data.name={config.name!r}: set "
             "config.data.name='folder' to read it, or leave config.data.folder empty."
         )
+    if config.name == "folder":
+        return folder.load(config.folder, config.test_folder, image_size=config.image_size, placement=config.placement)
     if not config.train_split:
         raise InputError("config.data.train_split was wanted, it is empty: set it, to 'train' for most data sets.")
+    if config.name == tinyimagenet.NAME:
+        return tinyimagenet.load(
+            config.folder,
+            train_split=config.train_split,
+            test_split=config.test_split,
+            image_size=config.image_size,
+            placement=config.placement,
+        )
     data_dir = prepared.directory(config.dir)
     path = prepared.find(config.name, data_dir) or _prepare(config.name, data_dir)
     return prepared.read(
@@ -74,7 +86,7 @@ def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
             f"`tfds build {name} --file_format=array_record --data_dir={data_dir}` where there are a network and "
             "TensorFlow."
         )
-    near = difflib.get_close_matches(base, [*known, "digits", "folder"], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(base, [*known, "digits", *_IN_A_FOLDER], n=3, cutoff=0.5)
     raise InputError(
         f"The name of a data set was wanted in config.data.name, {name!r} is none that tfds knows or that lies in "
         f"{str(data_dir)!r}: {f'did you mean {_or(near)}?' if near else 'see https://www.tensorflow.org/datasets/catalog.'}"

@@ -5,6 +5,7 @@ import numpy as np
 from etils import epath
 from scipy.optimize import linear_sum_assignment
 
+from sas_jax import files
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import clip, few_labels, number
 from sas_jax.latent_classes.kmeans import KMeans, kmeans
@@ -96,8 +97,7 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
         )
     path = epath.Path(file)
     try:
-        with path.open("rb") as opened:
-            classes = np.load(opened, allow_pickle=False)
+        classes = files.array(path)
     except FileNotFoundError:
         raise InputError(
             f"Latent classes by method 'file' want a .npy file, and {path} does not exist: "
@@ -106,13 +106,8 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
             f"Latent classes by method 'file' want a .npy file of integers, and {path} cannot be read as one "
-            f"({str(error) or type(error).__name__}): write it with numpy.save."
+            f"({files.reason(error)}): write it with numpy.save."
         ) from error
-    if not isinstance(classes, np.ndarray):
-        raise InputError(
-            f"Latent classes by method 'file' want a .npy file of one array, and {path} is an archive of several: "
-            "write it with numpy.save, not numpy.savez."
-        )
     return _checked(classes, n, str(path))
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from sas_jax import logistic
+from sas_jax import files, logistic
 from sas_jax.errors import InputError
 
 # Of the mean squared weight on features of unit variance in all; see `spread`.
@@ -181,7 +181,7 @@ def read(file: epath.PathLike, *, ids: np.ndarray, class_names: Sequence[str] | 
 def _rows(path: epath.Path) -> dict[str, str]:
     """The label of each id in a .csv."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = files.whole(path).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} has to be a .csv of id,label in UTF-8, but cannot be read ({error}): check it."

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import uuid
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,12 +20,16 @@ import pyarrow.csv
 import pyarrow.parquet
 from etils import epath
 
+from sas_jax import files
 from sas_jax.errors import InputError
 from sas_jax.selection import columns
 from sas_jax.selection.columns import Columns
 
 KEY = b"sas_jax"
 """Of the metadata, as JSON, in a Parquet file's schema."""
+
+MOST = 100_000_000
+"""Rows of a file; a small one can unpack to any number."""
 
 _CHECKSUM = "checksum"
 
@@ -40,7 +45,7 @@ def save(path: str, of: Columns, metadata: Mapping[str, Any]) -> None:
         known = json.loads(json.dumps(dict(metadata)))  # as it will be read: tuples are lists, keys are text
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"A ranking's metadata are of JSON's types, and these are not ({_reason(error)}); convert them."
+            f"A ranking's metadata are of JSON's types, and these are not ({files.reason(error)}); convert them."
         ) from error
     text = json.dumps(known | {_CHECKSUM: _checksum(of, known)})
     position, gain, classes, ids = of
@@ -67,9 +72,9 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
     """Reads the columns and the metadata; see `Ranking.load`."""
     suffix = check_suffix(path)
     try:
-        data = epath.Path(path).read_bytes()
+        data = files.whole(path)
     except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
-        raise InputError(f"The ranking {path} cannot be read ({_reason(error)}); check the path.") from error
+        raise InputError(f"The ranking {path} cannot be read ({files.reason(error)}); check the path.") from error
     try:
         found, text = _READERS[suffix](data)
         metadata = json.loads(text)
@@ -79,7 +84,7 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
     # Damage shows as whatever the three libraries raise where they meet it.
     except Exception as error:
         raise InputError(
-            f"The ranking {path} is cut short, damaged or not a ranking ({_reason(error)}); write it again with "
+            f"The ranking {path} is cut short, damaged or not a ranking ({files.reason(error)}); write it again with "
             f"Ranking.save."
         ) from error
     try:
@@ -100,7 +105,10 @@ _Found = tuple[dict[str, Any], str]
 
 def _read_parquet(data: bytes) -> _Found:
     # On this thread: one of pyarrow's own may still hold the bytes when the interpreter ends, and abort the process.
-    table = pyarrow.parquet.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    file = pyarrow.parquet.ParquetFile(pa.BufferReader(data))
+    if file.metadata.num_rows > MOST:
+        raise ValueError(f"it has {file.metadata.num_rows:,} rows, and may have {MOST:,}")
+    table = file.read(use_threads=False)
     return _from_table(table), (table.schema.metadata or {})[KEY].decode()
 
 
@@ -119,6 +127,10 @@ def _read_csv(data: bytes) -> _Found:
 
 
 def _read_npz(data: bytes) -> _Found:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > files.LARGEST:
+        raise ValueError(f"unpacked it has {unpacked:,} bytes, and may have {files.LARGEST:,}")
     with np.load(io.BytesIO(data)) as arrays:
         found = {name: arrays[name] for name in arrays.files}
     for name in ("index", "class", "position", "gain", "metadata"):
@@ -179,7 +191,7 @@ def check_writable(path: str) -> None:
         aside.write_bytes(b"")
         aside.unlink()
     except OSError as error:
-        raise _cannot_be_written(path, _reason(error)) from error
+        raise _cannot_be_written(path, files.reason(error)) from error
 
 
 def _write_whole(path: str, data: bytes) -> None:
@@ -190,7 +202,7 @@ def _write_whole(path: str, data: bytes) -> None:
         aside.write_bytes(data)
         aside.replace(target)
     except OSError as error:
-        raise _cannot_be_written(path, _reason(error)) from error
+        raise _cannot_be_written(path, files.reason(error)) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -204,8 +216,3 @@ def _cannot_be_written(path: str, reason: str) -> InputError:
     return InputError(
         f"The ranking cannot be written to {path} ({reason}); choose a place that exists and can be written."
     )
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error).strip().split("\n")[0] or type(error).__name__
-    return text.rstrip(".")

@@ -71,7 +71,7 @@ def test_files_that_are_no_array(tmp_path):
         ("text.npy", "text.npy cannot be read as one"),
         ("empty.npy", "empty.npy cannot be read as one"),
         ("short.npy", "short.npy cannot be read as one"),
-        ("archive.npz", "archive of several"),
+        ("archive.npz", "an archive of arrays"),
         ("none.npy", "none.npy does not exist"),
         ("", "cannot be read as one"),  # the folder itself
     ):

@@ -1,0 +1,133 @@
+"""TinyImageNet as it is distributed.
+
+    train/<wnid>/images/*.JPEG   500 a class, 64 x 64, some of them greyscale
+    val/images/*.JPEG            50 a class, which are in val/val_annotations.txt: file name, wnid and a box a line
+    test/images/*.JPEG           their classes were never published: not read
+    wnids.txt                    the 200 classes
+    words.txt                    what they, and some 80,000 others, are called: wnid and names a line
+
+Source: http://cs231n.stanford.edu/tiny-imagenet-200.zip
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from sas_jax import files
+from sas_jax.data import folder
+from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import is_streamed, memory
+from sas_jax.errors import InputError
+
+NAME = "tinyimagenet"
+_LARGEST = 64 << 20  # bytes of a text file; words.txt has 2.7 million
+_ANNOTATIONS = "val/val_annotations.txt"
+
+
+def load(path: str, *, train_split: str, test_split: str, image_size: int, placement: str = "host") -> Dataset:
+    """Reads TinyImageNet from the folder that its archive is unpacked to.
+
+    Args:
+        path: the folder with wnids.txt.
+        train_split: "train".
+        test_split: "val", or "" for none.
+        image_size: pixels a side; the images have 64.
+        placement: "device" and "host" decode them into memory, "stream" when they are asked for, "auto" by how much
+            memory is free.
+
+    Returns:
+        The data set. Classes are numbered in the order of the sorted wnids, images in that of the sorted paths, as
+        torchvision's ImageFolder does; ids are the paths relative to the folder.
+
+    Raises:
+        InputError: a split is none, a file is missing or damaged, files contradict each other, or more than 1 % of the
+            images are broken.
+    """
+    if train_split != "train" or test_split not in ("val", ""):
+        raise InputError(
+            f"Of {NAME} config.data.train_split was wanted to be 'train' and config.data.test_split 'val' or '' (no "
+            f"test; its own test images have no labels), they are {train_split!r} and {test_split!r}: correct them."
+        )
+    root = epath.Path(path).expanduser()
+    if not root.is_dir():
+        raise InputError(f"The unpacked {NAME} was wanted, {path!r} is not there or not a folder: correct the path.")
+    wnids = sorted(set(_lines(root, "wnids.txt")))
+    number = {wnid: i for i, wnid in enumerate(wnids)}
+    found = [_train(root, number)] + ([_val(root, number)] if test_split else [])
+    stream = is_streamed(placement, memory(sum(len(paths) for paths, _, _ in found), image_size))
+    splits: list[Split] = []
+    skipped: tuple[str, ...] = ()
+    for paths, labels, strange in found:
+        split, broken = folder.read_paths(root, paths, labels, image_size=image_size, stream=stream)
+        splits.append(split)
+        skipped += (*broken, *strange)
+    return Dataset(NAME, splits[0], splits[1] if test_split else None, _class_names(root, wnids), skipped)
+
+
+_Listed = tuple[list[str], np.ndarray, tuple[str, ...]]
+"""Paths relative to the root, labels, and "path: reason" for what only has an image's name."""
+
+
+def _train(root: epath.Path, number: dict[str, int]) -> _Listed:
+    found = folder.find(str(root / "train"))
+    wnids = [path.partition("/")[0] for path in found.paths]
+    strange = sorted(set(wnids) - number.keys())
+    if strange:
+        raise InputError(
+            f"In {str(found.root)!r} folders named as the {len(number)} classes in wnids.txt were wanted and nothing "
+            f"else, {_first(strange)} there: unpack the archive anew."
+        )
+    labels = np.array([number[wnid] for wnid in wnids])
+    return [f"train/{path}" for path in found.paths], labels, found.strange
+
+
+def _val(root: epath.Path, number: dict[str, int]) -> _Listed:
+    wnid_of: dict[str, str] = {}
+    for at, line in enumerate(_lines(root, _ANNOTATIONS)):
+        name, wnid, *_ = (*line.split("\t"), "")
+        if wnid not in number or wnid_of.setdefault(name, wnid) != wnid:
+            raise InputError(
+                f"A file name, a tab and one of the {len(number)} classes in wnids.txt, for each name the same, were "
+                f"wanted in every line of {str(root / _ANNOTATIONS)!r}, entry {at + 1} is {line[:80]!r}: unpack the "
+                "archive anew."
+            )
+    found = folder.find(str(root / "val" / "images"))
+    differing = sorted(wnid_of.keys() ^ set(found.paths))
+    if differing:
+        raise InputError(
+            f"The same images were wanted in {str(found.root)!r} and in val_annotations.txt, {_first(differing)} in "
+            "only one of them: unpack the archive anew."
+        )
+    labels = np.array([number[wnid_of[path]] for path in found.paths])
+    return [f"val/images/{path}" for path in found.paths], labels, found.strange
+
+
+def _class_names(root: epath.Path, wnids: Sequence[str]) -> tuple[str, ...]:
+    """The first of each class's names; with the wnid where two have the same (a crane is a bird and a machine)."""
+    names = dict(line.partition("\t")[::2] for line in _lines(root, "words.txt"))
+    first = [names.get(wnid, "").partition(",")[0].strip() or wnid for wnid in wnids]
+    return tuple(
+        name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in zip(first, wnids, strict=True)
+    )
+
+
+def _lines(root: epath.Path, name: str) -> list[str]:
+    """The lines of one of the text files that are not empty; at least one."""
+    try:
+        text = files.whole(root / name, largest=_LARGEST).decode()
+        found = [line.strip() for line in text.split("\n") if line.strip()]
+        if not found:
+            raise ValueError("it is empty")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{name} of {NAME}, lines of text, was wanted in {str(root)!r}, it cannot be read ({reason}): set "
+            "config.data.folder to what its archive unpacks to."
+        ) from error
+    return found
+
+
+def _first(names: Sequence[str]) -> str:
+    """Such as "2 ('a' is the first) are"."""
+    return f"{len(names):,} ({names[0]!r:.100} is the first) {'is' if len(names) == 1 else 'are'}"
