@@ -22,7 +22,8 @@ def get_config() -> ConfigDict:
     # tfds's names of the splits; several are joined with "+". "" for test_split: no evaluation.
     data.train_split = "train"
     data.test_split = "test"
-    # For "tinyimagenet" the unpacked archive; for "folder" the images, with or without sub-folders for classes; and labelled test images ("": none).
+    # For "tinyimagenet" the unpacked archive; for "folder" the images, with or without sub-folders for classes. And for
+    # "folder" labelled test images ("": none).
     data.folder = ""
     data.test_folder = ""
     # Pixels, > 0: every image is brought to this size (its shorter side, then the centre) before training.
