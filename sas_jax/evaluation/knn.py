@@ -1,6 +1,7 @@
 """The weighted nearest-neighbour classifier on frozen features: an evaluation that nothing is fitted for."""
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,18 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from sas_jax.errors import InputError
+from sas_jax.evaluation import blocks
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
-from sas_jax.logistic import check_widths, checked_examples
+from sas_jax.logistic import check_labels, check_widths, checked_examples
 
 # Entries of a block's similarity matrix (64 MiB in float32).
 _BLOCK_ENTRIES = 1 << 24
+# Of training features on the device at a time, in float32: CIFAR's are one block, and one block is the fastest.
+_TRAIN_BYTES = 1 << 28
 
 
 def knn(
-    train_x: ArrayLike,
+    train_x: Any,
     train_y: ArrayLike,
     test_x: ArrayLike,
     test_y: ArrayLike,
@@ -29,7 +33,8 @@ def knn(
     """Classifies test features by their nearest training features and returns the accuracy.
 
     Args:
-        train_x: [n, d] float.
+        train_x: [n, d] float; also a memory-mapped .npy or whatever gives rows by slice, for a block of it is held at a
+            time.
         train_y: int [n], in [0, num_classes).
         test_x: [t, d] float.
         test_y: int [t], in [0, num_classes).
@@ -48,51 +53,80 @@ def knn(
             f"kNN wants k of at least 1 and a temperature over 0, and was given k={k} and temperature={temperature}: "
             "200 and 0.1 are the usual ones."
         )
-    train_x, train_y = checked_examples(train_x, train_y, num_classes=num_classes, what="kNN's training set")
+    train_x, train_y = train_x if hasattr(train_x, "shape") else np.asarray(train_x), np.asarray(train_y)
+    check_labels(train_x, train_y, num_classes=num_classes, what="kNN's training set")
     test_x, test_y = checked_examples(test_x, test_y, num_classes=num_classes, what="kNN's test set")
     check_widths(train_x, test_x, what="kNN")
-    predicted = predict(train_x, train_y, test_x, temperature, num_classes=num_classes, k=min(k, train_x.shape[0]))
+    n, d = train_x.shape
+    k = min(k, n)
+    found = none_yet(len(test_x), k)
+    for these, block in blocks.in_blocks(train_x, min(n, max(1, _TRAIN_BYTES // (4 * d)))):
+        x, y = checked_examples(block, train_y[these], num_classes=num_classes, what="kNN's training set")
+        found = nearer(found, x, y, test_x)
+    predicted = vote(found, temperature, num_classes=num_classes)
     return accuracy(np.asarray(predicted == test_y))
 
 
-@partial(jax.jit, static_argnames=("num_classes", "k"))
-def predict(
-    train_x: jax.Array,
-    train_y: jax.Array,
-    test_x: jax.Array,
-    temperature: float | jax.Array,
-    *,
-    num_classes: int,
-    k: int,
-) -> jax.Array:
-    """Returns the class of the largest summed vote for each test row.
+class Nearest(NamedTuple):
+    """The nearest training rows of each test row so far, the nearest first.
 
-    Among equally similar training rows the lowest index is the nearer; among equal votes the lowest class wins. A row
-    of zeros has similarity 0 to every row: a dead encoder scores as chance, and stops no run.
+    Attributes:
+        similarity: float32 [t, k]; -inf where there is none yet.
+        label: int32 [t, k].
+    """
+
+    similarity: jax.Array
+    label: jax.Array
+
+
+def none_yet(t: int, k: int) -> Nearest:
+    """Of t test rows no neighbour."""
+    return Nearest(jnp.full((t, k), -jnp.inf), jnp.zeros((t, k), jnp.int32))
+
+
+@jax.jit
+def nearer(found: Nearest, train_x: jax.Array, train_y: jax.Array, test_x: jax.Array) -> Nearest:
+    """Takes further training rows into account.
+
+    Among equally similar rows the one that came first is the nearer. A row of zeros has similarity 0 to every row: a
+    dead encoder scores as chance, and stops no run.
 
     Args:
+        found: of the training rows before these.
         train_x: float32 [n, d].
-        train_y: int32 [n], in [0, num_classes).
+        train_y: int32 [n].
         test_x: float32 [t, d], t at least 1. A block of its rows is compared at a time.
-        temperature: over 0.
-        num_classes: c, static.
-        k: in [1, n], static.
 
     Returns:
-        int32 [t].
+        Of all these rows the nearest k.
     """
     train_x, test_x = _unit_rows(train_x), _unit_rows(test_x)
+    k = found.label.shape[1]
 
-    def classify(row):
-        similarity = jnp.matmul(train_x, row, precision=lax.Precision.HIGHEST)
-        nearest, indices = lax.top_k(similarity, k)
+    def search(row_and_found):
+        row, (similarity, label) = row_and_found
+        here, at = lax.top_k(jnp.matmul(train_x, row, precision=lax.Precision.HIGHEST), min(k, len(train_x)))
+        # Those that came before stand before: top_k takes the first of equals.
+        best, which = lax.top_k(jnp.concatenate([similarity, here]), k)
+        return Nearest(best, jnp.concatenate([label, train_y[at]])[which])
+
+    rows = max(1, _BLOCK_ENTRIES // max(len(train_x), 2 * k))
+    return lax.map(search, (test_x, found), batch_size=min(rows, len(test_x)))
+
+
+@partial(jax.jit, static_argnames=("num_classes",))
+def vote(found: Nearest, temperature: float | jax.Array, *, num_classes: int) -> jax.Array:
+    """Returns the class of the largest summed vote for each test row, int32 [t]; of equal ones the lowest."""
+
+    def classify(nearest):
+        similarity, label = nearest
         # Divided by the largest vote: exp(1 / temperature) overflows at small temperatures.
-        votes = jnp.exp((nearest - nearest[0]) / temperature)
-        mine = train_y[indices][:, None] == jnp.arange(num_classes)
+        votes = jnp.exp((similarity - similarity[0]) / temperature)
+        mine = label[:, None] == jnp.arange(num_classes)
         return jnp.argmax(jnp.sum(jnp.where(mine, votes[:, None], 0.0), axis=0)).astype(jnp.int32)
 
-    rows = max(1, _BLOCK_ENTRIES // max(train_x.shape[0], k * num_classes))
-    return lax.map(classify, test_x, batch_size=min(rows, test_x.shape[0]))
+    t, k = found.label.shape
+    return lax.map(classify, found, batch_size=min(max(1, _BLOCK_ENTRIES // (k * num_classes)), t))
 
 
 def _unit_rows(x):

@@ -35,14 +35,22 @@ def noisy(n=300, t=100, d=16, c=7, seed=0):
     return x[:n], y[:n], x[n:], y[n:]
 
 
+def predicted(train_x, train_y, test_x, temperature, *, num_classes, k, rows=None):
+    """The classes, the training set taken `rows` at a time."""
+    train_x, test_x = (jnp.asarray(x, jnp.float32) for x in (train_x, test_x))
+    train_y = jnp.asarray(train_y, jnp.int32)
+    found, rows = module.none_yet(len(test_x), k), rows or len(train_x)
+    for start in range(0, len(train_x), rows):
+        found = module.nearer(found, train_x[start : start + rows], train_y[start : start + rows], test_x)
+    return np.asarray(module.vote(found, temperature, num_classes=num_classes))
+
+
 @pytest.mark.parametrize("k", [1, 20, 300])
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_equals_the_definition(k, temperature):
     train_x, train_y, test_x, test_y = noisy()
     expected = slow(train_x, train_y, test_x, k, temperature, 7)
-    arrays = (jnp.asarray(train_x), jnp.asarray(train_y, jnp.int32), jnp.asarray(test_x))
-    predicted = np.asarray(module.predict(*arrays, temperature, num_classes=7, k=k))
-    np.testing.assert_array_equal(predicted, expected)
+    np.testing.assert_array_equal(predicted(train_x, train_y, test_x, temperature, num_classes=7, k=k), expected)
     found = module.knn(train_x, train_y, test_x, test_y, num_classes=7, k=k, temperature=temperature)
     assert found.value == pytest.approx(np.mean(expected == test_y))
     assert found.n == 100
@@ -72,23 +80,23 @@ def test_k_is_capped_at_the_training_set():
 
 @pytest.mark.parametrize("entries", [1, 7 * 300, 33 * 300])
 def test_blocks_of_any_size_give_the_same_classes(monkeypatch, entries):
-    train_x, train_y, test_x, _ = (jnp.asarray(value) for value in noisy())
-
-    def run():
-        # A new function each time: the block's size is a constant of the compiled program.
-        return jax.jit(lambda *arrays: module.predict.__wrapped__(*arrays, 0.1, num_classes=7, k=20))(
-            train_x, train_y, test_x
-        )
-
-    whole = run()
+    train_x, train_y, test_x, test_y = noisy()
+    whole = predicted(train_x, train_y, test_x, 0.1, num_classes=7, k=20)
+    accuracy = module.knn(train_x, train_y, test_x, test_y, num_classes=7, k=20)
     monkeypatch.setattr(module, "_BLOCK_ENTRIES", entries)
-    np.testing.assert_array_equal(run(), whole)
+    jax.clear_caches()  # the block's size is a constant of the compiled programs
+    np.testing.assert_array_equal(predicted(train_x, train_y, test_x, 0.1, num_classes=7, k=20), whole)
+    for rows in (7, 60, 299):  # fewer training rows than neighbours, a whole number of blocks, and one left over
+        np.testing.assert_array_equal(predicted(train_x, train_y, test_x, 0.1, num_classes=7, k=20, rows=rows), whole)
+    monkeypatch.setattr(module, "_TRAIN_BYTES", 4 * 16 * 70)
+    assert module.knn(train_x, train_y, test_x, test_y, num_classes=7, k=20) == accuracy
 
 
 def test_similarities_are_never_all_held_at_once():
     n, t = 50_000, 10_000
+    found = module.Nearest(jax.ShapeDtypeStruct((t, 200), jnp.float32), jax.ShapeDtypeStruct((t, 200), jnp.int32))
     shapes = [jax.ShapeDtypeStruct((n, 8), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.int32)]
-    lowered = module.predict.lower(*shapes, jax.ShapeDtypeStruct((t, 8), jnp.float32), 0.1, num_classes=100, k=200)
+    lowered = module.nearer.lower(found, *shapes, jax.ShapeDtypeStruct((t, 8), jnp.float32))
     sizes = [
         int(np.prod([int(side) for side in shape.split("x")[:-1]]))
         for shape in {part.split(">")[0] for part in lowered.as_text().split("tensor<")[1:]}
@@ -100,9 +108,9 @@ def test_similarities_are_never_all_held_at_once():
 def test_ties_go_to_the_nearest_lowest_row_and_the_lowest_class():
     test_x = jnp.asarray([[1.0, 0.0]])
     same = jnp.asarray([[2.0, 0.0], [3.0, 0.0], [1.0, 0.0]])  # one direction, so equally similar
-    assert module.predict(same, jnp.asarray([2, 1, 0]), test_x, 0.1, num_classes=3, k=1) == 2
-    assert module.predict(same, jnp.asarray([2, 1, 0]), test_x, 0.1, num_classes=3, k=2) == 1
-    assert module.predict(same, jnp.asarray([2, 1, 0]), test_x, 0.1, num_classes=3, k=3) == 0
+    for rows in (3, 2, 1):
+        for k, expected in ((1, 2), (2, 1), (3, 0)):
+            assert predicted(same, [2, 1, 0], test_x, 0.1, num_classes=3, k=k, rows=rows) == expected
 
 
 @pytest.mark.parametrize("unit", [1e-14, 1e14])
@@ -120,7 +128,7 @@ def test_small_temperatures_do_not_overflow():
 
 def test_rows_of_zeros_are_like_nothing():
     train_x, train_y = jnp.asarray([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]]), jnp.asarray([2, 1, 0])
-    found = module.predict(train_x, train_y, jnp.asarray([[0.0, 0.0], [-1.0, 1.0]]), 0.1, num_classes=3, k=1)
+    found = predicted(train_x, train_y, [[0.0, 0.0], [-1.0, 1.0]], 0.1, num_classes=3, k=1)
     np.testing.assert_array_equal(found, [2, 0])
 
 
