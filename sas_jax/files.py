@@ -1,7 +1,9 @@
 """The files that are given to commands and configs, with a sentence for each that cannot be used."""
 
+import io
 import os
 import stat
+import zipfile
 
 import numpy as np
 from etils import epath
@@ -29,6 +31,14 @@ def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
     if (size := file.stat().length) > largest:
         raise ValueError(f"it has {size:,} bytes, and may have {largest:,}")
     return file.read_bytes()
+
+
+def check_unpacked(data: bytes, *, largest: int) -> None:
+    """Raises ValueError where a .npz, however small, unpacks to more than `largest` bytes; nothing is unpacked."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > largest:
+        raise ValueError(f"unpacked it has more than can be read: {unpacked:,} bytes, and may have {largest:,}")
 
 
 def array(path: epath.PathLike) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The latent classes that a config asks for: what they are made from, checked early, and made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ def check(section: ConfigDict, dataset: dict[str, Any], load: Callable[[], Datas
             f"id,label in config.latent_classes.labels_file, or use 'kmeans'"
         )
     elif section.method == "clip_zeroshot":
-        clip.check_prompts(section.class_names or load().class_names or (), section.prompts or clip.TEMPLATES)
+        clip.check_prompts(*_prompts(section, None if section.class_names else load()))
     if uses_clip(section):
         clip.check_installed()
     elif section.method in ("kmeans", "few_labels") and section.embeddings:
@@ -93,33 +93,32 @@ def make(
     labels = dataset.train.labels
     facts: dict[str, Any] = {"few_labels": None, "chosen": None}
     log(f"classes: {len(dataset.train):,} images by {section.method}")
-    if section.method in ("labels", "file"):
-        classes = latent_classes.assign(
-            section.method, embeddings=np.empty((len(dataset.train), 0)), labels=labels, file=section.file
-        )
+    vectors = _vectors(section, dataset, own, workdir, log)
+    if section.method == "few_labels":
+        found = few_labels.spread(key, vectors, _few(jax.random.fold_in(key, 1), section, dataset))
+        classes = found.classes
+        facts["few_labels"] = {"num_labelled": found.num_labelled, "l2": found.l2, "accuracy": found.accuracy}
     else:
-        vectors = _vectors(section, dataset, own, workdir, log)
-        if section.method == "few_labels":
-            few = _few(jax.random.fold_in(key, 1), section, dataset)
-            found = few_labels.spread(key, vectors, few)
-            classes = found.classes
-            facts["few_labels"] = {"num_labelled": found.num_labelled, "l2": found.l2, "accuracy": found.accuracy}
-        elif section.method == "clip_zeroshot":
-            names = clip.embed_names(
-                section.clip_model,
-                section.class_names or dataset.class_names or (),
-                templates=section.prompts or clip.TEMPLATES,
-            )
-            classes = clip.zero_shot(vectors, names)
-        else:
-            num_classes = section.num_classes
-            if not num_classes:
-                choice = number.choose(jax.random.fold_in(key, 1), vectors)
-                num_classes = choice.num_classes
-                facts["chosen"] = {name: value for name, value in choice._asdict().items() if name != "num_classes"}
-                why = "the largest silhouette" if choice.decided else "no number stands out, so sqrt(n / 2)"
-                log(f"classes: {num_classes} chosen: {why}")
-            classes = latent_classes.kmeans(key, vectors, num_classes=num_classes, restarts=section.restarts).labels
+        num_classes, names = section.num_classes, None
+        if section.method == "kmeans" and not num_classes:
+            choice = number.choose(jax.random.fold_in(key, 1), vectors)
+            num_classes = choice.num_classes
+            facts["chosen"] = {name: value for name, value in choice._asdict().items() if name != "num_classes"}
+            why = "the largest silhouette" if choice.decided else "no number stands out, so sqrt(n / 2)"
+            log(f"classes: {num_classes} chosen: {why}")
+        if section.method == "clip_zeroshot":
+            class_names, templates = _prompts(section, dataset)
+            names = clip.embed_names(section.clip_model, class_names, templates=templates)
+        classes = latent_classes.assign(
+            section.method,
+            embeddings=vectors,
+            key=key,
+            num_classes=num_classes,
+            restarts=section.restarts,
+            labels=labels,
+            file=section.file,
+            class_names=names,
+        )
     sizes = np.unique(classes, return_counts=True)[1]
     known = labels is not None and bool((labels >= 0).any())
     facts |= {
@@ -138,7 +137,9 @@ def _vectors(
     workdir: Workdir,
     log: Callable[[str], None],
 ) -> np.ndarray:
-    """float32 [n, d]: what k-means and few labels work on, and what is compared with the class names."""
+    """float32 [n, d]: what k-means and few labels work on, and what is compared with the class names; else [n, 0]."""
+    if section.method in ("labels", "file"):
+        return np.empty((len(dataset.train), 0), np.float32)
     if uses_clip(section):
         return clip.embed_images(
             section.clip_model,
@@ -152,6 +153,12 @@ def _vectors(
         return own()
     vectors = read_embeddings(section.embeddings, n=len(dataset.train), field=_VECTORS, log=log)
     return vectors if vectors.ndim == 2 else vectors.mean(axis=1, dtype=np.float32)
+
+
+def _prompts(section: ConfigDict, dataset: Dataset | None) -> tuple[Sequence[str], Sequence[str]]:
+    """The names of the classes to tell apart, the data set's where the section has none, and the templates."""
+    names = section.class_names or (dataset.class_names if dataset else None) or ()
+    return names, section.prompts or clip.TEMPLATES
 
 
 def _few(key: jax.Array, section: ConfigDict, dataset: Dataset) -> np.ndarray:

@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import sas_jax.data
-from sas_jax import claim, devices, environment, partition, plan, report, results
+from sas_jax import claim, devices, environment, files, partition, plan, report, results
 from sas_jax.data import index_files, subsets
 from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
@@ -33,7 +33,6 @@ from sas_jax.workdir import (
     Workdir,
     fingerprint,
     jsonable,
-    read_array,
     write_array,
     write_json,
     write_whole,
@@ -358,7 +357,7 @@ class _Run:
     @functools.cached_property
     def embeddings(self) -> np.ndarray:
         """float32 [n, d]."""
-        return read_array(self.workdir / "embeddings.npy")
+        return files.array(self.workdir / "embeddings.npy")
 
     def _classes(self) -> None:
         path = self.workdir / "latent_classes.npy"
@@ -381,7 +380,7 @@ class _Run:
     @functools.cached_property
     def classes(self) -> np.ndarray:
         """int32 [n]."""
-        return read_array(self.workdir / "latent_classes.npy")
+        return files.array(self.workdir / "latent_classes.npy")
 
     def _ranking_path(self, objective: str) -> epath.Path:
         """ranking.parquet for the configured objective; another that an arm names carries its name."""
@@ -410,7 +409,7 @@ class _Run:
         path = self._ranking_path(objective)
         partial = path.parent / f"{path.name}.partial"
         ranking = rank(
-            read_array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings,
+            files.array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings,
             self.classes,
             objective=objective,
             kind=selection.similarity,
@@ -480,10 +479,12 @@ class _Run:
         for arm in todo:
             with self._doing(_evaluation(arm)) as facts:
                 facts |= dict.fromkeys(results.MEASURED) if reason else self._measured(arm)
-        for stage, supervised in [(f"supervised/{arm.name}", arm) for arm in self.arms]:
-            if self.config.evaluation.supervised and not reason and self._todo(stage):
+        supervised = self.arms if self.config.evaluation.supervised and not reason else ()
+        for arm in supervised:
+            stage = f"supervised/{arm.name}"
+            if self._todo(stage):
                 with self._doing(stage) as facts:
-                    facts |= self._supervised(stage, supervised)
+                    facts |= self._supervised(stage, arm)
 
     def _measured(self, arm: plan.Arm | None) -> dict[str, Any]:
         """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""

@@ -271,17 +271,21 @@ def _classes_fingerprint(section: dict[str, Any], images: str, embedded: str, se
         return fingerprint(images, method)
     if method == "file":
         return fingerprint(images, _file_fingerprint(section["file"]))
-    clip = (images, section["clip_model"], _folder_fingerprint(section["clip_model"]))
     if method == "clip_zeroshot":
-        return fingerprint(clip, section["class_names"], section["prompts"])
+        return fingerprint(_clip(section, images), section["class_names"], section["prompts"])
     if section["embeddings"] == "clip":
-        vectors = fingerprint(clip)
+        vectors = fingerprint(_clip(section, images))
     else:
         vectors = _file_fingerprint(section["embeddings"]) if section["embeddings"] else embedded
     if method == "few_labels":
         few = _file_fingerprint(section["labels_file"]) if section["labels_file"] else section["labelled_fraction"]
         return fingerprint(vectors, images, method, few, seed)
     return fingerprint(vectors, method, section["num_classes"], section["restarts"], seed)
+
+
+def _clip(section: dict[str, Any], images: str) -> tuple[str, ...]:
+    """What the images' CLIP embeddings depend on."""
+    return images, section["clip_model"], _folder_fingerprint(section["clip_model"])
 
 
 def train_images(config: ConfigDict) -> str:

@@ -79,12 +79,6 @@ def write_array(path: epath.Path, array: np.ndarray) -> None:
     write_whole(path, write)
 
 
-def read_array(path: epath.Path) -> np.ndarray:
-    """Reads a .npy file of numbers (never a pickle)."""
-    with path.open("rb") as file:
-        return np.load(file, allow_pickle=False)
-
-
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}."""
     flat: dict[str, Any] = {}

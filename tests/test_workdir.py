@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from sas_jax.workdir import Metrics, Workdir, fingerprint, flatten, read_array, write_array, write_json, write_whole
+from sas_jax import files
+from sas_jax.workdir import Metrics, Workdir, fingerprint, flatten, write_array, write_json, write_whole
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
@@ -25,13 +26,13 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
 def test_arrays_round_trip(tmp_path):
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     write_array(Workdir(tmp_path) / "a.npy", array)
-    np.testing.assert_array_equal(read_array(Workdir(tmp_path) / "a.npy"), array)
+    np.testing.assert_array_equal(files.array(Workdir(tmp_path) / "a.npy"), array)
 
 
 def test_a_pickle_is_never_read(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], object))
     with pytest.raises(ValueError, match="allow_pickle"):
-        read_array(Workdir(tmp_path) / "a.npy")
+        files.array(Workdir(tmp_path) / "a.npy")
 
 
 def test_a_stage_is_done_when_its_block_ends_well_with_these_inputs(tmp_path):

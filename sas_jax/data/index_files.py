@@ -18,7 +18,6 @@ import io
 import os
 import re
 import stat
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from etils import epath
 
+from sas_jax import files
 from sas_jax.data import pickled_indices
 from sas_jax.errors import InputError
 from sas_jax.workdir import write_whole
@@ -78,8 +78,8 @@ def read(path: str) -> IndexList:
             raise ValueError("it lists nothing")
     except Exception as error:  # damage shows as whatever the libraries raise where they meet it
         raise InputError(
-            f"A list of examples was wanted in {path}, it is none, or cut short or damaged ({_reason(error)}): write "
-            f"it again, as integers or as ids."
+            f"A list of examples was wanted in {path}, it is none, or cut short or damaged ({files.reason(error)}): "
+            f"write it again, as integers or as ids."
         ) from error
     return IndexList(str(path), indices, ids)
 
@@ -107,7 +107,7 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
     except (ValueError, csv.Error) as error:
         raise InputError(
             f"The ids of {len(indices):,} examples were wanted in {path}, such a file cannot hold them "
-            f"({_reason(error)}): choose another kind of file, or rename them."
+            f"({files.reason(error)}): choose another kind of file, or rename them."
         ) from error
     target = epath.Path(path).expanduser()
     try:
@@ -116,8 +116,8 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
         write_whole(target, lambda aside: aside.write_bytes(data))
     except OSError as error:
         raise InputError(
-            f"The list of examples cannot be written to {path} ({_reason(error)}): choose a place that is there and "
-            f"can be written."
+            f"The list of examples cannot be written to {path} ({files.reason(error)}): choose a place that is there "
+            f"and can be written."
         ) from error
 
 
@@ -135,9 +135,7 @@ def _read_npy(data: bytes) -> _Found:
 
 
 def _read_npz(data: bytes) -> _Found:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
-            raise ValueError(f"unpacked it has more than {LARGEST >> 30} GiB")
+    files.check_unpacked(data, largest=LARGEST)
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return _columns(arrays.files, lambda name: arrays[name])
 
@@ -313,13 +311,8 @@ def _bytes(path: str) -> bytes:
         local = "://" not in str(file)
         if not (stat.S_ISREG(os.stat(file).st_mode) if local else file.is_file()):  # epath takes a pipe for a file
             raise ValueError("it is not a file")
-        if (size := file.stat().length) > LARGEST:
-            raise ValueError(f"it has {size:,} bytes, and may have {LARGEST >> 30} GiB")
-        return file.read_bytes()
+        return files.whole(file, largest=LARGEST)
     except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
-        raise InputError(f"The list of examples {path} cannot be read ({_reason(error)}): check the path.") from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
-    return text.rstrip(".")
+        raise InputError(
+            f"The list of examples {path} cannot be read ({files.reason(error)}): check the path."
+        ) from error

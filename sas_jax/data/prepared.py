@@ -78,10 +78,7 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
     paths = [folder / str(v) for v in reversed(versions) if not wanted or utils.Version(v).match(wanted)]
     readable = {path: info.file_format.value for path in paths if (info := _info(path)) is not None}
     if paths and not readable:
-        raise InputError(
-            f"{name} was wanted in {' or '.join(_FORMATS)}, {str(paths[0])!r} is in another format or damaged: remove "
-            "it and prepare the data again, `tfds build` with `--file_format=array_record`."
-        )
+        raise _unreadable(name, paths[0])
     # A version in array_record goes before a higher one that is not.
     return min(readable, key=lambda path: _FORMATS.index(readable[path])) if readable else None
 
@@ -110,10 +107,7 @@ def read(
     """
     info = _info(path)
     if info is None:
-        raise InputError(
-            f"{name} was wanted in {' or '.join(_FORMATS)}, {str(path)!r} is in another format or damaged: remove "
-            "it and prepare the data again, `tfds build` with `--file_format=array_record`."
-        )
+        raise _unreadable(name, path)
     image_key = _image_key(info.features, name)
     pieces = [_pieces(info, spec) for spec in (train_split, *filter(None, [test_split]))]
     count = sum(len(indices) for spec in pieces for _, indices in spec)
@@ -188,6 +182,13 @@ def _info(path: epath.Path) -> Any:
         return format and tfds.builder_from_directory(path, file_format=format).info
     except Exception:  # dataset_info.json or features.json missing, or damaged: whatever tfds meets in them
         return None
+
+
+def _unreadable(name: str, path: epath.Path) -> InputError:
+    return InputError(
+        f"{name} was wanted in {' or '.join(_FORMATS)}, {str(path)!r} is in another format or damaged: remove "
+        "it and prepare the data again, `tfds build` with `--file_format=array_record`."
+    )
 
 
 def _label(features: Any) -> Any:

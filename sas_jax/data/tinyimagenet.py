@@ -120,10 +120,9 @@ def _lines(root: epath.Path, name: str) -> list[str]:
         if not found:
             raise ValueError("it is empty")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"{name} of {NAME}, lines of text, was wanted in {str(root)!r}, it cannot be read ({reason}): set "
-            "config.data.folder to what its archive unpacks to."
+            f"{name} of {NAME}, lines of text, was wanted in {str(root)!r}, it cannot be read ({files.reason(error)}): "
+            "set config.data.folder to what its archive unpacks to."
         ) from error
     return found
 

@@ -53,13 +53,12 @@ def accuracies(
         L2 weighs the same whatever an encoder's scale.
     """
     features, labels = [], []
-    for images, given in (train, test):
-        known = given >= 0
-        images = images if known.all() else images[known]
-        features.append(
-            embed(apply, variables, images, views=views, batch_size=settings.batch_size, label=f"features of {label}")
+    for split in (train, test):
+        x, y = _labelled(
+            apply, variables, split, views=views, batch_size=settings.batch_size, label=f"features of {label}"
         )
-        labels.append(given[known])
+        features.append(x)
+        labels.append(y)
     # One factor for all: BatchNorm's running statistics leave an untrained encoder's features many times smaller than a
     # trained one's, and the L2 on the probe's weights would hold the small ones back.
     scale = np.sqrt(np.mean(np.var(features[0], axis=0))) or 1.0
@@ -114,12 +113,8 @@ def classifier_accuracy(
     Returns:
         The share of test images whose label has the largest logit.
     """
-    images, labels = test
-    known = labels >= 0
-    logits = embed(
-        apply, variables, images if known.all() else images[known], views=views, batch_size=batch_size, label=label
-    )
-    return accuracy(np.argmax(logits, axis=1) == labels[known])
+    logits, labels = _labelled(apply, variables, test, views=views, batch_size=batch_size, label=label)
+    return accuracy(np.argmax(logits, axis=1) == labels)
 
 
 def encoder_geometry(
@@ -173,6 +168,16 @@ def encoder_geometry(
         subset=subset,
         test=(plain(test_images), test_labels),
     )
+
+
+def _labelled(
+    apply: Apply, variables: Any, split: tuple[Images, np.ndarray], *, views: Views, batch_size: int, label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The outputs [k, d] for the images that have a label, and their labels."""
+    images, labels = split
+    known = labels >= 0
+    images = images if known.all() else images[known]
+    return embed(apply, variables, images, views=views, batch_size=batch_size, label=label), labels[known]
 
 
 class _Computed:

@@ -60,8 +60,13 @@ class Group:
 
     def mean(self, field: str) -> float | None:
         """The mean of a number over the seeds that have it; None where none does."""
-        values = [arm[field] for arm in self.arms if numbers.known(arm.get(field))]
-        return statistics.fmean(values) if values else None
+        return mean(self.arms, field)
+
+
+def mean(records: Sequence[Mapping[str, Any]], field: str) -> float | None:
+    """The mean of a number over the records that have it; None where none does."""
+    values = [record[field] for record in records if numbers.known(record.get(field))]
+    return statistics.fmean(values) if values else None
 
 
 def pooled(measures: Sequence[Mapping[str, Any] | None]) -> Measure | None:

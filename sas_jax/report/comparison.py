@@ -11,7 +11,7 @@ from sas_jax.report import numbers, provenance, words
 from sas_jax.report.arms import FULL, UNTRAINED, Group, Measure, grouped, order
 from sas_jax.report.axes import Axes, figure, percentage
 from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.parts import figures, note, section, sentence, table
+from sas_jax.report.parts import accuracy, figures, note, section, sentence, table
 from sas_jax.report.runs import Run
 from sas_jax.report.template import page
 from sas_jax.workdir import flatten
@@ -162,8 +162,8 @@ def _arms(columns: Sequence[_Column]) -> Markup:
                             joined(group.title, seeds),
                             joined(key, column.name),
                             numbers.count(group.mean("size")),
-                            _accuracy(group.probe),
-                            _accuracy(group.knn),
+                            accuracy(group.probe),
+                            accuracy(group.knn),
                             numbers.count(group.mean("epochs")),
                             numbers.count(group.mean("steps")),
                             numbers.duration(group.mean("train_seconds") or None),
@@ -172,12 +172,6 @@ def _arms(columns: Sequence[_Column]) -> Markup:
     head = ("arm", "run", "images", "linear probe", "kNN", "epochs", "steps", "training")
     pictures = [_accuracies(columns, measure, title) for measure, title in (("probe", "Linear probe"), ("knn", "kNN"))]
     return section("Arms", table(head, rows, "arms"), figures(pictures)) if rows else Markup()
-
-
-def _accuracy(found: Measure | None) -> Markup:
-    if found is None:
-        return Markup(numbers.NOTHING)
-    return joined(numbers.percent(found.value), element("small", numbers.span(found.low, found.high)))
 
 
 def _accuracies(columns: Sequence[_Column], measure: str, title: str) -> Markup:

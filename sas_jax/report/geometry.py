@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sas_jax.report import numbers
-from sas_jax.report.arms import FULL, UNTRAINED, Group, pooled
+from sas_jax.report.arms import FULL, UNTRAINED, Group, mean, pooled
 from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.parts import label_name, note, section, table
+from sas_jax.report.parts import accuracy, label_name, note, section, table
 
 _TEXT = (
     "Of unit features. Alignment: the mean squared distance of two views of an image; low is good. Class centres are "
@@ -30,30 +30,20 @@ def geometry(groups: Sequence[Group], class_names: Sequence[str] | None) -> Mark
         for name, of in (("subset", "its subset"), ("whole", "all images")):
             parts = [part for each in found if (part := each.get(name))]
             if parts and not (name == "subset" and group.selector in (UNTRAINED, FULL)):
-                moved = _mean(found, "largest_distance") if name == "subset" else None
+                moved = mean(found, "largest_distance") if name == "subset" else None
                 rows.append((group.title, of, *_part(parts, class_names), numbers.decimal(moved)))
     return section("Geometry", note(_TEXT), table(_HEAD, rows)) if rows else Markup()
 
 
 def _part(parts: Sequence[Mapping[str, Any]], class_names: Sequence[str] | None) -> tuple[object, ...]:
     nearest = pooled([part.get("nearest_centre") for part in parts])
-    accuracy: object = numbers.NOTHING
-    if nearest is not None:
-        small = element("small", numbers.span(nearest.low, nearest.high))
-        accuracy = joined(numbers.percent(nearest.value), small)
     pair = None
     if len(parts) == 1 and (closest := parts[0].get("closest_classes")):
         pair = element("small", " and ".join(label_name(label, class_names) for label in closest))
     return (
-        numbers.count(_mean(parts, "n")),
-        numbers.decimal(_mean(parts, "alignment")),
-        accuracy,
-        numbers.decimal(_mean(parts, "mean_product")),
-        joined(numbers.decimal(_mean(parts, "largest_product")), pair),
+        numbers.count(mean(parts, "n")),
+        numbers.decimal(mean(parts, "alignment")),
+        accuracy(nearest),
+        numbers.decimal(mean(parts, "mean_product")),
+        joined(numbers.decimal(mean(parts, "largest_product")), pair),
     )
-
-
-def _mean(parts: Sequence[Mapping[str, Any]], field: str) -> float | None:
-    """The mean over the seeds that have a number."""
-    values = [part[field] for part in parts if numbers.known(part.get(field))]
-    return sum(values) / len(values) if values else None

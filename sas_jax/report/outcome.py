@@ -6,7 +6,7 @@ from typing import Any
 from sas_jax.report import numbers, plots, words
 from sas_jax.report.arms import UNTRAINED, Group, Measure, named, order
 from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.parts import figures, note, section, sentence, table
+from sas_jax.report.parts import accuracy, figures, note, section, sentence, table
 
 
 def opening(results: Mapping[str, Any], config: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
@@ -178,14 +178,10 @@ def _selector(group: Group, style: str) -> Markup:
 
 
 def _accuracy(found: Measure | None) -> Markup:
-    if found is None:
-        return Markup(numbers.NOTHING)
-    small = numbers.span(found.low, found.high)
-    spread = None
-    if len(found.seeds) > 1:
-        ends = numbers.span(min(found.seeds), max(found.seeds))
-        spread = element("small", f"seeds {ends}")
-    return joined(numbers.percent(found.value), element("small", small), spread)
+    if found is None or len(found.seeds) < 2:
+        return accuracy(found)
+    ends = numbers.span(min(found.seeds), max(found.seeds))
+    return joined(accuracy(found), element("small", f"seeds {ends}"))
 
 
 def _difference(found: Measure | None, base: Measure | None) -> Markup:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from sas_jax.report import numbers
+from sas_jax.report.arms import Measure
 from sas_jax.report.markup import Markup, element, joined
 
 _INTERVAL = re.compile(r"(\([\d.]+\u2013[\d.]+\))")
@@ -12,6 +14,13 @@ def section(title: str, *content: object) -> Markup:
     """A section, or nothing where it has no content."""
     inside = joined(*content)
     return element("section", element("h2", title), inside) if inside else Markup()
+
+
+def accuracy(found: Measure | None) -> Markup:
+    """An accuracy and, small, its interval: the content of a cell."""
+    if found is None:
+        return Markup(numbers.NOTHING)
+    return joined(numbers.percent(found.value), element("small", numbers.span(found.low, found.high)))
 
 
 def note(text: str) -> Markup:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from sas_jax import files
 from sas_jax.errors import InputError
 from sas_jax.report import shapes
-from sas_jax.workdir import Metrics, Workdir, read_array
+from sas_jax.workdir import Metrics, Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Run:
     def embeddings(self) -> np.ndarray | None:
         """float32 [n, d]; None where there is no such file, or it is damaged."""
         try:
-            found = read_array(self.workdir / "embeddings.npy")
+            found = files.array(self.workdir / "embeddings.npy")
         except (OSError, ValueError, EOFError):
             return None
         return found if found.ndim == 2 and found.dtype.kind == "f" else None

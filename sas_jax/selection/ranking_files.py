@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import uuid
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,10 +126,7 @@ def _read_csv(data: bytes) -> _Found:
 
 
 def _read_npz(data: bytes) -> _Found:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > files.LARGEST:
-        raise ValueError(f"unpacked it has {unpacked:,} bytes, and may have {files.LARGEST:,}")
+    files.check_unpacked(data, largest=files.LARGEST)
     with np.load(io.BytesIO(data)) as arrays:
         found = {name: arrays[name] for name in arrays.files}
     for name in ("index", "class", "position", "gain", "metadata"):
