@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     # "folder" labelled test images ("": none).
     data.folder = ""
     data.test_folder = ""
+    # The names of the classes to keep, in the order of their labels then; () for all images, labelled or not.
+    data.classes = ()
     # Pixels, > 0: every image is brought to this size (its shorter side, then the centre) before training.
     data.image_size = 32
     # Where the images are while it trains: "device" (as uint8 on every device), "host" (in memory, sent batch by

@@ -291,7 +291,8 @@ def _clip(section: dict[str, Any], images: str) -> tuple[str, ...]:
 def train_images(config: ConfigDict) -> str:
     """The fingerprint of which images are trained on; not of where tfds keeps them, or of the test images."""
     data = config.data
-    return fingerprint(data.name, data.train_split, data.folder, data.image_size, _folder_fingerprint(data.folder))
+    places = data.name, data.train_split, data.folder, _folder_fingerprint(data.folder)
+    return fingerprint(places, data.classes, data.image_size)
 
 
 def that_matters(flat: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_the_seed_and_the_data_make_everything_anew():
     everything = set(plan.inputs(default.get_config()))
     assert changed(seed=1) == everything - {"data"}
     assert changed(**{"data.image_size": 16}) == everything
+    assert changed(**{"data.classes": ("1", "2")}) == everything
 
 
 @pytest.mark.parametrize(

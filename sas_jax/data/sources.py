@@ -5,7 +5,7 @@ from typing import Any
 
 from etils import epath
 
-from sas_jax.data import cifar, digits, folder, prepared, tinyimagenet
+from sas_jax.data import cifar, classes, digits, folder, prepared, tinyimagenet
 from sas_jax.data.dataset import Dataset
 from sas_jax.errors import InputError
 
@@ -19,9 +19,9 @@ def load(config: Any) -> Dataset:
         config: its fields are `name` ("digits", "folder", "tinyimagenet" or a tfds name, which may carry a config and a
             version), `dir` (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none; the
             name "folder" has no splits), `folder` (for the names "folder" and "tinyimagenet"), `test_folder` (for the
-            name "folder"), `image_size` (pixels; images of another size are resized, the longer side cut), and
-            `placement` ("device" and "host": they are decoded into memory; "stream": when they are asked for; "auto":
-            into memory, if they take at most half of what is free).
+            name "folder"), `classes` (the names of those to keep; () for all), `image_size` (pixels; images of another
+            size are resized, the longer side cut), and `placement` ("device" and "host": they are decoded into memory;
+            "stream": when they are asked for; "auto": into memory, if they take at most half of what is free).
 
     Returns:
         The data set, its images uint8 [n, image_size, image_size, 3].
@@ -29,6 +29,12 @@ def load(config: Any) -> Dataset:
     Raises:
         InputError: where what the fields name is not there or cannot be read.
     """
+    dataset = _load(config)
+    return classes.keep(dataset, config.classes) if config.classes else dataset
+
+
+def _load(config: Any) -> Dataset:
+    """All of its classes."""
     if config.image_size < 1:
         raise InputError(
             f"config.data.image_size was wanted to be 1 pixel or more, it is {config.image_size}: enlarge it."

@@ -16,6 +16,7 @@ def config(tmp_path, **changes):
     fields = {
         "name": "digits",
         "dir": str(tmp_path / "tfds"),
+        "classes": (),
         "train_split": "train",
         "test_split": "test",
         "folder": "",
@@ -115,3 +116,12 @@ def test_importing_is_cheap_and_loading_needs_no_tensorflow(tmp_path):
         [sys.executable, "-W", "error", "-c", program], cwd=root, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1437\n", "")
+
+
+def test_classes_keep_the_ids_of_the_whole_data_set(tmp_path):
+    whole = data.load(config(tmp_path))
+    kept = data.load(config(tmp_path, classes=("7", "3")))
+    chosen = [np.flatnonzero(whole.train.labels == label) for label in (7, 3)]
+    assert sorted(kept.train.ids) == sorted(whole.train.ids[np.concatenate(chosen)])
+    assert np.bincount(kept.train.labels).tolist() == [len(each) for each in chosen]
+    assert kept.class_names == ("7", "3")

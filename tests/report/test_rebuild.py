@@ -19,7 +19,7 @@ from sas_jax.report import rebuild, runs
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = {"name": "digits", "dir": "", "train_split": "train", "test_split": "test", "folder": "", "test_folder": "",
-        "image_size": 8, "placement": "device"}  # fmt: skip
+        "classes": (), "image_size": 8, "placement": "device"}  # fmt: skip
 
 
 class Split:

@@ -1,0 +1,77 @@
+"""A data set cut down to some of its classes: ImageNet-100, say, or what a CPU can do of CIFAR-100."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import StreamedImages
+from sas_jax.errors import InputError
+
+
+class ChosenImages(StreamedImages):
+    """Some of a split's images, which stay encoded as they are."""
+
+    def __init__(self, images: StreamedImages, chosen: np.ndarray):
+        """int [k], the indices of those to keep."""
+        super().__init__(len(chosen), images.shape[1])
+        self._images = images
+        self._chosen = chosen
+
+    def _decode(self, indices: np.ndarray, out: np.ndarray) -> None:
+        self._images._decode(self._chosen[indices], out)
+
+
+def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """The images of some classes, of both splits; a label is then a class's place in `names`.
+
+    Args:
+        dataset: with labels.
+        names: of classes, each once.
+
+    Raises:
+        InputError: the data set has no labels, a name is none of its classes or stands there twice, or a split has
+            no image of them.
+    """
+    if dataset.class_names is None:
+        raise InputError(
+            f"config.data.classes wants a data set with labels, and {dataset.name} has none: leave the field empty."
+        )
+    for name in names:
+        if name not in dataset.class_names:
+            near = difflib.get_close_matches(str(name), dataset.class_names, n=1, cutoff=0.0)[0]
+            raise InputError(
+                f"A class of {dataset.name} was wanted in config.data.classes, {name!r} is none: the nearest is "
+                f"{near!r}; correct it."
+            )
+        if list(names).count(name) > 1:
+            raise InputError(
+                f"config.data.classes was wanted without repeats, {name!r} stands there twice: remove one."
+            )
+    table = np.full(len(dataset.class_names), -1, np.int32)
+    table[[dataset.class_names.index(name) for name in names]] = np.arange(len(names), dtype=np.int32)
+    return dataclasses.replace(
+        dataset,
+        train=_of(dataset.train, table, "training"),
+        test=None if dataset.test is None else _of(dataset.test, table, "test"),
+        class_names=tuple(names),
+    )
+
+
+def _of(split: Split, table: np.ndarray, kind: str) -> Split:
+    labels = None if split.labels is None else np.where(split.labels < 0, -1, table[split.labels])
+    chosen = np.flatnonzero(labels >= 0) if labels is not None else np.empty(0, int)
+    if labels is None or not len(chosen):
+        raise InputError(
+            f"config.data.classes wants {kind} images with labels of these classes, there is none: correct the names "
+            f"or the split."
+        )
+    images = split.images
+    return Split(
+        images=ChosenImages(images, chosen) if isinstance(images, StreamedImages) else images[chosen],
+        labels=labels[chosen],
+        ids=split.ids[chosen],
+        marks=split.marks[chosen],
+    )
