@@ -50,7 +50,7 @@ def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
             raise InputError(
                 f"config.data.classes was wanted without repeats, {name!r} stands there twice: remove one."
             )
-    table = np.full(len(dataset.class_names), -1, np.int32)
+    table = np.full(len(dataset.class_names) + 1, -1, np.int32)  # of each label its new one; of -1 the last, -1
     table[[dataset.class_names.index(name) for name in names]] = np.arange(len(names), dtype=np.int32)
     return dataclasses.replace(
         dataset,
@@ -61,9 +61,9 @@ def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 
 def _of(split: Split, table: np.ndarray, kind: str) -> Split:
-    labels = None if split.labels is None else np.where(split.labels < 0, -1, table[split.labels])
-    chosen = np.flatnonzero(labels >= 0) if labels is not None else np.empty(0, int)
-    if labels is None or not len(chosen):
+    labels = np.full(len(split), -1, np.int32) if split.labels is None else table[split.labels]
+    chosen = np.flatnonzero(labels >= 0)
+    if not len(chosen):
         raise InputError(
             f"config.data.classes wants {kind} images with labels of these classes, there is none: correct the names "
             f"or the split."

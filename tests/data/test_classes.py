@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,9 @@ def test_without_test_images_there_are_none():
     assert keep(Dataset("toy", split((0, 1)), None, NAMES), ("cat",)).test is None
 
 
+UNLABELLED = dataclasses.replace(split((0, 1)), labels=None)
+
+
 @pytest.mark.parametrize(
     ("given", "names", "sentence"),
     [
@@ -72,6 +77,7 @@ def test_without_test_images_there_are_none():
         (Dataset("toy", split((0, 1)), None, None), ("cat",), r"toy has none: leave the field empty"),
         (dataset(train=(0, 1)), ("eel",), r"wants training images .* there is none"),
         (dataset(), ("eel",), r"wants test images .* there is none"),
+        (Dataset("toy", split((0, 1)), UNLABELLED, NAMES), ("cat",), r"wants test images .* there is none"),
     ],
 )
 def test_what_cannot_be_kept_is_said(given, names, sentence):
