@@ -1,11 +1,14 @@
-"""Selectors that look at nothing: what every other selector is compared with."""
+"""What every other selector is compared with: those that look at nothing, and simple ones of other papers."""
+
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sas_jax.errors import InputError
-from sas_jax.selection import checks
-from sas_jax.selection.ranking import Ranking
+from sas_jax.selection import checks, classwise
+from sas_jax.selection.ranking import Ranking, fingerprint
 
 
 def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
@@ -46,6 +49,120 @@ def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | No
     if not classes.size:
         raise InputError("A random ranking is of 1 example or more, and there are no classes; give one an example.")
     return _ranking("random_balanced", key, checks.classes(classes, len(np.atleast_1d(classes))), ids)
+
+
+def prototypes(
+    embeddings: np.ndarray, classes: np.ndarray | None = None, *, hard: bool = False, ids: np.ndarray | None = None
+) -> Ranking:
+    """Ranks the examples of each latent class by their cosine to its prototype, the mean of its unit embeddings.
+
+    Args:
+      embeddings: float [n, d]; the rows are divided by their norms.
+      classes: int [n], the latent classes, 0 or more. None: all are one class.
+      hard: those furthest from their prototype first, instead of the nearest ("easy").
+      ids: str [n], the examples' names.
+
+    Returns:
+      A Ranking; its gains are the cosines, or for `hard` 1 - cosine. Ties go to the lowest index.
+
+    Raises:
+      InputError: something given cannot be used; the message says what, and what to do.
+
+    Source: Sorscher et al., Beyond neural scaling laws: beating power law scaling via data pruning (NeurIPS 2022),
+      section 5: their self-supervised metric, with our latent classes in place of k-means on the embeddings.
+    """
+
+    def order(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        cosines = _to_prototype(units)
+        values = 1 - cosines if hard else cosines
+        picks = np.argsort(-values, kind="stable")
+        return picks, values[picks]
+
+    return _by_class("prototypes_hard" if hard else "prototypes_easy", order, embeddings, classes, ids)
+
+
+def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: np.ndarray | None = None) -> Ranking:
+    """Ranks each latent class farthest first: each pick is the example least similar to all that are picked before.
+
+    The greedy 2-approximation of the smallest radius at which k picks cover their class. The first pick is the
+    example nearest to the class's mean.
+
+    Args:
+      embeddings: float [n, d]; the rows are divided by their norms.
+      classes: int [n], the latent classes, 0 or more. None: all are one class.
+      ids: str [n], the examples' names.
+
+    Returns:
+      A Ranking; its gains are the Euclidean distances to the nearest earlier pick, which never rise; the first pick's
+      is 2, the diameter of the sphere. Ties go to the lowest index.
+
+    Raises:
+      InputError: something given cannot be used; the message says what, and what to do.
+
+    Source: Gonzalez, Clustering to minimize the maximum intercluster distance (1985); as active learning's core-set,
+      Sener & Savarese, Active learning for convolutional neural networks: a core-set approach (ICLR 2018), algorithm 1.
+    """
+
+    def order(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        k = len(units)
+        size = classwise.padded(k)
+        first = int(np.argmax(_to_prototype(units)))
+        picks, gains = _farthest_first(np.pad(units, ((0, size - k), (0, 0))), np.arange(size) < k, first)
+        return np.asarray(picks)[:k], np.asarray(gains)[:k]
+
+    return _by_class("k_center", order, embeddings, classes, ids)
+
+
+@jax.jit
+def _farthest_first(units: jax.Array, available: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """float32 [n, d], bool [n] and the first pick -> all n in order, those not available last, and their distances."""
+    n = len(units)
+
+    def pick(
+        step: jax.Array, state: tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        distances, left, picks, gains = state
+        chosen = jnp.where(step == 0, first, jnp.argmax(jnp.where(left, distances, -1.0)))
+        products = jnp.matmul(units, units[chosen], precision=jax.lax.Precision.HIGHEST)
+        # Of unit vectors; a distance that rounding makes negative is 0.
+        reached = jnp.sqrt(jnp.maximum(2 - 2 * products, 0.0))
+        return (
+            jnp.minimum(distances, reached),
+            left.at[chosen].set(False),
+            picks.at[step].set(chosen),
+            gains.at[step].set(distances[chosen]),
+        )
+
+    start = (jnp.full(n, 2.0), available, jnp.zeros(n, jnp.int32), jnp.zeros(n, jnp.float32))
+    return jax.lax.fori_loop(0, n, pick, start)[2:]
+
+
+def _to_prototype(units: np.ndarray) -> np.ndarray:
+    """float32 [k, d] unit vectors -> float32 [k], their cosines to their mean; 0 where the mean is 0."""
+    mean = units.mean(axis=0, dtype=np.float64)
+    return (units @ (mean / max(float(np.linalg.norm(mean)), 1e-12))).astype(np.float32)
+
+
+def _by_class(
+    name: str,
+    order: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    embeddings: np.ndarray,
+    classes: np.ndarray | None,
+    ids: np.ndarray | None,
+) -> Ranking:
+    """A ranking of each class by `order`: its unit embeddings [k, d] -> its picks int [k] and their gains [k]."""
+    given = checks.array("Embeddings", embeddings)
+    if given.ndim != 2:
+        raise InputError(f"{name} wants one embedding an example, [n, d], and these are {list(given.shape)}.")
+    units = np.asarray(checks.embeddings(given, normalize=True))
+    classes = checks.classes(classes, len(units))
+    position = np.empty(len(units), np.int32)
+    gain = np.empty(len(units), np.float32)
+    for members in classwise.divide(classes)[1]:
+        picks, gains = order(units[members])
+        position[members[picks]] = np.arange(len(members))
+        gain[members[picks]] = gains
+    return Ranking(position, gain, classes, ids, {"objective": name, "fingerprint": fingerprint(given)})
 
 
 def _ranking(name: str, key: jax.Array, classes: np.ndarray, ids: np.ndarray | None) -> Ranking:

@@ -68,3 +68,66 @@ def test_labels_may_have_any_numbers():
 def test_what_cannot_be_ranked(use, message):
     with pytest.raises(InputError, match=message):
         use(jax.random.key(0))
+
+
+def units(n, d=6, seed=0):
+    z = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def classes():
+    return np.random.default_rng(1).integers(0, 3, 90)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_prototypes_are_in_the_order_of_the_cosine_to_the_class_mean(classes, hard):
+    z = units(90)
+    ranking = baselines.prototypes(z * 3.0, classes, hard=hard)
+    for label in range(3):
+        members = np.flatnonzero(classes == label)
+        mean = sum(z[i].astype(np.float64) for i in members) / len(members)
+        cosine = {i: float(z[i] @ mean / np.linalg.norm(mean)) for i in members}
+        wanted = sorted(members, key=lambda i: cosine[i] if hard else -cosine[i])
+        assert members[np.argsort(ranking.position[members])].tolist() == wanted
+        for i in members:
+            assert ranking.gain[i] == pytest.approx(1 - cosine[i] if hard else cosine[i], abs=1e-6)
+    assert ranking.metadata["objective"] == ("prototypes_hard" if hard else "prototypes_easy")
+
+
+def test_k_center_is_farthest_first(classes):
+    z = units(90)
+    ranking = baselines.k_center(z, classes, ids=[f"image_{k}" for k in range(90)])
+    for label in range(3):
+        members = np.flatnonzero(classes == label)
+        order = members[np.argsort(ranking.position[members])]
+        mean = z[members].mean(axis=0)
+        assert order[0] == members[np.argmax(z[members] @ mean)]
+        assert ranking.gain[order[0]] == 2
+        for step in range(1, len(order)):
+            distance = {i: min(np.linalg.norm(z[i] - z[j]) for j in order[:step]) for i in order[step:]}
+            assert distance[order[step]] == pytest.approx(max(distance.values()), abs=1e-5)
+            assert ranking.gain[order[step]] == pytest.approx(distance[order[step]], abs=1e-4)
+        assert (np.diff(ranking.gain[order]) <= 0).all()
+    assert ranking.ids[7] == "image_7"
+    assert ranking.metadata["objective"] == "k_center"
+
+
+def test_equal_embeddings_are_picked_by_index():
+    z = np.repeat(units(1), 40, axis=0)
+    for ranking in (baselines.prototypes(z), baselines.prototypes(z, hard=True), baselines.k_center(z)):
+        assert ranking.position.tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("selector", [baselines.prototypes, baselines.k_center])
+@pytest.mark.parametrize(
+    ("embeddings", "classes", "message"),
+    [
+        (np.zeros((3, 2), np.float32), None, "zero|norm"),
+        (np.ones((3, 2, 2), np.float32), None, r"one embedding an example, \[n, d\], and these are \[3, 2, 2\]"),
+        (np.ones((3, 2), np.float32), [0, 1], "3"),
+    ],
+)
+def test_embeddings_that_cannot_be_used(selector, embeddings, classes, message):
+    with pytest.raises(InputError, match=message):
+        selector(embeddings, classes)

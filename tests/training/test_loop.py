@@ -1,6 +1,7 @@
 """fit(): resumed equals undisturbed, and what stops it says why."""
 
 import contextlib
+import gc
 import json
 import resource
 
@@ -51,6 +52,19 @@ def run(trainer, images, path, *, epochs=3, subset=None, metrics=None, log=lambd
     finally:
         if isinstance(metrics, Metrics):
             metrics.close()
+
+
+@pytest.fixture
+def collected():
+    """What a test leaves to the garbage collector goes while it is still the one to answer for it."""
+    yield
+    gc.collect()
+
+
+def failed_write(test):
+    """Orbax leaves the coroutines of a failed write, never awaited, to the garbage collector."""
+    ignored = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    return ignored(pytest.mark.usefixtures("collected")(test))
 
 
 def untimed(path):
@@ -216,8 +230,7 @@ def steps_on_disk(path):
     return sorted(int(each.name) for each in (path / "proxy").iterdir() if each.name.isdecimal())
 
 
-# Orbax leaves the futures of a failed write to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@failed_write
 def test_a_full_disk_is_said_and_the_last_good_checkpoint_kept(trainer, images, tmp_path):
     """It is full while the checkpoint of step 10 is written, then there is room again."""
     whole = run(trainer, images, tmp_path / "whole")
@@ -260,8 +273,7 @@ def watch_checkpoints(patch):
     return opened
 
 
-# Orbax leaves the futures of a failed write to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@failed_write
 def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(trainer, images, tmp_path):
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as disk:
         opened = watch_checkpoints(patch)
