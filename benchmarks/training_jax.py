@@ -74,7 +74,7 @@ def step_alone(trainer: Trainer, case: Case) -> Steps:
     size = case.network.size
     noise = np.random.default_rng(0).standard_normal((case.batch, 2, size, size, 3), np.float32)
     pairs = jax.device_put(noise, devices.batched(trainer.mesh))
-    horizon = trainer.horizon(epochs=1, steps_per_epoch=case.steps)
+    horizon = trainer.horizon(steps=case.steps, steps_per_epoch=case.steps)
 
     def one(state: TrainState, pairs: jax.Array, horizon: Horizon) -> tuple[TrainState, jax.Array]:
         state = step_without_views(trainer, state, pairs, horizon)
@@ -116,7 +116,8 @@ def augmented(trainer: Trainer, case: Case, images: np.ndarray) -> Steps:
     key = trainer.key(0)
     padded = trainer.on_devices(pad_subset(np.arange(len(images)), len(images)))
     order = epoch_order(jax.random.fold_in(key, ORDER), trainer.on_devices(np.int32(0)), padded)
-    horizon = trainer.horizon(epochs=1, steps_per_epoch=len(images) // case.batch)
+    per_epoch = len(images) // case.batch
+    horizon = trainer.horizon(steps=per_epoch, steps_per_epoch=per_epoch)
     state = trainer.init(key)
     given = (trainer.on_devices(images), order, key, horizon)
     name, number = (
@@ -149,6 +150,7 @@ def whole_run(trainer: Trainer, case: Case, images: np.ndarray, on_settled: Call
     """
     lines = Lines(on_settled)
     per_epoch = len(images) // case.batch
+    epochs = -(-(1 + case.samples) * case.steps // per_epoch)
     runtime: Any = types.SimpleNamespace(
         checkpoint_epochs=10**9, checkpoint_seconds=1e9, keep_checkpoints=1, data_workers=0
     )
@@ -159,8 +161,8 @@ def whole_run(trainer: Trainer, case: Case, images: np.ndarray, on_settled: Call
             np.arange(len(images)),
             stage="benchmark",
             section="config.train",
-            # The groups of an epoch are of one length, so the last one may be shorter than asked for.
-            epochs=-(-(1 + case.samples) * case.steps // per_epoch),
+            # Whole epochs: the groups of one are of one length, which may be shorter than asked for.
+            steps=epochs * per_epoch,
             seed=0,
             directory=epath.Path(folder) / "checkpoints",
             runtime=runtime,

@@ -116,9 +116,20 @@ def get_config() -> ConfigDict:
     config.encoder = _encoder(depth=18)
     config.train = _train()
 
-    # What is trained and compared: (selector, fraction of the images in (0, 1], seed). Selectors: "selected" (the
-    # objective above), "sas", "facility_location", "similarity_sum", "random" (uniform), "random_balanced" (in
-    # proportion to the latent classes), "file" (the whole of selection.file, fraction 1), "full" (fraction 1).
+    # What trains the arms that name no method: "simclr" (under config.train), or one of `methods`.
+    config.method = "simclr"
+    config.methods = methods = ConfigDict()
+    methods.byol = _byol()
+    methods.simsiam = _simsiam()
+    methods.moco = _moco()
+
+    # What is trained and compared: (selector, fraction of the images in (0, 1], seed), and perhaps a method, and a step
+    # rule, after them. Selectors: "selected" (the objective above), "sas", "facility_location", "similarity_sum",
+    # "facility_location_self0" (with self_similarity 0), "random" (uniform), "random_balanced" (in proportion to the
+    # latent classes), "prototypes_easy" and "prototypes_hard" (Sorscher et al. 2022: nearest to, or furthest from, the
+    # mean of their latent class), "k_center" (farthest first within the latent classes), "file" (the whole of
+    # selection.file, fraction 1), "full" (fraction 1). Step rules: "epochs" (train.epochs through the subset, as in
+    # the paper) or "steps" (as many steps as all images have in train.epochs).
     config.arms = (("selected", 0.2, 0), ("random", 0.2, 0), ("full", 1.0, 0))
 
     config.evaluation = evaluation = ConfigDict()
@@ -132,9 +143,9 @@ def get_config() -> ConfigDict:
     # Alignment of views, class centres and the nearest-centre classifier, on the subset and on all: of each encoder two
     # views of every image.
     evaluation.geometry = True
-    # Train the encoder once more on each subset, with its labels, by cross entropy and under config.train, and
-    # measure it on the test images: what the subset is worth to supervised training. As long again as all arms.
-    evaluation.supervised = False
+    # Train the encoder once more on each subset of these fractions, with its labels, by cross entropy and under
+    # config.train, and measure it on the test images: what the subset is worth to supervised training.
+    evaluation.supervised_fractions = ()
     # Weighted kNN: neighbours (at most the train images) and temperature.
     evaluation.knn_neighbours = 200
     evaluation.knn_temperature = 0.1
@@ -180,8 +191,8 @@ def _train() -> ConfigDict:
     # Of NT-Xent, > 0.
     train.temperature = 0.5
     # "adam" (decay as torch.optim.Adam's: L2 added to the gradient, on all parameters), "adamw" (decay apart from the
-    # gradient, on kernels only) or "lars" (SimCLR's for batches over 1,024: with it learning_rate=0.3, rate_scaling=
-    # "linear", weight_decay=1e-6, schedule="cosine", warmup_epochs=10).
+    # gradient, on kernels only), "sgd" (momentum 0.9, decay as torch.optim.SGD's) or "lars" (SimCLR's for batches over
+    # 1,024: with it learning_rate=0.3, rate_scaling="linear", weight_decay=1e-6, schedule="cosine", warmup_epochs=10).
     train.optimizer = "adam"
     train.learning_rate = 1e-3
     train.weight_decay = 1e-6
@@ -196,4 +207,61 @@ def _train() -> ConfigDict:
     train.skip_nonfinite = 0
     # On a GPU: the same bits on every run and after every restart, at the price of speed. A CPU always has them.
     train.deterministic = False
+    return train
+
+
+def _byol() -> ConfigDict:
+    """BYOL: what differs from config.train.
+
+    From lightly's CIFAR-10 benchmark (lightly-ai/lightly, cifar10_benchmark.py: SGD at 0.06 for 128 images); that the
+    momentum rises to 1 is the paper's (arXiv 2006.07733).
+    """
+    byol = _sgd(learning_rate=0.12)
+    # Of the projection head and, hidden, the predictor; 0 means as wide as the representation.
+    byol.head_hidden = 1024
+    byol.head_features = 256
+    byol.predictor_hidden = 1024
+    # Of the target's moving average, in [0, 1], at the beginning and the end of a run.
+    byol.momentum = 0.99
+    byol.final_momentum = 1.0
+    return byol
+
+
+def _simsiam() -> ConfigDict:
+    """SimSiam: what differs from config.train. Chen & He 2021 (arXiv 2011.10566), appendix D, for CIFAR-10."""
+    simsiam = _sgd(learning_rate=0.03)
+    simsiam.head_hidden = 2048
+    simsiam.head_features = 2048
+    simsiam.predictor_hidden = 512
+    return simsiam
+
+
+def _moco() -> ConfigDict:
+    """MoCo v2: what differs from config.train.
+
+    From facebookresearch/moco's CIFAR-10 demo (SGD at 0.06 for 512 images), with the two-layer head of v2.
+    """
+    moco = _sgd(learning_rate=0.03)
+    moco.head_hidden = 0
+    moco.head_features = 128
+    moco.momentum = 0.99
+    moco.final_momentum = 0.99
+    # Of the loss, > 0.
+    moco.temperature = 0.1
+    # Keys of earlier batches, a multiple of two batches.
+    moco.queue_size = 4096
+    # A batch is divided into so many BatchNorm batches, keys otherwise than queries.
+    moco.batch_norm_groups = 8
+    return moco
+
+
+def _sgd(learning_rate: float) -> ConfigDict:
+    """What all three share; the fields are those of config.train."""
+    train = ConfigDict()
+    train.optimizer = "sgd"
+    train.learning_rate = learning_rate
+    train.rate_scaling = "linear"
+    train.weight_decay = 5e-4
+    train.schedule = "cosine"
+    train.warmup_epochs = 0.0
     return train

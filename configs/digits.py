@@ -29,6 +29,10 @@ def get_config():
         encoder.width = 0.25
     for train in (config.proxy.train, config.train):
         train.batch_size = 128
+    # In proportion to the network.
+    for method in (config.methods.byol, config.methods.simsiam):
+        method.head_hidden = method.predictor_hidden = method.head_features = 128
+    config.methods.moco.queue_size = 512
     config.proxy.train.epochs = 20
     config.train.epochs = 40
     config.embedding.views = 8

@@ -13,7 +13,7 @@ from sas_jax.data.streamed import StreamedImages
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
 from sas_jax.images import Images
-from sas_jax.networks import encode, make_trainer
+from sas_jax.networks import encode, make_trainer, of_encoder
 from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.views import Views
 from sas_jax.workdir import Workdir
@@ -89,7 +89,8 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
     arm = arm or names[0]
     if arm not in names:
         raise InputError(f"the arm has to be one of {', '.join(names)}, but is {arm!r}: choose one of {workdir}'s")
-    trainer = make_trainer(config, config.encoder, config.train, mesh=devices.mesh(1))
+    method = next(each.method for each in plan.arms(config) if each.name == arm)
+    trainer = make_trainer(config, config.encoder, plan.training(config, method), mesh=devices.mesh(1), method=method)
     path = directory / "arms" / arm
     stamp = directory.stamp(f"train/{arm}")
     if stamp is None or not path.exists() or stamp["inputs"] != (path / "inputs.json").read_text():
@@ -101,6 +102,6 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
     checkpoints.close()
     if state is None:
         raise InputError(f"the arm {arm} of {workdir} has no checkpoint that can be read ({damaged}): run it again")
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = of_encoder({"params": state.params, "batch_stats": state.batch_stats})
     encode_ = functools.partial(encode, trainer.method)
     return Encoder(arm=arm, views=trainer.views, variables=variables, _encode=encode_)

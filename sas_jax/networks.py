@@ -1,5 +1,6 @@
 """From the config to the augmentation, the networks and what trains them, for whoever trains or uses them."""
 
+import functools
 from typing import Any
 
 import jax
@@ -10,7 +11,8 @@ from ml_collections import ConfigDict
 
 from sas_jax import devices
 from sas_jax.models import LinearClassifier, ProjectionHead, ResNet
-from sas_jax.training import SimCLR, Supervised, Trainer, optimizer
+from sas_jax.training import BYOL, MoCo, SimCLR, SimSiam, Supervised, Trainer, optimizer
+from sas_jax.training.methods import Method
 from sas_jax.views import Views
 
 
@@ -23,20 +25,44 @@ def make_views(config: ConfigDict) -> Views:
     return Views(size=data.image_size, mean=tuple(data.mean), std=tuple(data.std), **fields)
 
 
-def make_method(encoder: ConfigDict, *, temperature: float, compute_dtype: str, remat: bool = False) -> SimCLR:
-    """Encoder and head of a config's section."""
+def make_method(name: str, encoder: ConfigDict, train: ConfigDict, *, compute_dtype: str) -> Method:
+    """The method `name` with the encoder of a config's section, under one of training as `plan.training` makes it."""
     dtype = jnp.dtype(devices.compute_dtype(compute_dtype))
-    return SimCLR(
-        encoder=_encoder(encoder, remat=remat, dtype=dtype),
-        head=ProjectionHead(hidden=encoder.head_hidden, features=encoder.head_features, dtype=dtype),
-        temperature=temperature,
+    backbone = _encoder(encoder, remat=train.remat, dtype=dtype)
+    head = functools.partial(ProjectionHead, dtype=dtype)
+    if name == "simclr":
+        projection = head(hidden=encoder.head_hidden, features=encoder.head_features)
+        return SimCLR(backbone, projection, temperature=train.temperature)
+    sizes = {"hidden": train.head_hidden, "features": train.head_features}
+    if name == "moco":
+        return MoCo(
+            backbone,
+            head(**sizes, hidden_norm=False, output_norm=False),
+            momentum=train.momentum,
+            final_momentum=train.final_momentum,
+            temperature=train.temperature,
+            queue_size=train.queue_size,
+            groups=train.batch_norm_groups,
+        )
+    predictor = head(hidden=train.predictor_hidden, features=train.head_features, output_norm=False)
+    if name == "simsiam":
+        return SimSiam(backbone, head(**sizes), predictor)
+    assert name == "byol"
+    return BYOL(
+        backbone,
+        head(**sizes, output_norm=False),
+        momentum=train.momentum,
+        final_momentum=train.final_momentum,
+        predictor=predictor,
     )
 
 
-def make_trainer(config: ConfigDict, encoder: ConfigDict, train: ConfigDict, *, mesh: Mesh) -> Trainer:
-    """The training of a config's section of the encoder under one of training."""
-    method = make_method(encoder, temperature=train.temperature, compute_dtype=config.compute_dtype, remat=train.remat)
-    return _trainer(config, train, method, mesh=mesh)
+def make_trainer(
+    config: ConfigDict, encoder: ConfigDict, train: ConfigDict, *, mesh: Mesh, method: str = "simclr"
+) -> Trainer:
+    """The training of a config's section of the encoder under one of training (for a method, `plan.training`'s)."""
+    made = make_method(method, encoder, train, compute_dtype=config.compute_dtype)
+    return _trainer(config, train, made, mesh=mesh)
 
 
 def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_classes: int, mesh: Mesh) -> Trainer:
@@ -54,7 +80,7 @@ def _encoder(section: ConfigDict, *, remat: bool, dtype: Any) -> ResNet:
 def _trainer(
     config: ConfigDict,
     train: ConfigDict,
-    method: SimCLR | Supervised,
+    method: Method,
     *,
     mesh: Mesh,
     labels: np.ndarray | None = None,
@@ -67,19 +93,24 @@ def _trainer(
         mesh=mesh,
         labels=labels,
         rate=optimizer.schedule(train),
-        warmup_epochs=train.warmup_epochs,
+        warmup=min(train.warmup_epochs / train.epochs, 1.0),
         skip_nonfinite=train.skip_nonfinite,
     )
 
 
-def project(method: SimCLR | Supervised, variables: Any, images: jax.Array) -> jax.Array:
+def project(method: Method, variables: Any, images: jax.Array) -> jax.Array:
     """Through head or classifier, float [n, h, w, 3] -> float32 [n, features]; BatchNorm with running statistics."""
     out = method.apply(variables, images, train=False)
     assert isinstance(out, jax.Array)
     return out
 
 
-def encode(method: SimCLR | Supervised, variables: Any, images: jax.Array) -> jax.Array:
+def of_encoder(variables: Any) -> Any:
+    """The encoder's part of a method's variables, which is all that `encode` needs, whatever the method."""
+    return {collection: {"encoder": found["encoder"]} for collection, found in variables.items()}
+
+
+def encode(method: Method, variables: Any, images: jax.Array) -> jax.Array:
     """The representation, float [n, h, w, 3] -> float32 [n, d]; BatchNorm with its running statistics."""
     out = method.apply(variables, images, method="encode")
     assert isinstance(out, jax.Array)

@@ -23,11 +23,11 @@ from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
 from sas_jax.images import Images
-from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, project
+from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, of_encoder, project
 from sas_jax.selection import baselines
 from sas_jax.selection.rank import rank
 from sas_jax.selection.ranking import Ranking
-from sas_jax.training import FitResult, Trainer, TrainState, check_batch, fit
+from sas_jax.training import COLLAPSED, FitResult, Trainer, TrainState, check_batch, fit
 from sas_jax.workdir import (
     Metrics,
     Workdir,
@@ -89,6 +89,7 @@ class _Run:
         self.metrics = Metrics(workdir)
         self.done_before: list[str] = []
         self._rankings: dict[str, Ranking] = {}
+        self._trainers: dict[str, Trainer] = {}
 
     def go(self, stop_after: str, *, rerun: bool, restart: bool) -> dict[str, Any]:
         wanted = plan.STAGES[: plan.STAGES.index(stop_after) + 1]
@@ -135,11 +136,12 @@ class _Run:
 
     def _images_to_train_on(self, wanted: Sequence[str], n: int) -> int:
         """How many images of n all the encoders see in one epoch that are not trained yet."""
-        kinds = ["train"] if "train" in wanted else []
-        if "evaluate" in wanted and self.config.evaluation.supervised:
-            kinds.append("supervised")
-        left = (arm for kind in kinds for arm in self.arms if not self._is_done(f"{kind}/{arm.name}"))
-        return sum(self._size(arm, n) for arm in left)
+        left = [arm for arm in self.arms if "train" in wanted and not self._is_done(f"train/{arm.name}")]
+        sizes = [n if arm.step_rule == "steps" else self._size(arm, n) for arm in left]
+        if "evaluate" in wanted:
+            with_labels = [arm for arm in self.arms if plan.trains_supervised(self.config, arm)]
+            sizes += [self._size(arm, n) for arm in with_labels if not self._is_done(f"supervised/{arm.name}")]
+        return sum(sizes)
 
     def _check_sizes(self, *, train: bool, fresh: bool) -> int:
         """Finds what does not fit the images or the devices before anything is computed, or removed.
@@ -261,17 +263,28 @@ class _Run:
     @functools.cached_property
     def _encode(self) -> Callable:
         """The arms' encoder as a function of (variables, images); one object, so that all arms share one program."""
-        return functools.partial(encode, self._arm_trainer.method)
+        return functools.partial(encode, self._arm_trainer("simclr").method)
 
-    @functools.cached_property
-    def _arm_trainer(self) -> Trainer:
-        return make_trainer(self.config, self.config.encoder, self.config.train, mesh=self.mesh)
+    def _arm_trainer(self, method: str) -> Trainer:
+        if method not in self._trainers:
+            self._trainers[method] = make_trainer(
+                self.config, self.config.encoder, plan.training(self.config, method), mesh=self.mesh, method=method
+            )
+        return self._trainers[method]
 
     def _fit(
-        self, stage: str, directory: str, trainer: Trainer, section: str, subset: np.ndarray, seed: int
+        self,
+        stage: str,
+        directory: str,
+        trainer: Trainer,
+        section: str,
+        subset: np.ndarray,
+        seed: int,
+        *,
+        like: int | None = None,
     ) -> FitResult:
-        """Trains, or finds what was trained."""
-        train = self.config.proxy.train if stage == "proxy" else self.config.train
+        """Trains, or finds what was trained: for the section's epochs, or as many steps as `like` images have then."""
+        epochs = self.config.proxy.train.epochs if stage == "proxy" else self.config.train.epochs
         path = self.workdir / directory
         owner = path / "inputs.json"
         if self.workdir.writes:
@@ -288,7 +301,7 @@ class _Run:
             subset,
             stage=directory,
             section=section,
-            epochs=train.epochs,
+            steps=epochs * ((like or len(subset)) // trainer.batch_size),
             seed=seed,
             directory=path / "checkpoints",
             runtime=self.config.runtime,
@@ -305,10 +318,11 @@ class _Run:
         return self._fit(
             f"train/{arm.name}",
             f"arms/{arm.name}",
-            self._arm_trainer,
+            self._arm_trainer(arm.method),
             "config.train",
             self.subset(arm),
             self.config.seed + arm.seed,
+            like=len(self.dataset.train.images) if arm.step_rule == "steps" else None,
         )
 
     def _proxy(self) -> None:
@@ -382,31 +396,44 @@ class _Run:
         """int32 [n]."""
         return files.array(self.workdir / "latent_classes.npy")
 
-    def _ranking_path(self, objective: str) -> epath.Path:
+    def _ranking_path(self, selector: str) -> epath.Path:
         """ranking.parquet for the configured objective; another that an arm names carries its name."""
-        configured = objective == self.config.selection.objective
-        return self.workdir / ("ranking.parquet" if configured else f"ranking-{objective}.parquet")
+        configured = selector == self.config.selection.objective
+        return self.workdir / ("ranking.parquet" if configured else f"ranking-{selector}.parquet")
 
-    def ranking(self, objective: str) -> Ranking:
-        if objective not in self._rankings:
-            self._rankings[objective] = Ranking.load(self._ranking_path(objective))
-        return self._rankings[objective]
+    def ranking(self, selector: str) -> Ranking:
+        if selector not in self._rankings:
+            self._rankings[selector] = Ranking.load(self._ranking_path(selector))
+        return self._rankings[selector]
 
     def _rank(self) -> None:
-        for objective in plan.objectives(self.config):
-            stage = plan.rank_stage(self.config, objective)
-            if not self._todo(stage, self._ranking_path(objective)):
+        for selector in plan.ranked(self.config):
+            stage = plan.rank_stage(self.config, selector)
+            if not self._todo(stage, self._ranking_path(selector)):
                 continue
-            self.log(f"{stage}: {len(self.classes):,} images by {objective}")
+            self.log(f"{stage}: {len(self.classes):,} images by {selector}")
             with self._doing(stage) as facts:
                 if self.workdir.writes:
-                    self._rank_by(objective, facts)
+                    self._rank_by(selector, facts)
 
-    def _rank_by(self, objective: str, facts: dict[str, Any]) -> None:
+    def _rank_by(self, selector: str, facts: dict[str, Any]) -> None:
         """Writes the ranking; one process does it, for the others have to train on the very same subset."""
+        path = self._ranking_path(selector)
+        if selector in plan.BASELINES:
+            given = (self.embeddings, self.classes)
+            ids = self.dataset.train.ids
+            if selector == "k_center":
+                ranking = baselines.k_center(*given, ids=ids)
+            else:
+                ranking = baselines.prototypes(*given, hard=selector == "prototypes_hard", ids=ids)
+            ranking.save(path)
+            facts["turning_fraction"] = None
+            return
         selection = self.config.selection
         pairs = selection.similarity != "cosine"
-        path = self._ranking_path(objective)
+        objective, to_itself = selector, selection.self_similarity
+        if selector == plan.SELF0:
+            objective, to_itself = "facility_location", 0.0
         partial = path.parent / f"{path.name}.partial"
         ranking = rank(
             files.array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings,
@@ -414,7 +441,7 @@ class _Run:
             objective=objective,
             kind=selection.similarity,
             tau=selection.tau,
-            self_similarity=selection.self_similarity,
+            self_similarity=to_itself,
             normalize=False,
             ids=self.dataset.train.ids,
             mesh=devices.local_mesh(),
@@ -470,6 +497,11 @@ class _Run:
             if self._todo(stage):
                 with self._doing(stage) as facts:
                     facts |= _facts(self._fit_arm(arm)) | {"size": len(self.subset(arm))}
+                if facts["collapsed"]:
+                    self.log(
+                        f"{stage}: the outputs collapsed to nearly one point (spread {facts['spread']}, where 1 is "
+                        f"even around the sphere): the arm has learned little; try a lower learning rate"
+                    )
 
     def _evaluate(self) -> None:
         todo = [arm for arm in (None, *self.arms) if self._todo(_evaluation(arm))]
@@ -479,8 +511,9 @@ class _Run:
         for arm in todo:
             with self._doing(_evaluation(arm)) as facts:
                 facts |= dict.fromkeys(results.MEASURED) if reason else self._measured(arm)
-        supervised = self.arms if self.config.evaluation.supervised and not reason else ()
-        for arm in supervised:
+        for arm in () if reason else self.arms:
+            if not plan.trains_supervised(self.config, arm):
+                continue
             stage = f"supervised/{arm.name}"
             if self._todo(stage):
                 with self._doing(stage) as facts:
@@ -490,8 +523,9 @@ class _Run:
         """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""
         name = arm.name if arm else "untrained"
         self.log(f"evaluate: linear probe and kNN of {name}")
-        trainer = self._arm_trainer
-        variables = _variables(self._fit_arm(arm).state if arm else trainer.init(trainer.key(self.config.seed)))
+        untrained = self._arm_trainer("simclr")
+        state = self._fit_arm(arm).state if arm else untrained.init(untrained.key(self.config.seed))
+        variables = of_encoder(_variables(state))
         settings = self.config.evaluation
         train, test = self.dataset.train, self.dataset.test
         assert test is not None
@@ -599,6 +633,8 @@ def _facts(result: FitResult) -> dict[str, Any]:
     return {
         "steps": result.steps,
         "loss": result.loss,
+        "spread": round(result.spread, 4),
+        "collapsed": result.spread < COLLAPSED,
         "train_seconds": result.train_seconds,
         "views_per_second": round(result.views_per_second, 1),
         "devices": [device.device_kind for device in jax.devices()],

@@ -15,14 +15,18 @@ from sas_jax.data import subsets
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import METHODS
 from sas_jax.models import DEPTHS, STEMS
-from sas_jax.training import optimizer
+from sas_jax.training import CONTRASTIVE, optimizer
 from sas_jax.workdir import fingerprint
 
 LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JAX's 32 bits
 
 STAGES = ("data", "proxy", "embed", "classes", "rank", "subset", "train", "evaluate", "report")
 OBJECTIVES = ("sas", "facility_location", "similarity_sum")
-SELECTORS = ("selected", *OBJECTIVES, "random", "random_balanced", "file", "full")
+SELF0 = "facility_location_self0"  # facility_location with self_similarity=0, whatever the config's
+BASELINES = ("prototypes_easy", "prototypes_hard", "k_center")
+RANKED = (*OBJECTIVES, SELF0, *BASELINES)
+SELECTORS = ("selected", *RANKED, "random", "random_balanced", "file", "full")
+STEP_RULES = ("epochs", "steps")
 SIMILARITIES = ("cosine", "clipped_cosine", "gaussian")
 DTYPES = ("auto", "float32", "bfloat16")
 PLACEMENTS = ("auto", "device", "host", "stream")
@@ -35,6 +39,8 @@ class Arm:
     selector: str
     fraction: float
     seed: int
+    method: str = "simclr"
+    step_rule: str = "epochs"
 
     @property
     def fraction_name(self) -> str:
@@ -44,25 +50,33 @@ class Arm:
 
     @property
     def name(self) -> str:
-        return f"{self.selector}-{self.fraction_name}-s{self.seed}"
+        method = "" if self.method == "simclr" else f"-{self.method}"
+        rule = "" if self.step_rule == "epochs" else f"-{self.step_rule}"
+        return f"{self.selector}-{self.fraction_name}-s{self.seed}{method}{rule}"
 
     @property
-    def is_objective(self) -> bool:
-        """Whether the subset is a prefix of an objective's ranking."""
-        return self.selector in OBJECTIVES
+    def is_ranked(self) -> bool:
+        """Whether the subset is a prefix of a ranking that a stage makes."""
+        return self.selector in RANKED
 
 
 def arms(config: ConfigDict) -> tuple[Arm, ...]:
     """The arms of a config, "selected" replaced by the objective's name.
 
     Raises:
-        InputError: an entry is not (a known selector, a fraction in (0, 1], a seed >= 0), or stands twice.
+        InputError: an entry is not (a known selector, a fraction in (0, 1], a seed >= 0) and perhaps a known method and
+            step rule after them, or stands twice.
     """
     found: list[Arm] = []
     for entry in config.arms:
-        if not (isinstance(entry, (tuple, list)) and len(entry) == 3):
-            raise InputError(f"an entry of config.arms has to be (selector, fraction, seed), but is {entry!r}: mend it")
-        selector, fraction, seed = entry
+        if not (isinstance(entry, (tuple, list)) and 3 <= len(entry) <= 5):
+            raise InputError(
+                f"an entry of config.arms has to be (selector, fraction, seed), and perhaps a method and a step rule "
+                f"after them, but is {entry!r}: mend it"
+            )
+        selector, fraction, seed = entry[:3]
+        method = entry[3] if len(entry) > 3 else config.method
+        step_rule = entry[4] if len(entry) > 4 else "epochs"
         _one_of("a selector in config.arms", selector, SELECTORS)
         if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
             raise InputError(
@@ -78,7 +92,10 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
                 f"a seed in config.arms has to be a whole number from 0 to {LARGEST_SEED}, but that of {selector!r} is "
                 f"{seed!r}: choose another"
             )
-        arm = Arm(config.selection.objective if selector == "selected" else selector, float(fraction), seed)
+        _one_of("a method in config.arms", method, CONTRASTIVE)
+        _one_of("a step rule in config.arms", step_rule, STEP_RULES)
+        chosen = config.selection.objective if selector == "selected" else selector
+        arm = Arm(chosen, float(fraction), seed, method, step_rule)
         if arm in found:
             raise InputError(f"the arms of config.arms have to differ, but {arm.name} stands there twice: remove one")
         found.append(arm)
@@ -91,6 +108,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         InputError: the first such field, what it should be and what it is.
     """
+    _one_of("config.method", config.method, CONTRASTIVE)
     arms(config)
     _one_of("config.selection.objective", config.selection.objective, OBJECTIVES)
     _one_of("config.selection.similarity", config.selection.similarity, SIMILARITIES)
@@ -109,13 +127,9 @@ def check(config: ConfigDict) -> None:
         _at_least(f"{name}.epochs", train.epochs, 1)
         _at_least(f"{name}.batch_size", train.batch_size, 2)
         _above(f"{name}.temperature", train.temperature, 0)
-        _above(f"{name}.learning_rate", train.learning_rate, 0)
-        _at_least(f"{name}.weight_decay", train.weight_decay, 0)
-        _one_of(f"{name}.optimizer", train.optimizer, optimizer.OPTIMIZERS)
-        _one_of(f"{name}.schedule", train.schedule, optimizer.SCHEDULES)
-        _one_of(f"{name}.rate_scaling", train.rate_scaling, optimizer.RATE_SCALINGS)
-        _at_least(f"{name}.warmup_epochs", train.warmup_epochs, 0)
+        _check_optimizer(name, train)
         _at_least(f"{name}.skip_nonfinite", train.skip_nonfinite, 0)
+    _check_methods(config)
     _at_least("config.seed", config.seed, 0)
     _at_most("config.seed", config.seed, LARGEST_SEED)
     _at_most("config.data.image_size", config.data.image_size, 4096)
@@ -154,9 +168,10 @@ def check(config: ConfigDict) -> None:
         )
     _above("config.selection.tau", config.selection.tau, 0)
     _at_least("config.evaluation.probe_l2", config.evaluation.probe_l2, 0)
-    for fraction in config.evaluation.probe_fractions:
-        _above("config.evaluation.probe_fractions", fraction, 0)
-        _at_most("config.evaluation.probe_fractions", fraction, 1)
+    for field in ("probe_fractions", "supervised_fractions"):
+        for fraction in config.evaluation[field]:
+            _above(f"config.evaluation.{field}", fraction, 0)
+            _at_most(f"config.evaluation.{field}", fraction, 1)
     for l2 in config.evaluation.probe_l2_grid:
         _at_least("config.evaluation.probe_l2_grid", l2, 0)
     _at_least("config.evaluation.probe_iterations", config.evaluation.probe_iterations, 1)
@@ -168,6 +183,50 @@ def check(config: ConfigDict) -> None:
     _at_least("config.runtime.checkpoint_seconds", config.runtime.checkpoint_seconds, 0)
     _at_least("config.runtime.data_workers", config.runtime.data_workers, 0)
     _at_least("config.runtime.heartbeat_seconds", config.runtime.heartbeat_seconds, 5)
+
+
+def _check_optimizer(name: str, section: ConfigDict) -> None:
+    _above(f"{name}.learning_rate", section.learning_rate, 0)
+    _at_least(f"{name}.weight_decay", section.weight_decay, 0)
+    _one_of(f"{name}.optimizer", section.optimizer, optimizer.OPTIMIZERS)
+    _one_of(f"{name}.schedule", section.schedule, optimizer.SCHEDULES)
+    _one_of(f"{name}.rate_scaling", section.rate_scaling, optimizer.RATE_SCALINGS)
+    _at_least(f"{name}.warmup_epochs", section.warmup_epochs, 0)
+
+
+def _check_methods(config: ConfigDict) -> None:
+    for method, section in config.methods.items():
+        name = f"config.methods.{method}"
+        _check_optimizer(name, section)
+        _at_least(f"{name}.head_features", section.head_features, 2)
+        for field in ("head_hidden", "predictor_hidden"):
+            if field in section:
+                _at_least(f"{name}.{field}", section[field], 0)
+        for field in ("momentum", "final_momentum"):
+            if field in section:
+                _at_least(f"{name}.{field}", section[field], 0)
+                _at_most(f"{name}.{field}", section[field], 1)
+    if any(arm.method == "moco" for arm in arms(config)):
+        moco, batch = config.methods.moco, config.train.batch_size
+        _above("config.methods.moco.temperature", moco.temperature, 0)
+        _at_least("config.methods.moco.batch_norm_groups", moco.batch_norm_groups, 1)
+        if batch % moco.batch_norm_groups or batch < 2 * moco.batch_norm_groups:
+            raise InputError(
+                f"config.train.batch_size has to be a multiple, and not the same, of the "
+                f"{moco.batch_norm_groups} BatchNorm groups of MoCo, but is {batch}: change it, or "
+                f"config.methods.moco.batch_norm_groups"
+            )
+        if moco.queue_size < 2 * batch or moco.queue_size % (2 * batch):
+            raise InputError(
+                f"config.methods.moco.queue_size has to be a multiple of two batches ({2 * batch} keys), but is "
+                f"{moco.queue_size}: choose {max(1, round(moco.queue_size / (2 * batch))) * 2 * batch}"
+            )
+
+
+def training(config: ConfigDict, method: str) -> ConfigDict:
+    """How a method trains the arms: config.train, with what the method has of its own."""
+    own = {} if method == "simclr" else config.methods[method].to_dict()
+    return ConfigDict(config.train.to_dict() | own)
 
 
 def _check_latent_classes(section: ConfigDict) -> None:
@@ -213,15 +272,15 @@ def _check_file(config: ConfigDict) -> None:
         )
 
 
-def objectives(config: ConfigDict) -> tuple[str, ...]:
-    """The objectives a run ranks by: the configured one first, then those that only arms name."""
-    named = [arm.selector for arm in arms(config) if arm.is_objective]
+def ranked(config: ConfigDict) -> tuple[str, ...]:
+    """The selectors whose rankings a run makes: the configured objective first, then those that only arms name."""
+    named = [arm.selector for arm in arms(config) if arm.is_ranked]
     return tuple(dict.fromkeys([config.selection.objective, *named]))
 
 
-def rank_stage(config: ConfigDict, objective: str) -> str:
-    """The stage that ranks by `objective`."""
-    return "rank" if objective == config.selection.objective else f"rank/{objective}"
+def rank_stage(config: ConfigDict, selector: str) -> str:
+    """The stage that ranks by `selector`."""
+    return "rank" if selector == config.selection.objective else f"rank/{selector}"
 
 
 def inputs(config: ConfigDict) -> dict[str, str]:
@@ -232,37 +291,45 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     data = {name: value for name, value in c["data"].items() if name not in ("dir", "placement")}
     found["data"] = fingerprint(images, data, _folder_fingerprint(data["test_folder"]))
     normalised = {name: data[name] for name in ("mean", "std")}
-    training = (images, normalised, c["views"], c["seed"], devices.compute_dtype(c["compute_dtype"]))
+    seen = (images, normalised, c["views"], c["seed"], devices.compute_dtype(c["compute_dtype"]))
     similarity = {name: c["selection"][name] for name in ("similarity", "self_similarity")}
     if similarity["similarity"] == "gaussian":
         similarity["tau"] = c["selection"]["tau"]
     if c["proxy"]["embeddings"]:
         embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
     else:
-        proxy = found["proxy"] = fingerprint(training, c["proxy"])
+        proxy = found["proxy"] = fingerprint(seen, c["proxy"])
         pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
         embedded = found["embed"] = fingerprint(proxy, c["embedding"]["views"], pairs)
     classes = found["classes"] = _classes_fingerprint(c["latent_classes"], images, embedded, c["seed"])
-    for objective in objectives(config):
-        found[rank_stage(config, objective)] = fingerprint(embedded, classes, objective, similarity)
-    untrained = fingerprint(training, c["encoder"])
-    measured = {name: value for name, value in c["evaluation"].items() if name not in ("batch_size", "supervised")}
+    for selector in ranked(config):
+        looked_at = () if selector in BASELINES else similarity
+        found[rank_stage(config, selector)] = fingerprint(embedded, classes, selector, looked_at)
+    untrained = fingerprint(seen, c["encoder"])
+    measured = {
+        name: value for name, value in c["evaluation"].items() if name not in ("batch_size", "supervised_fractions")
+    }
     found["evaluate/untrained"] = fingerprint(untrained, measured, found["data"])
     for arm in arms(config):
         source: Any = ""
-        if arm.is_objective:
+        if arm.is_ranked:
             source = found[rank_stage(config, arm.selector)]
         elif arm.selector == "random_balanced":
             source = classes
         elif arm.selector == "file":
             source = _file_fingerprint(c["selection"]["file"])
             source = (source, *(c["selection"][f"file_{name}"] for name in ("order", "split", "drop")))
-        trained = fingerprint(untrained, c["train"], dataclasses.astuple(arm), source)
+        trained = fingerprint(untrained, training(config, arm.method).to_dict(), dataclasses.astuple(arm), source)
         found[f"train/{arm.name}"] = trained
         found[f"evaluate/{arm.name}"] = fingerprint(trained, measured, found["data"])
-        if c["evaluation"]["supervised"]:
+        if trains_supervised(config, arm):
             found[f"supervised/{arm.name}"] = fingerprint(trained, "supervised", found["data"])
     return found
+
+
+def trains_supervised(config: ConfigDict, arm: Arm) -> bool:
+    """Whether the encoder is trained once more on the arm's subset, with labels; not again for other methods."""
+    return arm.fraction in config.evaluation.supervised_fractions and arm == Arm(arm.selector, arm.fraction, arm.seed)
 
 
 def _classes_fingerprint(section: dict[str, Any], images: str, embedded: str, seed: int) -> str:

@@ -9,15 +9,20 @@ from sas_jax.workdir import Workdir
 
 _DATASET = ("name", "train_size", "test_size", "num_classes", "not_evaluated", "skipped")
 MEASURED = ("probe", "knn", "probe_few", "probe_coarse", "geometry")
+_TRAINED = ("size", "steps", "loss", "spread", "collapsed", "train_seconds", "views_per_second")
 _UNTRAINED = {
     "name": "untrained",
     "selector": None,
     "fraction": None,
     "seed": 0,
+    "method": None,
+    "step_rule": None,
     "size": 0,
     "epochs": 0,
     "steps": 0,
     "loss": None,
+    "spread": None,
+    "collapsed": None,
     "train_seconds": 0.0,
     "views_per_second": None,
 }
@@ -61,10 +66,19 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
                     "selector": arm.selector,
                     "fraction": arm.fraction,
                     "seed": arm.seed,
-                    "epochs": config.train.epochs,
+                    "method": arm.method,
+                    "step_rule": arm.step_rule,
+                    "epochs": _epochs(config, arm, trained),
                 }
-                | {name: trained[name] for name in ("size", "steps", "loss", "train_seconds", "views_per_second")}
+                | {name: trained[name] for name in _TRAINED}
                 | {name: evaluated[name] for name in MEASURED}
                 | {"supervised": supervised["accuracy"]}
             )
     return found
+
+
+def _epochs(config: ConfigDict, arm: plan.Arm, trained: dict[str, Any]) -> float:
+    """How often the arm saw its images."""
+    if arm.step_rule == "epochs":
+        return config.train.epochs
+    return round(trained["steps"] / (trained["size"] // config.train.batch_size), 2)

@@ -218,7 +218,7 @@ def test_our_side_is_what_the_default_config_trains():
     params, gradient = {"w": jnp.ones((2, 2))}, {"w": jnp.array([[1.0, -2.0], [3.0, 0.5]])}
     updates = []
     for each in (of_benchmark, of_config):
-        rate = each.rate(jnp.int32(0), each.horizon(epochs=1, steps_per_epoch=4))
+        rate = each.rate(jnp.int32(0), each.horizon(steps=4, steps_per_epoch=4))
         updates.append(each.optimizer.update(gradient, each.optimizer.init(params), params, learning_rate=rate)[0]["w"])
     np.testing.assert_array_equal(*updates)
 
@@ -227,7 +227,7 @@ def test_the_step_alone_is_the_step_from_its_views_on():
     """On the views that the trainer's step makes: the same loss, statistics and gradients (Adam's first moments)."""
     trainer = small_trainer()
     images = training_measure.make_images(TINY)[: TINY.batch]
-    key, horizon = trainer.key(5), trainer.horizon(epochs=1, steps_per_epoch=4)
+    key, horizon = trainer.key(5), trainer.horizon(steps=4, steps_per_epoch=4)
     examples = jnp.arange(TINY.batch)
     keys = view_keys(jax.random.fold_in(key, VIEWS), jnp.int32(0), examples)
     make = jax.jit(jax.vmap(jax.vmap(lambda key, image: view(key, image, trainer.views), (0, None))))

@@ -361,7 +361,7 @@ def test_geometry_is_measured_or_left_out(finished, copied, data_dir):
 
 def test_each_subset_is_trained_on_with_labels_where_that_is_asked(finished, copied, data_dir):
     assert {arm["supervised"] for arm in finished[1]["arms"]} == {None}
-    overrides = {"evaluation.supervised": True, "arms": (("selected", 0.2, 0), ("full", 1.0, 0))}
+    overrides = {"evaluation.supervised_fractions": (0.2, 1.0), "arms": (("selected", 0.2, 0), ("full", 1.0, 0))}
     said = []
     results = pipeline.run(small_config(data_dir, **overrides), copied, rerun=True, log=said.append)
     arms = {arm["name"]: arm for arm in results["arms"]}

@@ -90,7 +90,7 @@ def test_what_a_method_looks_at_makes_the_classes_anew(method, field, value, mat
 def test_an_arm_of_another_objective_has_its_own_ranking():
     config = default.get_config()
     config.arms = (("selected", 0.2, 0), ("facility_location", 0.125, 3))
-    assert plan.objectives(config) == ("sas", "facility_location")
+    assert plan.ranked(config) == ("sas", "facility_location")
     assert "rank/facility_location" in plan.inputs(config)
     assert plan.arms(config)[1].name == "facility_location-0.125-s3"
 

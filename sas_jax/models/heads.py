@@ -10,27 +10,39 @@ from sas_jax.models.resnet import batch_norm, torch_init
 
 
 class ProjectionHead(nn.Module):
-    """Linear-BatchNorm-ReLU-Linear-BatchNorm as in the authors' code: no biases, the last norm has no scale or offset.
+    """Linear-BatchNorm-ReLU-Linear-BatchNorm as in the authors' code: the last norm has no scale or offset.
+
+    Either norm may be left out, for the projection heads and predictors of other methods; a linear layer has a bias
+    where no norm follows it.
 
     Attributes:
-        hidden: width of the hidden layer; 0 means as wide as the representation.
+        hidden: width of the hidden layer; 0 means as wide as the input.
         features: size of the output.
+        hidden_norm: whether BatchNorm follows the hidden layer.
+        output_norm: whether it follows the output.
         dtype: of the computation.
     """
 
     hidden: int = 0
     features: int = 128
+    hidden_norm: bool = True
+    output_norm: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """float [n, d] -> float32 [n, features]."""
         hidden = self.hidden or x.shape[-1]
-        x = nn.Dense(hidden, use_bias=False, kernel_init=torch_init, dtype=self.dtype)(x.astype(self.dtype))
-        x = nn.relu(batch_norm(train=train, dtype=self.dtype)(x))
-        x = nn.Dense(self.features, use_bias=False, kernel_init=torch_init, dtype=self.dtype)(x)
-        x = batch_norm(train=train, dtype=self.dtype, use_scale=False, use_bias=False)(x)
+        x = self._linear(hidden, use_bias=not self.hidden_norm)(x.astype(self.dtype))
+        if self.hidden_norm:
+            x = batch_norm(train=train, dtype=self.dtype)(x)
+        x = self._linear(self.features, use_bias=not self.output_norm)(nn.relu(x))
+        if self.output_norm:
+            x = batch_norm(train=train, dtype=self.dtype, use_scale=False, use_bias=False)(x)
         return x.astype(jnp.float32)
+
+    def _linear(self, features: int, *, use_bias: bool) -> nn.Dense:
+        return nn.Dense(features, use_bias=use_bias, kernel_init=torch_init, dtype=self.dtype)
 
 
 class LinearClassifier(nn.Module):

@@ -35,15 +35,15 @@ class Feed(Protocol):
 class Resident:
     """A data set that lives on every device: no step moves an image."""
 
-    def __init__(self, trainer: Trainer, images: jax.Array, subset: np.ndarray, *, key: jax.Array, epochs: int):
-        """uint8 [n, h, w, 3] on every device of the trainer's mesh, and int [k] indices into it."""
+    def __init__(self, trainer: Trainer, images: jax.Array, subset: np.ndarray, *, key: jax.Array, steps: int):
+        """uint8 [n, h, w, 3] on every device of the trainer's mesh, int [k] indices into it, and all steps."""
         self.chunked = trainer.loop_on_device
         self._trainer = trainer
         self._images = images
         self._key = key
         self._order_key = jax.random.fold_in(key, ORDER)
         self._per_epoch = len(subset) // trainer.batch_size
-        self._horizon = trainer.horizon(epochs=epochs, steps_per_epoch=self._per_epoch)
+        self._horizon = trainer.horizon(steps=steps, steps_per_epoch=self._per_epoch)
         self._padded = trainer.on_devices(pad_subset(subset, images.shape[0]))
         self._order: tuple[int, jax.Array] = (-1, self._padded)
 
@@ -76,15 +76,15 @@ class Streamed:
     chunked = False
 
     def __init__(
-        self, trainer: Trainer, images: Images, subset: np.ndarray, *, key: jax.Array, epochs: int, workers: int = 0
+        self, trainer: Trainer, images: Images, subset: np.ndarray, *, key: jax.Array, steps: int, workers: int = 0
     ):
-        """Images as `Images` says, int [k] indices into them, the processes that decode (0: threads of this one)."""
+        """Images as `Images` says, int [k] indices, all steps, and who decodes (0: threads of this process)."""
         self._trainer = trainer
         self._images = images
         self._key = key
         self._workers = workers
-        self._total = epochs * (len(subset) // trainer.batch_size)
-        self._horizon = trainer.horizon(epochs=epochs, steps_per_epoch=len(subset) // trainer.batch_size)
+        self._total = steps
+        self._horizon = trainer.horizon(steps=steps, steps_per_epoch=len(subset) // trainer.batch_size)
         order_key = np.asarray(jax.random.key_data(jax.random.fold_in(key, ORDER)))
         rows = _own_rows(trainer.mesh, trainer.batch_size)
         self._batches = Batches(

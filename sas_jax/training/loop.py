@@ -40,6 +40,7 @@ class FitResult:
 
     Attributes:
         state: the trained state, on the mesh.
+        spread: of the last step's outputs (`losses.spread`); near 0 they have collapsed.
         steps: all steps, those before an interruption included.
         loss: mean over the last line of the metrics: at most `chunk_steps` steps.
         train_seconds: of training, interruptions' lost steps not counted.
@@ -49,6 +50,7 @@ class FitResult:
     state: TrainState
     steps: int
     loss: float
+    spread: float
     train_seconds: float
     views_per_second: float
 
@@ -69,7 +71,7 @@ def fit(
     *,
     stage: str,
     section: str,
-    epochs: int,
+    steps: int,
     seed: int,
     directory: epath.Path,
     runtime: ConfigDict,
@@ -77,7 +79,7 @@ def fit(
     log: Callable[[str], None],
     on_speed: Callable[[float], None] = lambda views_per_second: None,
 ) -> FitResult:
-    """Trains on `subset` for `epochs`, from the newest checkpoint in `directory` where there is one.
+    """Trains on `subset` for `steps`, from the newest checkpoint in `directory` where there is one.
 
     Everything random is a function of (seed, epoch, example, view), so that a run continued is the run undisturbed:
     bit for bit on CPU. Of several processes each calls this with the same arguments.
@@ -107,15 +109,15 @@ def fit(
     course = _Course(
         batch_size=trainer.batch_size,
         per_epoch=len(subset) // trainer.batch_size,
-        total=epochs * (len(subset) // trainer.batch_size),
+        total=steps,
         longest=trainer.chunk_steps,
     )
     key = trainer.key(seed)
     feed: Feed
     if isinstance(images, jax.Array):
-        feed = Resident(trainer, images, subset, key=key, epochs=epochs)
+        feed = Resident(trainer, images, subset, key=key, steps=steps)
     else:
-        feed = Streamed(trainer, images, subset, key=key, epochs=epochs, workers=runtime.data_workers)
+        feed = Streamed(trainer, images, subset, key=key, steps=steps, workers=runtime.data_workers)
     checkpoints = Checkpoints(directory, keep=runtime.keep_checkpoints, log=lambda text: log(f"{stage}: {text}"))
     state = _restore(checkpoints, trainer.abstract_state(), f"{stage}: ", log) or trainer.init(key)
     step = int(jax.device_get(state.step))
@@ -150,7 +152,7 @@ class _Course:
         length = math.ceil(self.per_epoch / math.ceil(self.per_epoch / self.longest))
         in_epoch = step % self.per_epoch
         done = in_epoch % length
-        return done, min(length - done, self.per_epoch - in_epoch)
+        return done, min(length - done, self.per_epoch - in_epoch, self.total - step)
 
 
 def _restore(checkpoints: Checkpoints, like: TrainState, prefix: str, log: Callable[[str], None]) -> TrainState | None:
@@ -218,7 +220,7 @@ def _save(checkpoints: Checkpoints, step: int, state: TrainState, record: "_Reco
     """A checkpoint, and only of a state whose losses so far could be used."""
     if step in (0, checkpoints.newest):
         return
-    loss = record.check(jax.device_get(Seen(state.losses, state.skipped)), step)
+    loss = record.check(jax.device_get(state.seen), step)
     with jax.transfer_guard("allow"):
         checkpoints.save(step, state, loss=math.inf if math.isnan(loss) else loss)
     record.saved = step
@@ -316,6 +318,7 @@ class _Record:
             "step": step,
             "epoch": round(step / self._course.per_epoch, 4),
             "loss": loss,
+            "spread": round(float(seen.spread), 4),
             "views_per_second": round(speed, 1),
             "elapsed_seconds": round(self._before + elapsed, 3),
         }
@@ -338,6 +341,7 @@ class _Record:
             state=state,
             steps=total,
             loss=self._last["loss"],
+            spread=float(state.spread),
             train_seconds=seconds,
             views_per_second=2 * self._course.batch_size * total / seconds if seconds else math.nan,
         )

@@ -1,23 +1,67 @@
-"""What a method adds to an encoder: the modules beside it and its loss."""
+"""What a method adds to an encoder: the modules beside it, its loss, and what it keeps from step to step."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from sas_jax.training.losses import nt_xent
+from sas_jax.training import losses
+
+CONTRASTIVE = ("simclr", "byol", "simsiam", "moco")
+
+# Below such a spread of the outputs (`losses.spread`; 1 is even around the sphere) a run has collapsed.
+COLLAPSED = 0.1
 
 
-class SimCLR(nn.Module):
-    """An encoder and a projection head under the NT-Xent loss (Chen et al. 2020, arXiv 2002.05709).
+class Method(nn.Module):
+    """An encoder that learns under a loss.
+
+    What a method keeps beside parameters and statistics are further collections of variables: `begin` makes them, the
+    loss reads and may change them, and `follow` brings them after the parameters of a step.
 
     Attributes:
         encoder: images to representations.
+    """
+
+    encoder: nn.Module
+
+    def encode(self, images: jax.Array) -> jax.Array:
+        """float [n, h, w, 3], normalised -> float32 [n, d]: the representation, with BatchNorm's running statistics."""
+        return self.encoder(images, train=False)
+
+    @nn.nowrap
+    def begin(self, params: Any, key: jax.Array) -> dict[str, Any]:
+        """The collections it keeps, from fresh parameters."""
+        del params, key
+        return {}
+
+    @nn.nowrap
+    def follow(self, params: Any, kept: dict[str, Any], done: jax.Array) -> dict[str, Any]:
+        """What it keeps after a step.
+
+        Args:
+            params: the new parameters.
+            kept: its collections as the loss left them.
+            done: float32 [], the part of the run's steps that was done before this one, in [0, 1).
+        """
+        del params, done
+        return kept
+
+    def _show(self, outputs: jax.Array) -> None:
+        """Tells the step how far apart the outputs are, float [n, d]: where they collapse, this goes to 0."""
+        self.sow("seen", "spread", losses.spread(outputs), reduce_fn=lambda _, new: new, init_fn=lambda: None)
+
+
+class SimCLR(Method):
+    """An encoder and a projection head under the NT-Xent loss (Chen et al. 2020, arXiv 2002.05709).
+
+    Attributes:
         head: representations to the space of the loss.
         temperature: of the loss.
     """
 
-    encoder: nn.Module
     head: nn.Module
     temperature: float = 0.5
 
@@ -25,26 +69,173 @@ class SimCLR(nn.Module):
         """float [n, h, w, 3], normalised -> float32 [n, features]: through the head."""
         return self.head(self.encoder(images, train=train), train=train)
 
-    def encode(self, images: jax.Array) -> jax.Array:
-        """float [n, h, w, 3], normalised -> float32 [n, d]: the representation, with BatchNorm's running statistics."""
-        return self.encoder(images, train=False)
-
     def loss(self, images: jax.Array) -> jax.Array:
         """float [n, 2, h, w, 3], two views of each image -> float32 []; both views go through one BatchNorm batch."""
         n = images.shape[0]
         z = self(images.reshape(2 * n, *images.shape[2:]), train=True)
-        return nt_xent(z.reshape(n, 2, -1), temperature=self.temperature)
+        self._show(z)
+        return losses.nt_xent(z.reshape(n, 2, -1), temperature=self.temperature)
 
 
-class Supervised(nn.Module):
+class SimSiam(Method):
+    """Each view's prediction is drawn to the other's projection, through which no gradient goes (arXiv 2011.10566).
+
+    Each view is a BatchNorm batch of its own, as in the authors' code.
+
+    Attributes:
+        head: representations to projections.
+        predictor: projections to predictions.
+    """
+
+    head: nn.Module
+    predictor: nn.Module
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """float [n, h, w, 3], normalised -> float32 [n, features]: through head and predictor."""
+        return self.predictor(self.head(self.encoder(images, train=train), train=train), train=train)
+
+    def loss(self, images: jax.Array) -> jax.Array:
+        """float [n, 2, h, w, 3], two views of each image -> float32 [], in [-1, 1]."""
+        one, other = (self.head(self.encoder(images[:, v], train=True), train=True) for v in range(2))
+        self._show(jnp.concatenate([one, other]))
+        predicted, predicted_other = (self.predictor(z, train=True) for z in (one, other))
+        return (losses.negative_cosine(predicted, other) + losses.negative_cosine(predicted_other, one)) / 2
+
+
+class _WithTarget(Method):
+    """Encoder and head, and a target of both whose parameters are an exponential moving average of theirs.
+
+    BatchNorm uses the batch in the target too, so that the target keeps no statistics.
+
+    Attributes:
+        head: representations to projections.
+        momentum: of the average at the run's beginning, in [0, 1].
+        final_momentum: at its end; between them it goes by half a cosine.
+    """
+
+    head: nn.Module
+    momentum: float = 0.99
+    final_momentum: float = 0.99
+
+    @nn.nowrap
+    def begin(self, params: Any, key: jax.Array) -> dict[str, Any]:
+        del key
+        return {"target": {"params": {name: params[name] for name in ("encoder", "head")}}}
+
+    @nn.nowrap
+    def follow(self, params: Any, kept: dict[str, Any], done: jax.Array) -> dict[str, Any]:
+        away = (jnp.cos(jnp.pi * done) + 1) / 2
+        momentum = self.final_momentum - (self.final_momentum - self.momentum) * away
+        target = kept["target"]["params"]
+        followed = jax.tree.map(
+            lambda old, new: old + (1 - momentum) * (new - old), target, {k: params[k] for k in target}
+        )
+        return kept | {"target": {"params": followed}}
+
+    def _target(self, images: jax.Array) -> jax.Array:
+        """float [n, h, w, 3] -> float32 [n, features], through the target; no gradient."""
+        return jax.lax.stop_gradient(self._through(self.get_variable("target", "params"), None, images)[0])
+
+    def _through(self, params: Any, statistics: Any, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        """Through encoder and head with these parameters, as a pure function: outputs, and the new statistics."""
+        updated: dict[str, Any] = {}
+        for name, module in (("encoder", self.encoder), ("head", self.head)):
+            variables = {"params": params[name]}
+            if statistics is not None and name in statistics:
+                variables["batch_stats"] = statistics[name]
+            alone = module.clone(parent=None, name=None)
+            x, found = alone.apply(variables, x, train=True, mutable=["batch_stats"])
+            updated |= {name: found["batch_stats"]} if "batch_stats" in found else {}
+        return x, updated
+
+
+class BYOL(_WithTarget):
+    """Each view's prediction is drawn to the other's projection by the target (Grill et al. 2020, arXiv 2006.07733).
+
+    Attributes:
+        predictor: projections to predictions of the target's.
+    """
+
+    predictor: nn.Module | None = None
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """float [n, h, w, 3], normalised -> float32 [n, features]: through head and predictor."""
+        assert self.predictor is not None
+        return self.predictor(self.head(self.encoder(images, train=train), train=train), train=train)
+
+    def loss(self, images: jax.Array) -> jax.Array:
+        """float [n, 2, h, w, 3], two views of each image -> float32 [], in [-1, 1].
+
+        A quarter of the paper's, less 1: its squared distances of unit vectors, of both views, are 4 - 2 (cos + cos).
+        """
+        assert self.predictor is not None
+        views = images[:, 0], images[:, 1]
+        one, other = (self.head(self.encoder(view, train=True), train=True) for view in views)
+        self._show(jnp.concatenate([one, other]))
+        predicted, predicted_other = (self.predictor(z, train=True) for z in (one, other))
+        wanted, wanted_other = map(self._target, views)
+        return (losses.negative_cosine(predicted, wanted_other) + losses.negative_cosine(predicted_other, wanted)) / 2
+
+
+class MoCo(_WithTarget):
+    """Each view finds the other's key, by the target, among the keys of the batches before (He et al. 2020).
+
+    MoCo v2 with the symmetric loss. A key's BatchNorm batch must not be its query's, or the loss can be had from what
+    the statistics tell of the batch. The authors give each GPU its own statistics, and shuffle the keys over the GPUs;
+    here each batch is divided into groups, the queries in order and the keys interleaved.
+
+    Attributes:
+        temperature: of the loss.
+        queue_size: keys kept, a multiple of two batches.
+        groups: BatchNorm groups of a batch; 1 does not keep keys and queries apart.
+
+    Source: arXiv 1911.05722 and 2003.04297; the symmetric loss and the groups, facebookresearch/moco's CIFAR-10 demo.
+    """
+
+    temperature: float = 0.1
+    queue_size: int = 4096
+    groups: int = 8
+
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """float [n, h, w, 3], normalised -> float32 [n, features]: through the head."""
+        return self.head(self.encoder(images, train=train), train=train)
+
+    @nn.nowrap
+    def begin(self, params: Any, key: jax.Array) -> dict[str, Any]:
+        features = self.head.features
+        keys = losses.unit(jax.random.normal(key, (self.queue_size, features)))
+        return super().begin(params, key) | {"queue": {"keys": keys}}
+
+    def loss(self, images: jax.Array) -> jax.Array:
+        """float [n, 2, h, w, 3], two views of each image -> float32 []; the queue takes up the 2n new keys."""
+        n, groups = images.shape[0], self.groups
+        views = images[:, 0], images[:, 1]
+        queue: jax.Array = self.get_variable("queue", "keys")
+        found = []
+        for view in views:
+            apart = view.reshape(groups, n // groups, *view.shape[1:])
+            queries, statistics = jax.vmap(self._through, (None, None, 0))(
+                self.variables["params"], self.variables["batch_stats"], apart
+            )
+            for name, each in jax.tree.map(lambda s: jnp.mean(s, axis=0), statistics).items():
+                self.put_variable("batch_stats", name, each)
+            interleaved = jnp.swapaxes(view.reshape(n // groups, groups, *view.shape[1:]), 0, 1)
+            keys = jnp.swapaxes(jax.vmap(self._target)(interleaved), 0, 1)
+            found.append((queries.reshape(n, -1), losses.unit(keys.reshape(n, -1))))
+        (query, key), (query_other, key_other) = found
+        self._show(jnp.concatenate([query, query_other]))
+        self.put_variable("queue", "keys", jnp.concatenate([key, key_other, queue])[: self.queue_size])
+        one = losses.info_nce(query, key_other, queue, temperature=self.temperature)
+        return (one + losses.info_nce(query_other, key, queue, temperature=self.temperature)) / 2
+
+
+class Supervised(Method):
     """An encoder and a linear classifier under the cross entropy with labels, which both views of an image share.
 
     Attributes:
-        encoder: images to representations.
         classifier: representations to the logits of c classes.
     """
 
-    encoder: nn.Module
     classifier: nn.Module
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -55,4 +246,5 @@ class Supervised(nn.Module):
         """float [n, 2, h, w, 3], two views of each image, and int32 [n] -> float32 []."""
         n = images.shape[0]
         logits = self(images.reshape(2 * n, *images.shape[2:]), train=True)
+        self._show(logits)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, jnp.repeat(labels, 2)))

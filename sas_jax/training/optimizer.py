@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-OPTIMIZERS = ("adam", "adamw", "lars")
+OPTIMIZERS = ("adam", "adamw", "lars", "sgd")
 SCHEDULES = ("constant", "cosine")
 RATE_SCALINGS = ("none", "linear", "sqrt")
 REFERENCE_BATCH = 256  # images; the batch for which a scaled learning rate is meant (Goyal et al. 2017, SimCLR)
@@ -29,7 +29,7 @@ class Horizon(NamedTuple):
 def build(train: ConfigDict) -> optax.GradientTransformationExtraArgs:
     """The update rule; its `update` wants `learning_rate=`.
 
-    "adam" decays as torch.optim.Adam does it, the L2 term added to the gradient before the moments, on all parameters.
+    "adam" and "sgd" (momentum 0.9) decay as torch.optim's do it, the L2 term added to the gradient, on all parameters.
     "adamw" and "lars" decay only kernels, not offsets or BatchNorm's scales, and LARS scales only the rates of those.
 
     Args:
@@ -44,6 +44,8 @@ def build(train: ConfigDict) -> optax.GradientTransformationExtraArgs:
         parts = [optax.add_decayed_weights(train.weight_decay), adam, _scale_by_rate()]
     elif train.optimizer == "adamw":
         parts = [adam, optax.add_decayed_weights(train.weight_decay, mask=_kernels), _scale_by_rate()]
+    elif train.optimizer == "sgd":
+        parts = [optax.add_decayed_weights(train.weight_decay), optax.trace(decay=0.9), _scale_by_rate()]
     else:
         parts = [
             optax.add_decayed_weights(train.weight_decay, mask=_kernels),

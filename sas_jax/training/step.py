@@ -12,12 +12,12 @@ import optax
 from jax.sharding import Mesh
 
 from sas_jax import devices
-from sas_jax.training.methods import SimCLR, Supervised
+from sas_jax.training.methods import Method
 from sas_jax.training.optimizer import Horizon
 from sas_jax.views import Views, view
 
 # Keys of a run, told apart by what they are for.
-INIT, ORDER, VIEWS = range(3)
+INIT, ORDER, VIEWS, KEPT = range(4)
 
 # Steps between two looks of the host at the losses, and one program on an accelerator: long enough to hide the host,
 # short enough for a progress bar and for a checkpoint.
@@ -36,14 +36,21 @@ class TrainState(flax.struct.PyTreeNode):
     params: Any
     batch_stats: Any
     opt_state: Any
+    kept: dict[str, Any]  # the method's further collections of variables
     losses: jax.Array  # float32 [chunk_steps]: that of step s is at s % chunk_steps
+    spread: jax.Array  # float32 []: how far apart the outputs of the last step were (`losses.spread`)
     skipped: jax.Array  # int32 []: steps that changed nothing, because their loss or gradient was not finite
+
+    @property
+    def seen(self) -> "Seen":
+        return Seen(self.losses, self.spread, self.skipped)
 
 
 class Seen(flax.struct.PyTreeNode):
     """What the host looks at; buffers of its own, which are not given to the next step."""
 
     losses: jax.Array
+    spread: jax.Array
     skipped: jax.Array
 
 
@@ -64,7 +71,7 @@ class Trainer:
 
     def __init__(
         self,
-        method: SimCLR | Supervised,
+        method: Method,
         optimizer: optax.GradientTransformation,
         *,
         views: Views,
@@ -72,21 +79,21 @@ class Trainer:
         mesh: Mesh,
         labels: np.ndarray | None = None,
         rate: Callable[[jax.Array, Horizon], jax.Array] | None = None,
-        warmup_epochs: float = 0.0,
+        warmup: float = 0.0,
         skip_nonfinite: int = 0,
         chunk_steps: int = CHUNK_STEPS,
     ):
         """Nothing is compiled yet.
 
         Args:
-            method: encoder, head and loss.
+            method: encoder, what stands beside it, and loss.
             optimizer: of the parameters.
             views: the augmentation.
             batch_size: images a step, a multiple of the mesh's devices.
             mesh: the devices.
             labels: int32 [n], of all images of the data set, for a method whose loss asks for those of a batch.
             rate: the learning rate at a step, given to the optimizer's update; None where it has its own.
-            warmup_epochs: of the horizon.
+            warmup: the part of a run over which the rate rises, in [0, 1].
             skip_nonfinite: how many steps of a run may be skipped because their loss or gradient is not finite.
             chunk_steps: the most steps between two looks of the host at the losses.
         """
@@ -97,7 +104,7 @@ class Trainer:
         self.mesh = mesh
         self.labels = labels
         self.rate = rate
-        self.warmup_epochs = warmup_epochs
+        self.warmup = warmup
         self.skip_nonfinite = skip_nonfinite
         self.chunk_steps = chunk_steps
         self.loop_on_device = mesh.devices.flat[0].platform != "cpu"
@@ -114,6 +121,8 @@ class Trainer:
             params=variables["params"],
             batch_stats=variables["batch_stats"],
             opt_state=self.optimizer.init(variables["params"]),
+            kept=self.method.begin(variables["params"], jax.random.fold_in(key, KEPT)),
+            spread=jnp.full((), jnp.nan, jnp.float32),
             losses=jnp.full(self.chunk_steps, jnp.nan, jnp.float32),
             skipped=jnp.zeros((), jnp.int32),
         )
@@ -128,10 +137,9 @@ class Trainer:
         # By a program: device_put does not send typed keys to the devices of other processes.
         return jax.jit(jax.random.key, out_shardings=self._shared)(np.uint32(seed))
 
-    def horizon(self, *, epochs: int, steps_per_epoch: int) -> Horizon:
+    def horizon(self, *, steps: int, steps_per_epoch: int) -> Horizon:
         """How far a run goes, on every device."""
-        warmup = min(round(self.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch)
-        numbers = (warmup, epochs * steps_per_epoch, steps_per_epoch)
+        numbers = (round(self.warmup * steps), steps, steps_per_epoch)
         return Horizon(*(self.on_devices(np.int32(number)) for number in numbers))
 
     def on_devices(self, value: Any) -> jax.Array:
@@ -160,24 +168,29 @@ class Trainer:
         targets = () if self.labels is None else (self._split(jnp.asarray(self.labels)[examples]),)
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            loss, updated = self.method.apply(variables, pairs, *targets, method="loss", mutable=["batch_stats"])
-            return loss, updated["batch_stats"]
+            variables = {"params": params, "batch_stats": state.batch_stats, **state.kept}
+            changing = ["batch_stats", "seen", *state.kept]
+            return self.method.apply(variables, pairs, *targets, method="loss", mutable=changing)
 
-        (loss, batch_stats), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (loss, updated), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         extra = {} if self.rate is None else {"learning_rate": self.rate(state.step, horizon)}
         updates, opt_state = self.optimizer.update(gradient, state.opt_state, state.params, **extra)
-        changed = (optax.apply_updates(state.params, updates), batch_stats, opt_state)
+        params = optax.apply_updates(state.params, updates)
+        kept = {name: updated[name] for name in state.kept}
+        kept = self.method.follow(params, kept, state.step / horizon.total)
+        spread = updated["seen"]["spread"]
+        changed = (params, updated["batch_stats"], opt_state, kept, spread)
         skipped = state.skipped
         if self.skip_nonfinite:
             good = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
-            unchanged = (state.params, state.batch_stats, state.opt_state)
+            unchanged = (state.params, state.batch_stats, state.opt_state, state.kept, state.spread)
             changed = jax.tree.map(lambda new, old: jnp.where(good, new, old), changed, unchanged)
             skipped += 1 - good.astype(jnp.int32)
             loss = jnp.where(good, loss, jnp.nan)
         losses = state.losses.at[state.step % self.chunk_steps].set(loss)
-        params, batch_stats, opt_state = changed
-        return TrainState(state.step + 1, params, batch_stats, opt_state, losses, skipped), Seen(losses, skipped)
+        params, batch_stats, opt_state, kept, spread = changed
+        state = TrainState(state.step + 1, params, batch_stats, opt_state, kept, losses, spread, skipped)
+        return state, state.seen
 
     def _split(self, batch: jax.Array) -> jax.Array:
         return jax.lax.with_sharding_constraint(batch, devices.batched(self.mesh))
@@ -203,7 +216,7 @@ class Trainer:
         state = jax.lax.fori_loop(
             0, count, lambda _, state: self._resident_step(state, images, order, key, horizon)[0], state
         )
-        return state, Seen(state.losses, state.skipped)
+        return state, state.seen
 
     def compile(self, name: str, *arguments: Any) -> Compiled:
         """The program `name` ("step", "resident_step", "resident_chunk") for arguments of these shapes, once."""

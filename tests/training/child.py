@@ -90,7 +90,7 @@ def train(options: argparse.Namespace) -> None:
         np.arange(N),
         stage="proxy",
         section="config.train",
-        epochs=options.epochs,
+        steps=options.epochs * (N // BATCH),
         seed=5,
         directory=workdir / "proxy",
         runtime=ConfigDict(

@@ -70,8 +70,9 @@ def run(trainer, images, path, *, subset=SUBSET, epochs=2, **runtime):
     defaults = {"checkpoint_epochs": 100, "checkpoint_seconds": 1e9, "keep_checkpoints": 1, "data_workers": 0}
     with contextlib.closing(metrics):
         result = fit(
-            trainer, images, subset, stage="proxy", section="config.train", epochs=epochs, seed=5,
-            directory=workdir / "proxy", runtime=ConfigDict(defaults | runtime), metrics=metrics, log=lambda _: None,
+            trainer, images, subset, stage="proxy", section="config.train",
+            steps=epochs * (len(subset) // trainer.batch_size), seed=5, directory=workdir / "proxy",
+            runtime=ConfigDict(defaults | runtime), metrics=metrics, log=lambda _: None,
         )  # fmt: skip
     return result, [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
@@ -222,7 +223,7 @@ def with_white(images):
 def one_step(trainer, state, pixels, examples):
     split = devices.batched(trainer.mesh)
     batch = jax.device_put(pixels, split), jax.device_put(np.asarray(examples, np.int32), split)
-    key, horizon = trainer.key(1), trainer.horizon(epochs=9, steps_per_epoch=9)
+    key, horizon = trainer.key(1), trainer.horizon(steps=81, steps_per_epoch=9)
     arguments = (state, *batch, key, horizon)
     return jax.device_get(trainer.compile("step", *arguments)(*arguments)[0])
 
@@ -275,7 +276,7 @@ def test_a_run_skips_as_many_steps_as_it_may(with_white, tmp_path):
 def after(trainer, kind, images, start, stop, state=None, *, subset=SUBSET, epochs=3):
     """A copy of the state after the steps `start` to `stop` of a run, images fed by a new feed of this kind."""
     key = trainer.key(3)
-    source = kind(trainer, images, subset, key=key, epochs=epochs)
+    source = kind(trainer, images, subset, key=key, steps=epochs * (len(subset) // trainer.batch_size))
     state = trainer.init(key) if state is None else trainer.on_devices(state)
     try:
         for step in range(start, stop):
@@ -314,7 +315,7 @@ def test_a_stream_can_be_asked_for_any_step(images, monkeypatch):
     sent = []
     real = Streamed._send
     monkeypatch.setattr(Streamed, "_send", lambda *a: sent.append(a[1]["examples"].tolist()) or real(*a))
-    source = Streamed(trainer, images, np.arange(N), key=key, epochs=2)
+    source = Streamed(trainer, images, np.arange(N), key=key, steps=2 * (N // trainer.batch_size))
     state = trainer.init(key)
     with contextlib.closing(source):
         for step in (0, 1, 7, 8, 2):

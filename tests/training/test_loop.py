@@ -43,10 +43,12 @@ def run(trainer, images, path, *, epochs=3, subset=None, metrics=None, log=lambd
     workdir = Workdir(path)
     workdir.mark()
     metrics = metrics or Metrics(workdir)
+    subset = np.arange(N) if subset is None else subset
     try:
         return fit(
-            trainer, images, np.arange(N) if subset is None else subset, stage="proxy", section="config.train",
-            epochs=epochs, seed=5, directory=workdir / "proxy", runtime=ConfigDict(RUNTIME | dict(runtime)),
+            trainer, images, subset, stage="proxy", section="config.train",
+            steps=round(epochs * (len(subset) // BATCH)), seed=5, directory=workdir / "proxy",
+            runtime=ConfigDict(RUNTIME | dict(runtime)),
             metrics=metrics, log=log, **kwargs,
         )  # fmt: skip
     finally:
@@ -312,7 +314,7 @@ def test_the_device_loop_equals_the_host_loop(images):
         trainer = Trainer(method, optax.adam(1e-3), views=Views(size=SIZE), batch_size=BATCH, mesh=devices.mesh(1))
         trainer.loop_on_device = on_device
         key = trainer.key(0)
-        feed = Resident(trainer, images, np.arange(N), key=key, epochs=1)
+        feed = Resident(trainer, images, np.arange(N), key=key, steps=N // BATCH)
         state = trainer.init(key)
         for step, count in [(0, 3)] if on_device else [(0, 1), (1, 1), (2, 1)]:
             state, seen = feed.run(state, step, count)

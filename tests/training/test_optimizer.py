@@ -58,6 +58,15 @@ def slow_lars(p, gradients, *, is_kernel):
     return p
 
 
+def slow_sgd(p, gradients):
+    """As torch.optim.SGD: decay in the gradient, the rate outside the momentum."""
+    velocity = np.zeros_like(p)
+    for g in gradients:
+        velocity = 0.9 * velocity + g + DECAY * p
+        p = p - RATE * velocity
+    return p
+
+
 @pytest.mark.parametrize("name", optimizer.OPTIMIZERS)
 def test_equals_its_definition(name):
     found = after(optimizer.build(settings(optimizer=name)), 3)
@@ -66,6 +75,8 @@ def test_equals_its_definition(name):
         kernel = part == "kernel"
         if name == "lars":
             expected = slow_lars(start, gradients, is_kernel=kernel)
+        elif name == "sgd":
+            expected = slow_sgd(start, gradients)
         elif name == "adamw":
             expected = slow_adam(start, gradients, in_gradient=0, beside=DECAY if kernel else 0)
         else:

@@ -32,7 +32,7 @@ def train(num_devices, images, *, tx, steps):
     """(state, losses) after `steps` steps of epoch 0."""
     trainer = trainer_on(num_devices, tx)
     key = trainer.key(3)
-    feed = Resident(trainer, trainer.on_devices(images), np.arange(N), key=key, epochs=3)
+    feed = Resident(trainer, trainer.on_devices(images), np.arange(N), key=key, steps=3 * (N // BATCH))
     state = trainer.init(key)
     for step in range(steps):
         state, seen = feed.run(state, step, 1)

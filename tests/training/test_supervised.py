@@ -56,7 +56,7 @@ def test_it_learns_the_labels_of_the_images_it_sees(images):
     # Some images in an order of their own: the labels of others, or in another order, would teach it nothing.
     subset = np.sort(np.random.default_rng(2).permutation(160)[:96])
     key = trainer.key(0)
-    feed = Resident(trainer, trainer.on_devices(pixels), subset, key=key, epochs=12)
+    feed = Resident(trainer, trainer.on_devices(pixels), subset, key=key, steps=12 * (96 // BATCH))
     state = trainer.init(key)
     for step in range(12 * (96 // BATCH)):
         state, _ = feed.run(state, step, 1)
