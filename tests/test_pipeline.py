@@ -379,6 +379,79 @@ def test_each_subset_is_trained_on_with_labels_where_that_is_asked(finished, cop
     assert "supervised" in results["arms"][1]
 
 
+def test_methods_step_rules_and_selectors_are_arms_of_one_comparison(copied, data_dir, monkeypatch):
+    arms = (
+        *(("random", 0.2, 0, method) for method in ("byol", "simsiam", "moco")),
+        ("facility_location_self0", 0.2, 0, "simclr", "steps"),
+        *((selector, 0.2, 0) for selector in ("facility_location", "prototypes_easy", "prototypes_hard", "k_center")),
+    )
+    small = {f"methods.{method}.head_features": 16 for method in ("byol", "simsiam", "moco")}
+    small |= {"methods.moco.queue_size": 128, "arms": arms}
+    config = small_config(data_dir, **small)
+    results = pipeline.run(config, copied, rerun=True)
+    found = {arm["name"]: arm for arm in results["arms"]}
+    for method in ("byol", "simsiam", "moco"):
+        arm = found[f"random-0.20-s0-{method}"]
+        assert (arm["method"], arm["step_rule"], arm["epochs"], arm["steps"]) == (method, "epochs", 1, 287 // 64)
+        assert arm["spread"] > 0.1
+        assert not arm["collapsed"]
+        assert arm["knn"]["n"] == 360
+        features = sas_jax.load_encoder(copied, arm=arm["name"]).apply(np.zeros((3, 8, 8, 3), np.uint8))
+        assert features.shape == (3, 64)
+    equal = found["facility_location_self0-0.20-s0-steps"]
+    assert (equal["steps"], equal["epochs"]) == (1437 // 64, 5.5)  # 22 steps of 4 an epoch
+    rankings = {
+        selector: sas_jax.Ranking.load(copied / f"ranking-{selector}.parquet")
+        for selector in (
+            "facility_location",
+            "facility_location_self0",
+            "prototypes_easy",
+            "prototypes_hard",
+            "k_center",
+        )
+    }
+    subsets = {selector: ranking.subset(fraction=0.2).tolist() for selector, ranking in rankings.items()}
+    assert len({tuple(subset) for subset in subsets.values()}) == 5
+    embeddings, classes = np.load(copied / "embeddings.npy"), np.load(copied / "latent_classes.npy")
+    alone = sas_jax.rank(
+        embeddings, classes, objective="facility_location", self_similarity=0.0, normalize=False
+    ).subset(fraction=0.2)
+    assert subsets["facility_location_self0"] == alone.tolist()
+    assert "SimSiam" in (copied / "report.html").read_text()
+    no_training(monkeypatch)
+    assert pipeline.run(config, copied) == results
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"arms": (("random", 0.2, 0, "swav"),)}, "a method in config.arms has to be one of 'simclr', 'byol'"),
+        (
+            {"arms": (("random", 0.2, 0, "simclr", "time"),)},
+            "a step rule in config.arms has to be one of 'epochs', 'st",
+        ),
+        (
+            {"arms": (("random", 0.2, 0, "simclr", "steps", 1),)},
+            r"and perhaps a method and a step rule after them, but",
+        ),
+        ({"method": "swav"}, "config.method has to be one of"),
+        (
+            {"method": "moco", "methods.moco.queue_size": 100},
+            r"multiple of two batches \(128 keys\), but is 100: choose 128",
+        ),
+        ({"method": "moco", "methods.moco.batch_norm_groups": 6}, "has to be a multiple, and not the same, of the 6"),
+        ({"method": "moco", "methods.moco.batch_norm_groups": 64}, "has to be a multiple, and not the same, of the 64"),
+        ({"methods.byol.momentum": 1.5}, "config.methods.byol.momentum has to be at most 1"),
+        ({"methods.simsiam.learning_rate": 0.0}, "config.methods.simsiam.learning_rate has to be finite and above 0"),
+        ({"methods.byol.optimizer": "rms"}, "config.methods.byol.optimizer has to be one of 'adam'"),
+    ],
+)
+def test_methods_that_cannot_be_used(tmp_path, overrides, message):
+    with pytest.raises(InputError, match=message):
+        pipeline.run(small_config(**overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_fractions_out_of_range(tmp_path):
     for fraction in (0, 1.5, -0.1, True, "0.2"):
         text = bad(tmp_path, arms=(("random", fraction, 0),))

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from configs import cifar10, cifar100, default, digits, image_folder
+from configs import cifar10, cifar100, compare_cifar100, compare_digits, default, digits, image_folder
 from sas_jax import plan
 from sas_jax.views import Views
 
@@ -14,6 +14,19 @@ def test_every_config_can_be_used(module):
     config = module.get_config()
     plan.check(config)
     assert [arm.name for arm in plan.arms(config)] == ["sas-0.20-s0", "random-0.20-s0", "full-1.00-s0"]
+
+
+@pytest.mark.parametrize(("module", "number"), [(compare_cifar100, 49), (compare_digits, 222)])
+def test_every_comparison_can_be_used(module, number):
+    config = module.get_config()
+    plan.check(config)
+    arms = plan.arms(config)
+    assert len(arms) == number
+    assert {arm.method for arm in arms} == {"simclr", "byol", "simsiam", "moco"}
+    assert {arm.step_rule for arm in arms} == {"epochs", "steps"}
+    for arm in arms:  # beside each chosen subset stands a random one of its size, trained in the same way
+        rival = plan.Arm("random", arm.fraction, arm.seed, arm.method, arm.step_rule)
+        assert arm.fraction == 1 or rival in arms
 
 
 def changed(**overrides):
@@ -44,6 +57,8 @@ EVALUATED = {stage for stage in ALL_ARMS if stage.startswith("evaluate")} | {"ev
         ("selection.self_similarity", 0.0, {"rank"} | SELECTED),
         ("selection.file_order", "ids", set()),
         ("train.epochs", 3, ALL_ARMS),
+        ("methods.byol.learning_rate", 3.0, set()),
+        ("method", "byol", {f"{kind}-byol" for kind in ALL_ARMS}),
         ("encoder.width", 0.5, ALL_ARMS | {"evaluate/untrained"}),
         ("evaluation.probe_l2", 1.0, EVALUATED),
         ("runtime.keep_checkpoints", 3, set()),
@@ -93,6 +108,34 @@ def test_an_arm_of_another_objective_has_its_own_ranking():
     assert plan.ranked(config) == ("sas", "facility_location")
     assert "rank/facility_location" in plan.inputs(config)
     assert plan.arms(config)[1].name == "facility_location-0.125-s3"
+
+
+def test_a_methods_own_fields_make_only_its_arms_anew():
+    config = default.get_config()
+    config.arms = (("random", 0.2, 0), ("random", 0.2, 0, "byol"), ("random", 0.2, 0, "simclr", "steps"))
+    assert [arm.name for arm in plan.arms(config)] == ["random-0.20-s0", "random-0.20-s0-byol", "random-0.20-s0-steps"]
+    before = plan.inputs(config)
+    config.methods.byol.momentum = 0.5
+    after = plan.inputs(config)
+    assert {stage for stage in after if before[stage] != after[stage]} == {
+        "train/random-0.20-s0-byol",
+        "evaluate/random-0.20-s0-byol",
+    }
+    assert plan.training(config, "byol").optimizer == "sgd"
+    assert plan.training(config, "byol").epochs == config.train.epochs
+    assert plan.training(config, "simclr") == config.train
+
+
+def test_supervised_training_is_asked_for_by_fraction_and_once_a_subset():
+    config = default.get_config()
+    config.arms = (
+        ("random", 0.2, 0),
+        ("random", 0.4, 0),
+        ("random", 0.2, 0, "byol"),
+        ("random", 0.2, 0, "simclr", "steps"),
+    )
+    config.evaluation.supervised_fractions = (0.2,)
+    assert [s for s in plan.inputs(config) if s.startswith("supervised")] == ["supervised/random-0.20-s0"]
 
 
 def test_the_views_section_has_the_fields_of_views():

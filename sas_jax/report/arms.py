@@ -10,6 +10,8 @@ from scipy import special
 from sas_jax.report import numbers
 
 UNTRAINED = "untrained"
+SIMCLR, EPOCHS = "simclr", "epochs"
+METHOD_NAMES = {"byol": "BYOL", "simsiam": "SimSiam", "moco": "MoCo"}
 FULL = "full"
 FILE = "file"  # the subset is listed in a file that was made elsewhere
 BASELINES = ("random", "random_balanced", FULL)
@@ -35,6 +37,8 @@ class Group:
 
     selector: str
     fraction: float | None
+    method: str  # the contrastive method that trained them
+    step_rule: str  # "epochs", or "steps": as many as all images have
     arms: tuple[Mapping[str, Any], ...]
     probe: Measure | None
     knn: Measure | None
@@ -44,9 +48,23 @@ class Group:
 
     @property
     def title(self) -> str:
-        if self.selector in (UNTRAINED, FULL) or self.fraction is None:
-            return self.selector
-        return f"{self.selector} at {numbers.fraction(self.fraction)}"
+        at = (
+            ""
+            if self.selector in (UNTRAINED, FULL) or self.fraction is None
+            else f" at {numbers.fraction(self.fraction)}"
+        )
+        return f"{self.selector}{at}{self.setting and f' ({self.setting})'}"
+
+    @property
+    def setting(self) -> str:
+        """How it was trained, in words; "" for SimCLR with the same number of epochs, which needs none."""
+        words = [] if self.method == SIMCLR else [METHOD_NAMES.get(self.method, self.method)]
+        return ", ".join(words + ([] if self.step_rule == EPOCHS else ["equal steps"]))
+
+    @property
+    def kind(self) -> tuple[str, float | None, str, str]:
+        """What tells it from the other groups of a run."""
+        return self.selector, self.fraction, self.method, self.step_rule
 
     @property
     def chosen(self) -> bool:
@@ -108,16 +126,19 @@ def grouped(arms: Sequence[Mapping[str, Any]], n: int | None = None) -> list[Gro
       arms: The rows of `results.json`.
       n: The number of training images, of which a listed subset is a fraction.
     """
-    together: dict[tuple[str, float | None], list[Mapping[str, Any]]] = {}
+    together: dict[tuple[str, float | None, str, str], list[Mapping[str, Any]]] = {}
     for arm in arms:
         selector, share = arm.get("selector") or UNTRAINED, arm.get("fraction")
         if selector == FILE:
             share = arm["size"] / n if arm.get("size") and n else None
-        together.setdefault((selector, share), []).append(arm)
+        kind = selector, share, arm.get("method") or SIMCLR, arm.get("step_rule") or EPOCHS
+        together.setdefault(kind, []).append(arm)
     groups = [
         Group(
             selector=selector,
             fraction=share,
+            method=method,
+            step_rule=step_rule,
             arms=tuple(members),
             probe=pooled([arm.get("probe") for arm in members]),
             knn=pooled([arm.get("knn") for arm in members]),
@@ -125,9 +146,38 @@ def grouped(arms: Sequence[Mapping[str, Any]], n: int | None = None) -> list[Gro
             supervised=pooled([arm.get("supervised") for arm in members]),
             few=_few(members),
         )
-        for (selector, share), members in together.items()
+        for (selector, share, method, step_rule), members in together.items()
     ]
-    return sorted(groups, key=lambda g: (g.selector != UNTRAINED, g.fraction or 0.0, not g.chosen, g.selector))
+    return sorted(
+        groups,
+        key=lambda g: (g.selector != UNTRAINED, *_setting(g), g.fraction or 0.0, not g.chosen, g.selector),
+    )
+
+
+def _setting(group: Group) -> tuple[bool, str, bool]:
+    """SimCLR first, the same number of epochs first."""
+    return group.method != SIMCLR, group.method, group.step_rule != EPOCHS
+
+
+def settings(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+    """The groups that can be set against each other: trained by one method under one step rule.
+
+    With equal steps, all images are those of the same number of epochs: theirs is the number of steps.
+
+    Returns:
+      For each setting its words, and its groups in their order; the untrained encoder is in all.
+    """
+    trained = [group for group in groups if group.selector != UNTRAINED]
+    found = []
+    for name, method, step_rule in dict.fromkeys((g.setting, g.method, g.step_rule) for g in trained):
+        mine = [
+            group
+            for group in groups
+            if group.selector == UNTRAINED
+            or (group.method == method and (group.step_rule == step_rule or group.selector == FULL))
+        ]
+        found.append((name, mine))
+    return found
 
 
 def _few(members: Sequence[Mapping[str, Any]]) -> dict[str, Measure]:

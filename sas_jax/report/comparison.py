@@ -29,9 +29,9 @@ class _Column:
     groups: list[Group]
     style: str
 
-    def measured(self, kind: tuple[str, float | None], measure: str) -> Measure | None:
+    def measured(self, kind: tuple[str, float | None, str, str], measure: str) -> Measure | None:
         """An arm's accuracy; None where the run has none."""
-        found = [getattr(g, measure) for g in self.groups if (g.selector, g.fraction) == kind]
+        found = [getattr(g, measure) for g in self.groups if g.kind == kind]
         return found[0] if found else None
 
 
@@ -113,13 +113,20 @@ def _same_test(columns: Sequence[_Column]) -> bool:
     return len(found) == 1
 
 
-def _kinds(columns: Sequence[_Column]) -> list[tuple[str, float | None]]:
+def _kinds(columns: Sequence[_Column]) -> list[tuple[str, float | None, str, str]]:
     """The selectors and fractions of all runs: by fraction, chosen subsets before their baselines."""
     groups = sorted(
         (group for column in columns for group in column.groups),
-        key=lambda g: (g.selector == UNTRAINED, g.selector == FULL, g.fraction or 0.0, not g.chosen, g.selector),
+        key=lambda g: (
+            g.selector == UNTRAINED,
+            g.setting,
+            g.selector == FULL,
+            g.fraction or 0.0,
+            not g.chosen,
+            g.selector,
+        ),
     )
-    return list(dict.fromkeys((group.selector, group.fraction) for group in groups))
+    return list(dict.fromkeys(group.kind for group in groups))
 
 
 def _against_each_other(columns: Sequence[_Column]) -> list[str]:
@@ -129,7 +136,7 @@ def _against_each_other(columns: Sequence[_Column]) -> list[str]:
         for measure in words.MEASURES:
             found = [(c.name, m) for c in columns if (m := c.measured(kind, measure)) is not None]
             if len(found) > 1:
-                title = next(g.title for c in columns for g in c.groups if (g.selector, g.fraction) == kind)
+                title = next(g.title for c in columns for g in c.groups if g.kind == kind)
                 reached = ", ".join(f"{name} {one}" for name, one in found)
                 sentences.append(f"{title}, {words.MEASURES[measure]}: {reached}. {_verdict(found)}")
                 break
@@ -154,7 +161,7 @@ def _arms(columns: Sequence[_Column]) -> Markup:
     for kind in _kinds(columns):
         for column in columns:
             for group in column.groups:
-                if (group.selector, group.fraction) == kind:
+                if group.kind == kind:
                     seeds = element("small", f"{len(group.arms)} seeds") if len(group.arms) > 1 else None
                     key = element("span", class_=f"key {column.style}")
                     rows.append(
@@ -178,17 +185,20 @@ def _accuracies(columns: Sequence[_Column], measure: str, title: str) -> Markup:
     """Accuracy against the fraction of the images, a colour a run."""
     lines = []
     for column in columns:
-        for selector in dict.fromkeys(group.selector for group in column.groups if group.selector != UNTRAINED):
+        for selector, setting in dict.fromkeys(
+            (g.selector, g.setting) for g in column.groups if g.selector != UNTRAINED
+        ):
             points = [
                 (group.fraction, found)
                 for group in column.groups
-                if group.selector == selector
+                if (group.selector, group.setting) == (selector, setting)
                 and group.fraction is not None
                 and (found := getattr(group, measure)) is not None
             ]
             if points:
                 chosen = any(group.chosen for group in column.groups if group.selector == selector)
-                lines.append((column, selector, chosen, points))
+                name = f"{selector} ({setting})" if setting else selector
+                lines.append((column, name, chosen, points))
     if not lines:
         return Markup()
     low = min(found.low for *_, points in lines for _, found in points)

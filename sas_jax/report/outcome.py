@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sas_jax.report import numbers, plots, words
-from sas_jax.report.arms import UNTRAINED, Group, Measure, named, order
+from sas_jax.report.arms import UNTRAINED, Group, Measure, named, order, settings
 from sas_jax.report.markup import Markup, element, joined
 from sas_jax.report.parts import accuracy, figures, note, section, sentence, table
 
@@ -134,7 +134,12 @@ def arms(results: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
         notes.append(f"No linear probe and no kNN: {_unmeasured(results)}.")
     if any(len(group.arms) > 1 for group in groups):
         notes.append("Rows with several seeds show their means, and the spread from the lowest seed to the highest.")
-    pictures = [plots.accuracy(groups, name, title) for name, title in (("probe", "Linear probe"), ("knn", "kNN"))]
+    divided = settings(groups)
+    pictures = [
+        plots.accuracy(members, name, f"{title}, {setting}" if setting else title)
+        for setting, members in divided or [("", list(groups))]
+        for name, title in (("probe", "Linear probe"), ("knn", "kNN"))
+    ]
     return section(
         "Arms",
         table(head, rows, "arms"),
@@ -174,7 +179,8 @@ def _further(groups: Sequence[Group], palette: Mapping[str, str]) -> Markup | No
 
 def _selector(group: Group, style: str) -> Markup:
     seeds = element("small", f"{len(group.arms)} seeds") if len(group.arms) > 1 else None
-    return joined(element("span", class_=f"key {style}"), group.selector, seeds)
+    setting = element("small", group.setting) if group.setting else None
+    return joined(element("span", class_=f"key {style}"), group.selector, setting, seeds)
 
 
 def _accuracy(found: Measure | None) -> Markup:

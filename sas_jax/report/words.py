@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sas_jax.report import numbers
-from sas_jax.report.arms import FILE, FULL, UNTRAINED, Group, Measure, named, order, relative
+from sas_jax.report.arms import FILE, FULL, UNTRAINED, Group, Measure, named, order, relative, settings
 
 MEASURES = {"probe": "linear probe", "knn": "kNN"}
 
@@ -24,8 +24,21 @@ def answers(groups: Sequence[Group]) -> list[str]:
       groups: The arms, seeds together.
 
     Returns:
-      Sentences, the most important first; empty where nothing was measured.
+      Sentences, the most important first; empty where nothing was measured. Where there are several methods or step
+      rules, those of each by itself.
     """
+    divided = settings(groups)
+    if len(divided) < 2:
+        return _answers(groups)
+    return [
+        f"{name[:1].upper()}{name[1:]}: {sentence}" if name else sentence
+        for name, members in divided
+        for sentence in _answers(members)
+    ]
+
+
+def _answers(groups: Sequence[Group]) -> list[str]:
+    """Of arms trained by one method under one step rule."""
     name = measure_name(groups)
     if name is None:
         return []
@@ -218,6 +231,12 @@ def caveats(groups: Sequence[Group], latent_method: str | None) -> list[str]:
         sentences.append(
             f"The arms did not take equally many steps ({numbers.count(min(steps))} to {numbers.count(max(steps))}): "
             "between sizes, the amount of data and the length of training differ together."
+        )
+    collapsed = [group.title for group in groups if any(arm.get("collapsed") for arm in group.arms)]
+    if collapsed:
+        sentences.append(
+            f"The outputs of {', '.join(collapsed)} collapsed to nearly one point, in at least one seed: such an "
+            "encoder has learned little, whatever its images."
         )
     if latent_method == "labels":
         sentences.append("The latent classes are the labels themselves: an analysis, since the method must do without.")

@@ -176,3 +176,32 @@ def test_networks_with_labels_at_several_fractions_are_told_in_short(make_arm, m
         "Networks trained with labels on the same images: sas against random of the same size: behind at 20 %; no "
         "difference can be claimed at 40 %."
     )
+
+
+def test_methods_and_step_rules_are_told_apart(make_arm):
+    rows = [make_arm(None, None, 0.5)]
+    for method, step_rule, value in (("simclr", "epochs", 0.7), ("simclr", "steps", 0.8), ("byol", "epochs", 0.9)):
+        more = {"method": method, "step_rule": step_rule, "collapsed": method == "byol"}
+        rows += [make_arm("sas", 0.2, value) | more, make_arm("random", 0.2, value - 0.2) | more]
+    rows += [make_arm("full", 1.0, 0.95) | {"method": "simclr", "step_rule": "epochs"}]
+    groups = arms.grouped(rows)
+    assert [g.title.replace("\u00a0", " ") for g in groups if g.selector == "sas"] == [
+        "sas at 20 %",
+        "sas at 20 % (equal steps)",
+        "sas at 20 % (BYOL)",
+    ]
+    divided = dict(arms.settings(groups))
+    assert list(divided) == ["", "equal steps", "BYOL"]
+    assert {g.selector for g in divided["equal steps"]} == {"untrained", "sas", "random", "full"}
+    assert {g.selector for g in divided["BYOL"]} == {"untrained", "sas", "random"}
+    assert all({g.method for g in members if g.selector == "sas"} == {"byol" if name == "BYOL" else "simclr"}
+               for name, members in divided.items())  # fmt: skip
+    said = [text.replace("\u00a0", " ") for text in words.answers(groups)]
+    assert any(
+        text.startswith("BYOL: sas at 20 % (BYOL) reaches 90.0 %") and "ahead of random" in text for text in said
+    )
+    assert any(text.startswith("Equal steps: ") and "80.0 %" in text for text in said)
+    assert "ahead of random" in said[0]
+    assert "sas at 20 % (BYOL), random at 20 % (BYOL) collapsed" in " ".join(words.caveats(groups, None)).replace(
+        "\u00a0", " "
+    )
