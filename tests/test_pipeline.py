@@ -422,6 +422,30 @@ def test_methods_step_rules_and_selectors_are_arms_of_one_comparison(copied, dat
     assert pipeline.run(config, copied) == results
 
 
+def test_every_method_learns_digits(tmp_path, data_dir):
+    """In twelve epochs of a tiny network: past the untrained encoder by more than three standard errors."""
+    methods = ("byol", "simsiam", "moco")
+    small = {f"methods.{method}.head_features": 32 for method in methods}
+    small |= {
+        f"methods.{method}.{field}": 64 for method in methods[:2] for field in ("head_hidden", "predictor_hidden")
+    }
+    small |= {f"views.{field}": 0.0 for field in ("flip", "hue", "saturation", "grey")}
+    config = small_config(
+        data_dir,
+        **small,
+        **{"methods.moco.queue_size": 256, "train.epochs": 12, "views.crop_scale": (0.4, 1.0)},
+        **{"evaluation.geometry": False, "evaluation.probe_iterations": 2},
+        **{"arms": tuple(("full", 1.0, 0, method) for method in methods)},
+        **{"proxy.embeddings": str(tmp_path / "any.npy"), "latent_classes.num_classes": 2},
+    )
+    np.save(tmp_path / "any.npy", np.random.default_rng(0).standard_normal((1437, 4)))  # nothing is selected
+    untrained, *trained = pipeline.run(config, tmp_path / "run", stop_after="evaluate")["arms"]
+    for arm in trained:
+        error = np.hypot(arm["knn"]["standard_error"], untrained["knn"]["standard_error"])
+        assert arm["knn"]["value"] > untrained["knn"]["value"] + 3 * error, arm["name"]
+        assert not arm["collapsed"], arm["name"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
