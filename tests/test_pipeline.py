@@ -435,7 +435,7 @@ def test_every_method_learns_digits(tmp_path, data_dir):
         **small,
         **{"methods.moco.queue_size": 256, "train.epochs": 12, "views.crop_scale": (0.4, 1.0)},
         **{"evaluation.geometry": False, "evaluation.probe_iterations": 2},
-        **{"arms": tuple(("full", 1.0, 0, method) for method in methods)},
+        arms=tuple(("full", 1.0, 0, method) for method in methods),
         **{"proxy.embeddings": str(tmp_path / "any.npy"), "latent_classes.num_classes": 2},
     )
     np.save(tmp_path / "any.npy", np.random.default_rng(0).standard_normal((1437, 4)))  # nothing is selected
