@@ -1,4 +1,4 @@
-"""Does it hold on CIFAR-100? The paper's comparison: selectors, fractions, seeds, methods, and supervised training.
+r"""Does it hold on CIFAR-100? The paper's comparison: selectors, fractions, seeds, methods, and supervised training.
 
     python -m sas_jax.main --config=configs/compare_cifar100.py
 
@@ -9,7 +9,7 @@ set has, and under BYOL, SimSiam and MoCo; and networks trained with labels on t
 The arms are in the order in which they tell most, and each is kept when it is done, so a run may be stopped and gone
 on with at any time. With latent classes from the labels, the upper bound:
 
-    python -m sas_jax.main --config=configs/compare_cifar100.py --config.latent_classes.method=labels \\
+    python -m sas_jax.main --config=configs/compare_cifar100.py --config.latent_classes.method=labels \
         --config.proxy.embeddings=FIRST/embeddings.npy --workdir=SECOND
     python -m sas_jax.report FIRST SECOND --output=comparison.html
 

@@ -2,8 +2,7 @@
 
 python -m sas_jax.main --config=configs/compare_digits.py
 
-It may be stopped and run again at any time: arms that are done are not trained again. What it found is in
-docs/results.md.
+It may be stopped and run again at any time: arms that are done are not trained again.
 """
 
 from configs import digits

@@ -83,13 +83,13 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
             f"{workdir} should be the directory of a run, but holds no config.json: give the run's --workdir"
         )
     config = ConfigDict(stored)
-    names = [each.name for each in plan.arms(config)]
-    if not names:
+    arms = {each.name: each for each in plan.arms(config)}
+    if not arms:
         raise InputError(f"{workdir} holds a run without arms, so no encoder was trained: give the run config.arms")
-    arm = arm or names[0]
-    if arm not in names:
-        raise InputError(f"the arm has to be one of {', '.join(names)}, but is {arm!r}: choose one of {workdir}'s")
-    method = next(each.method for each in plan.arms(config) if each.name == arm)
+    arm = arm or next(iter(arms))
+    if arm not in arms:
+        raise InputError(f"the arm has to be one of {', '.join(arms)}, but is {arm!r}: choose one of {workdir}'s")
+    method = arms[arm].method
     trainer = make_trainer(config, config.encoder, plan.training(config, method), mesh=devices.mesh(1), method=method)
     path = directory / "arms" / arm
     stamp = directory.stamp(f"train/{arm}")

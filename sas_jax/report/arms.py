@@ -48,11 +48,8 @@ class Group:
 
     @property
     def title(self) -> str:
-        at = (
-            ""
-            if self.selector in (UNTRAINED, FULL) or self.fraction is None
-            else f" at {numbers.fraction(self.fraction)}"
-        )
+        whole = self.selector in (UNTRAINED, FULL) or self.fraction is None
+        at = "" if whole else f" at {numbers.fraction(self.fraction)}"
         return f"{self.selector}{at}{self.setting and f' ({self.setting})'}"
 
     @property
@@ -65,6 +62,11 @@ class Group:
     def kind(self) -> tuple[str, float | None, str, str]:
         """What tells it from the other groups of a run."""
         return self.selector, self.fraction, self.method, self.step_rule
+
+    @property
+    def setting_place(self) -> tuple[bool, str, bool]:
+        """The order of settings: SimCLR first, the same number of epochs first."""
+        return self.method != SIMCLR, self.method, self.step_rule != EPOCHS
 
     @property
     def chosen(self) -> bool:
@@ -150,13 +152,8 @@ def grouped(arms: Sequence[Mapping[str, Any]], n: int | None = None) -> list[Gro
     ]
     return sorted(
         groups,
-        key=lambda g: (g.selector != UNTRAINED, *_setting(g), g.fraction or 0.0, not g.chosen, g.selector),
+        key=lambda g: (g.selector != UNTRAINED, g.setting_place, g.fraction or 0.0, not g.chosen, g.selector),
     )
-
-
-def _setting(group: Group) -> tuple[bool, str, bool]:
-    """SimCLR first, the same number of epochs first."""
-    return group.method != SIMCLR, group.method, group.step_rule != EPOCHS
 
 
 def settings(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
@@ -165,19 +162,20 @@ def settings(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
     With equal steps, all images are those of the same number of epochs: theirs is the number of steps.
 
     Returns:
-      For each setting its words, and its groups in their order; the untrained encoder is in all.
+      For each setting its words, and its groups in their order; the untrained encoder is in all. One where nothing
+      was trained.
     """
     trained = [group for group in groups if group.selector != UNTRAINED]
-    found = []
-    for name, method, step_rule in dict.fromkeys((g.setting, g.method, g.step_rule) for g in trained):
-        mine = [
-            group
-            for group in groups
-            if group.selector == UNTRAINED
-            or (group.method == method and (group.step_rule == step_rule or group.selector == FULL))
-        ]
-        found.append((name, mine))
-    return found
+    first: dict[str, Group] = {}  # of each setting
+    for group in trained:
+        first.setdefault(group.setting, group)
+
+    def belongs(group: Group, to: Group) -> bool:
+        same_rule = group.step_rule == to.step_rule or group.selector == FULL
+        return group.selector == UNTRAINED or (group.method == to.method and same_rule)
+
+    found = [(name, [group for group in groups if belongs(group, to)]) for name, to in first.items()]
+    return found or [("", list(groups))]
 
 
 def _few(members: Sequence[Mapping[str, Any]]) -> dict[str, Measure]:

@@ -119,7 +119,7 @@ def _kinds(columns: Sequence[_Column]) -> list[tuple[str, float | None, str, str
         (group for column in columns for group in column.groups),
         key=lambda g: (
             g.selector == UNTRAINED,
-            g.setting,
+            g.setting_place,
             g.selector == FULL,
             g.fraction or 0.0,
             not g.chosen,

@@ -134,10 +134,9 @@ def arms(results: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
         notes.append(f"No linear probe and no kNN: {_unmeasured(results)}.")
     if any(len(group.arms) > 1 for group in groups):
         notes.append("Rows with several seeds show their means, and the spread from the lowest seed to the highest.")
-    divided = settings(groups)
     pictures = [
         plots.accuracy(members, name, f"{title}, {setting}" if setting else title)
-        for setting, members in divided or [("", list(groups))]
+        for setting, members in settings(groups)
         for name, title in (("probe", "Linear probe"), ("knn", "kNN"))
     ]
     return section(

@@ -1,5 +1,6 @@
 """What a method adds to an encoder: the modules beside it, its loss, and what it keeps from step to step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -77,10 +78,10 @@ class SimCLR(Method):
         return losses.nt_xent(z.reshape(n, 2, -1), temperature=self.temperature)
 
 
-class SimSiam(Method):
-    """Each view's prediction is drawn to the other's projection, through which no gradient goes (arXiv 2011.10566).
+class _Predicting(Method):
+    """Encoder, head and predictor: each view's prediction is drawn to what is wanted of the other view.
 
-    Each view is a BatchNorm batch of its own, as in the authors' code.
+    Each view is a BatchNorm batch of its own, as in the authors' code of both methods.
 
     Attributes:
         head: representations to projections.
@@ -96,10 +97,23 @@ class SimSiam(Method):
 
     def loss(self, images: jax.Array) -> jax.Array:
         """float [n, 2, h, w, 3], two views of each image -> float32 [], in [-1, 1]."""
-        one, other = (self.head(self.encoder(images[:, v], train=True), train=True) for v in range(2))
-        self._show(jnp.concatenate([one, other]))
-        predicted, predicted_other = (self.predictor(z, train=True) for z in (one, other))
-        return (losses.negative_cosine(predicted, other) + losses.negative_cosine(predicted_other, one)) / 2
+        views = images[:, 0], images[:, 1]
+        projections = [self.head(self.encoder(view, train=True), train=True) for view in views]
+        self._show(jnp.concatenate(projections))
+        predicted, predicted_other = (self.predictor(z, train=True) for z in projections)
+        wanted, wanted_other = self._wanted(views, projections)
+        return (losses.negative_cosine(predicted, wanted_other) + losses.negative_cosine(predicted_other, wanted)) / 2
+
+    def _wanted(self, views: Sequence[jax.Array], projections: Sequence[jax.Array]) -> Sequence[jax.Array]:
+        """Of each view float32 [n, features], through which no gradient goes."""
+        raise NotImplementedError
+
+
+class SimSiam(_Predicting):
+    """Each view's prediction is drawn to the other's projection (Chen & He 2021, arXiv 2011.10566)."""
+
+    def _wanted(self, views: Sequence[jax.Array], projections: Sequence[jax.Array]) -> Sequence[jax.Array]:
+        return projections
 
 
 class _WithTarget(Method):
@@ -114,8 +128,8 @@ class _WithTarget(Method):
     """
 
     head: nn.Module
-    momentum: float = 0.99
-    final_momentum: float = 0.99
+    momentum: float
+    final_momentum: float
 
     @nn.nowrap
     def begin(self, params: Any, key: jax.Array) -> dict[str, Any]:
@@ -149,32 +163,15 @@ class _WithTarget(Method):
         return x, updated
 
 
-class BYOL(_WithTarget):
+class BYOL(_Predicting, _WithTarget):
     """Each view's prediction is drawn to the other's projection by the target (Grill et al. 2020, arXiv 2006.07733).
 
-    Attributes:
-        predictor: projections to predictions of the target's.
+    The loss is a quarter of the paper's, less 1: its squared distances of unit vectors, of both views, are
+    4 - 2 (cos + cos).
     """
 
-    predictor: nn.Module | None = None
-
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """float [n, h, w, 3], normalised -> float32 [n, features]: through head and predictor."""
-        assert self.predictor is not None
-        return self.predictor(self.head(self.encoder(images, train=train), train=train), train=train)
-
-    def loss(self, images: jax.Array) -> jax.Array:
-        """float [n, 2, h, w, 3], two views of each image -> float32 [], in [-1, 1].
-
-        A quarter of the paper's, less 1: its squared distances of unit vectors, of both views, are 4 - 2 (cos + cos).
-        """
-        assert self.predictor is not None
-        views = images[:, 0], images[:, 1]
-        one, other = (self.head(self.encoder(view, train=True), train=True) for view in views)
-        self._show(jnp.concatenate([one, other]))
-        predicted, predicted_other = (self.predictor(z, train=True) for z in (one, other))
-        wanted, wanted_other = map(self._target, views)
-        return (losses.negative_cosine(predicted, wanted_other) + losses.negative_cosine(predicted_other, wanted)) / 2
+    def _wanted(self, views: Sequence[jax.Array], projections: Sequence[jax.Array]) -> Sequence[jax.Array]:
+        return [self._target(view) for view in views]
 
 
 class MoCo(_WithTarget):

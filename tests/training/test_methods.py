@@ -128,13 +128,21 @@ def test_moco_finds_its_key_in_the_queue(pairs):
     np.testing.assert_allclose(updated["queue"]["keys"], expected, atol=1e-4)
 
 
-def test_no_group_of_mocos_queries_meets_its_keys():
-    """The keys of a group of queries come from different groups."""
-    n, groups = 32, METHODS["moco"].groups
+def test_no_group_of_mocos_queries_meets_its_keys(pairs):
+    """The keys whose BatchNorm batch an image is in: one of each group of queries, which are in order."""
+    variables = started("moco")
+    n, groups = BATCH, METHODS["moco"].groups
+    before = applied("moco", variables, pairs)[1]["queue"]["keys"][:n]
     queries = np.arange(n).reshape(groups, n // groups)
-    keys = np.swapaxes(np.arange(n).reshape(n // groups, groups), 0, 1)
-    shared = [len(set(q) & set(k)) for q in queries.tolist() for k in keys.tolist()]
-    assert max(shared) == n // groups // groups
+    for image in (0, 5):
+        changed = pairs.copy()
+        changed[image, 0] += 1.0
+        after = applied("moco", variables, changed)[1]["queue"]["keys"][:n]
+        keys = np.flatnonzero(np.abs(after - before).max(axis=1) > 1e-4)
+        assert image in keys
+        assert len(keys) == n // groups
+        shared = [len(set(q) & set(keys.tolist())) for q in queries.tolist()]
+        assert max(shared) == n // groups // groups
 
 
 @pytest.mark.parametrize("name", ["byol", "moco"])
