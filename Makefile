@@ -15,9 +15,9 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# Kills a training run again and again; `make test` does it five times.
+# Kills training runs and a comparison again and again; `make test` does it five times, and twice.
 test-kill: $(VENV)/ready
-	SAS_JAX_KILLS=25 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_processes.py -k killed
+	SAS_JAX_KILLS=25 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_processes.py tests/test_main.py -k killed
 
 # Loads a CLIP model with PyTorch, which weighs gigabytes: an environment of its own.
 test-clip:

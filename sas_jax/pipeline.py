@@ -110,8 +110,8 @@ class _Run:
             "classes": self._classes,
             "rank": self._rank,
             "subset": self._subset,
-            "train": self._train,
-            "evaluate": self._evaluate,
+            "train": functools.partial(self._train, evaluates="evaluate" in wanted),
+            "evaluate": self._evaluate_with_labels,
             "report": self._report,
         }
         try:
@@ -491,7 +491,10 @@ class _Run:
             if arm.selector == self.config.selection.objective:
                 write_array(self.workdir / f"subset-{arm.fraction_name}.npy", self.subset(arm))
 
-    def _train(self) -> None:
+    def _train(self, *, evaluates: bool) -> None:
+        """Trains the arms, and measures each as soon as it is trained: a comparison that is stopped has its numbers."""
+        if evaluates:
+            self._evaluate(None)
         for arm in self.arms:
             stage = f"train/{arm.name}"
             if self._todo(stage):
@@ -502,22 +505,36 @@ class _Run:
                         f"{stage}: the outputs collapsed to nearly one point (spread {facts['spread']}, where 1 is "
                         f"even around the sphere): the arm has learned little; try a lower learning rate"
                     )
+            if evaluates:
+                self._evaluate(arm)
 
-    def _evaluate(self) -> None:
-        todo = [arm for arm in (None, *self.arms) if self._todo(_evaluation(arm))]
+    def _evaluate(self, arm: plan.Arm | None) -> None:
+        """Measures an arm's encoder, or where it is None the untrained one."""
+        stage = f"evaluate/{arm.name if arm else 'untrained'}"
+        if not self._todo(stage):
+            return
         reason = self.facts["not_evaluated"]
-        if todo and reason:
+        if reason and arm is None:
             self.log(f"evaluate: {reason}, so there is no linear probe and no kNN")
-        for arm in todo:
-            with self._doing(_evaluation(arm)) as facts:
-                facts |= dict.fromkeys(results.MEASURED) if reason else self._measured(arm)
-        for arm in () if reason else self.arms:
+        with self._doing(stage) as facts:
+            facts |= dict.fromkeys(results.MEASURED) if reason else self._measured(arm)
+        self._write_results()
+
+    def _evaluate_with_labels(self) -> None:
+        """Networks trained with labels on the arms' subsets."""
+        for arm in () if self.facts["not_evaluated"] else self.arms:
             if not plan.trains_supervised(self.config, arm):
                 continue
             stage = f"supervised/{arm.name}"
             if self._todo(stage):
                 with self._doing(stage) as facts:
                     facts |= self._supervised(stage, arm)
+                self._write_results()
+
+    def _write_results(self) -> None:
+        """results.json as far as the run has come."""
+        if self.workdir.writes:
+            write_json(self.workdir / "results.json", results.collect(self.config, self.inputs, self.workdir))
 
     def _measured(self, arm: plan.Arm | None) -> dict[str, Any]:
         """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""
@@ -595,7 +612,6 @@ class _Run:
         if not self.workdir.writes:
             return
         found = results.collect(self.config, self.inputs, self.workdir)
-        path = self.workdir / "results.json"
         page = self.workdir / "report.html"
         inputs = fingerprint(found)
         if page.exists() and self.workdir.is_done("report", inputs):
@@ -604,7 +620,7 @@ class _Run:
         current = {"proxy"} & self.inputs.keys()
         current |= {f"{kind}/{arm.name}" for kind in ("arms", "supervised") for arm in self.arms}
         with self.workdir.doing("report", inputs):
-            write_json(path, found)
+            self._write_results()
             html = report.html(
                 results=found,
                 config=jsonable(self.config.to_dict()),
@@ -617,10 +633,6 @@ class _Run:
                 class_names=self.dataset.class_names,
             )
             write_whole(page, lambda aside: aside.write_text(html))
-
-
-def _evaluation(arm: plan.Arm | None) -> str:
-    return f"evaluate/{arm.name if arm else 'untrained'}"
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

@@ -19,10 +19,11 @@ SMALL = [
     "--config.proxy.encoder.width=0.125",
     "--config.encoder.width=0.125",
     "--config.proxy.train.epochs=2",
-    "--config.train.epochs=6",
+    "--config.train.epochs=3",
     "--config.embedding.views=1",
     "--config.train.batch_size=64",
-    "--config.arms=(('selected', 0.2, 0),)",
+    "--config.arms=(('selected', 0.2, 0), ('random', 0.2, 1, 'byol', 'steps'), ('k_center', 0.2, 0))",
+    "--config.evaluation.supervised_fractions=(0.2,)",
     "--config.evaluation.probe_iterations=30",
     "--config.runtime.checkpoint_epochs=1",
 ]
@@ -80,23 +81,32 @@ def untimed(value):
     return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
-def test_killed_and_run_again_it_ends_with_the_same_numbers(tmp_path):
-    """kill -9 in the middle of training the proxy, then of an arm; and `embed` with what was trained."""
+def progress(workdir):
+    """How far a run has come: its finished stages and its lines of metrics."""
+    metrics = workdir / "metrics.jsonl"
+    return len(list(workdir.glob("stamps/*.json"))) + (len(metrics.read_text().splitlines()) if metrics.exists() else 0)
+
+
+def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_path):
+    """kill -9 wherever it is: proxy, embedding, ranking, arms of two methods, their evaluation; `embed` at the end."""
     code, out, err = run("main", *SMALL, f"--workdir={tmp_path / 'whole'}")
     assert code == 0, err
     assert "linear probe %" in out
     assert f"report: {tmp_path / 'whole'}/report.html" in out
-    for stage in ("proxy", "arms/sas-0.20-s0"):
+    kills = int(os.environ.get("SAS_JAX_KILLS", 2))
+    rng = np.random.default_rng(kills)
+    for point in sorted(rng.integers(1, progress(tmp_path / "whole") - 2, kills)):
         process = start("main", *SMALL, f"--workdir={tmp_path / 'killed'}")
-        metrics = tmp_path / "killed" / "metrics.jsonl"
         deadline = time.monotonic() + 300
-        while not (metrics.exists() and stage in metrics.read_text()):
+        while progress(tmp_path / "killed") < point:
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
-            time.sleep(0.02)
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
         process.communicate()  # waits, and closes the pipes
-        assert not (tmp_path / "killed" / "results.json").exists()
+        assert process.returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "report.html").exists()
     code, _, err = run("main", *SMALL, f"--workdir={tmp_path / 'killed'}")
     assert code == 0, err
     whole, killed = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed"))

@@ -379,6 +379,23 @@ def test_each_subset_is_trained_on_with_labels_where_that_is_asked(finished, cop
     assert "supervised" in results["arms"][1]
 
 
+def test_a_stopped_comparison_has_the_numbers_of_its_arms(copied, data_dir, monkeypatch):
+    arms = (("sas", 0.2, 0), ("random", 0.2, 0), ("random", 0.2, 1), ("full", 1.0, 1))
+    fit = pipeline.fit
+
+    def fit_until(*given, stage, **more):
+        if stage == "arms/full-1.00-s1":
+            raise KeyboardInterrupt
+        return fit(*given, stage=stage, **more)
+
+    monkeypatch.setattr(pipeline, "fit", fit_until)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(small_config(data_dir, arms=arms), copied, rerun=True, log=lambda _: None)
+    found = json.loads((copied / "results.json").read_text())
+    assert [arm["name"] for arm in found["arms"]] == ["untrained", "sas-0.20-s0", "random-0.20-s0", "random-0.20-s1"]
+    assert all(0 < arm["probe"]["value"] <= 1 for arm in found["arms"])
+
+
 def test_methods_step_rules_and_selectors_are_arms_of_one_comparison(copied, data_dir, monkeypatch):
     arms = (
         *(("random", 0.2, 0, method) for method in ("byol", "simsiam", "moco")),

@@ -72,7 +72,10 @@ def _what_ran(results: Mapping[str, Any], config: Mapping[str, Any], groups: Seq
             f"Within each, {selection.get('objective')} ranked the images by {selection.get('similarity')} similarity."
         )
     trained = sum(len(group.arms) for group in groups if group.selector != UNTRAINED)
-    if trained:
+    wanted = len(config.get("arms") or ())
+    if trained and trained < wanted:
+        parts.append(f"{trained} of {wanted} encoders were trained so far.")
+    elif trained:
         parts.append(f"{numbers.plural(trained, 'encoder was', 'encoders were')} trained.")
     return " ".join(parts)
 

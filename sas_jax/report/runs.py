@@ -73,8 +73,8 @@ def read(path: str) -> Run:
     results = _json(workdir, "results.json")
     if results is None:
         raise InputError(
-            f"a report is made from results.json, but {path} has none, for its run has not come to its end: run it on "
-            f"with python -m sas_jax.main, without --stop_after"
+            f"a report is made from results.json, but {path} has none, for its run has not measured an arm yet: run it "
+            f"on with python -m sas_jax.main, without --stop_after"
         )
     for name, content, shape in (("config", config, shapes.CONFIG), ("results", results, shapes.RESULTS)):
         if defect := shapes.defect(content, shape):

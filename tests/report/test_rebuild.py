@@ -191,7 +191,7 @@ def alter(name, **fields):
     ("spoil", "message"),
     [
         (remove("config.json"), "has no config.json: give a directory that python -m sas_jax.main made"),
-        (remove("results.json"), "has none, for its run has not come to its end"),
+        (remove("results.json"), "has none, for its run has not measured an arm yet"),
         (remove("ranking.parquet"), "ranking.parquet"),
         (write("results.json", '{"arms": ['), "is damaged (it is not JSON)"),
         (write("results.json", "[" * 100_000), "is damaged (it is not JSON)"),

@@ -56,9 +56,16 @@ def test_what_ran_is_told(page):
                  "3 encoders were trained", "1 min 21 s", "jax 0.10.2", "TFRT_CPU_0", "0123abc",
                  "accuracy 0.918"):  # fmt: skip
         assert said in page.text, said
+    assert "so far" not in page.text
     assert ["data.image_size", "16"] in page.rows
     folded = next(each for each in page.attributes("details") if each.get("id") == "parameters")
     assert "open" not in folded
+
+
+def test_a_comparison_under_way_says_how_far_it_is(digits_run, read):
+    arms = [["sas", 0.2, 0], ["random", 0.2, 0], ["full", 1.0, 0], ["random", 0.8, 0]]
+    page = read(digits_run, config={**digits_run["config"], "arms": arms})
+    assert "3 of 4 encoders were trained so far" in page.text
 
 
 def test_every_picture_has_a_text_alternative(page):
