@@ -7,7 +7,7 @@ EXTRAS ?= dev
 # Requirements with fixed versions, beside those of the package.
 PINS ?=
 
-.PHONY: demo test test-clip test-tpu test-kill lint benchmark-selection benchmark-training clean
+.PHONY: demo test test-clip test-tpu test-kill lint results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -42,6 +42,10 @@ benchmark-training:
 	$(VENV)-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements-training.txt
 	$(VENV)-benchmark/bin/python -m benchmarks.training --output=docs/results/training-cpu.json --profile=$(VENV)-benchmark/traces
 	$(VENV)-benchmark/bin/python -m benchmarks.plot docs/results/training-cpu.json
+
+# The tables and plots of docs/results.md and README.md, from docs/results/compare-*.json.
+results: $(VENV)/ready
+	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.results write
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -187,6 +187,9 @@ class Lines:
             self._on_first()
         self._written.append((line["step"], time.perf_counter()))
 
+    def sync(self) -> None:
+        """They stay in memory."""
+
     def seconds_per_step(self) -> list[float]:
         """Of each line but the first."""
         return [

@@ -22,7 +22,8 @@ def main() -> None:
     """Flags in, one call, two files out."""
     from sas_jax.data import read_folder
     from sas_jax.encoder import load_encoder
-    from sas_jax.workdir import check_writable, write_array, write_whole
+    from sas_jax.files import write_whole
+    from sas_jax.workdir import check_writable, write_array
 
     command.require(ENCODER, IMAGES, OUTPUT)
     output = epath.Path(OUTPUT.value)

@@ -1,9 +1,13 @@
-"""The files that are given to commands and configs, with a sentence for each that cannot be used."""
+"""Files, local or in a bucket: read, with a sentence for each that cannot be used, and written whole or not at all."""
 
 import io
 import os
 import stat
+import tempfile
+import uuid
 import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -14,6 +18,38 @@ LARGEST = 1 << 33  # bytes of a file that is read whole
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK"
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether it is in an object store: gs://bucket/name."""
+    return "://" in str(path)
+
+
+def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
+    """Calls `write` with another path, then puts what is there at `path`: it is there whole or not at all.
+
+    A local file is written beside its place and renamed. An object store has no rename, but there an object appears
+    when its upload has ended, and one that was there before stays until then; what is sent is a finished local file.
+    """
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            finished = epath.Path(folder) / path.name
+            write(finished)
+            send(finished, path)
+        return
+    aside = path.parent / f".part-{uuid.uuid4().hex}-{path.name}"
+    try:
+        write(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def send(local: epath.Path, path: epath.Path) -> None:
+    """Uploads a local file as an object, which is not there before all of it is."""
+    import fsspec  # not by epath, which would end an upload that was interrupted as if it were whole
+
+    fsspec.core.url_to_fs(os.fspath(path))[0].put_file(os.fspath(local), os.fspath(path))
 
 
 def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
@@ -122,7 +158,7 @@ def _check_header(path: str) -> None:
 
 def _check_is_file(path: epath.Path) -> None:
     """Raises OSError or ValueError unless there is such a file; epath takes a pipe for one."""
-    if "://" in str(path):
+    if is_remote(path):
         return
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):

@@ -22,6 +22,7 @@ from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
+from sas_jax.files import write_whole
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, of_encoder, project
 from sas_jax.selection import baselines
@@ -35,7 +36,6 @@ from sas_jax.workdir import (
     jsonable,
     write_array,
     write_json,
-    write_whole,
 )
 
 # Keys of a run, told apart by what they are for.

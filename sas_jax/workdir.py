@@ -5,15 +5,17 @@ import fcntl
 import hashlib
 import json
 import os
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from sas_jax.errors import InputError
+from sas_jax.files import is_remote, reason, send, write_whole
 
 # What a run may leave in its directory; `--restart` removes these and nothing else.
 OWN_FILES = (
@@ -33,6 +35,7 @@ OWN_FILES = (
     "latent_classes.npy",
 )
 OWN_PATTERNS = ("ranking.parquet", "ranking-*.parquet", "ranking*.parquet.partial", "subset-[0-9]*.npy")
+_SYNC_SECONDS = 10.0  # between two uploads of metrics, where no checkpoint asks for one
 _MARK = "run.json"  # in stamps/: what tells a run's directory from one that only has the same names in it
 
 
@@ -52,16 +55,6 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: jsonable(inner) for name, inner in value.items()}
     return [jsonable(inner) for inner in value] if isinstance(value, tuple | list) else value
-
-
-def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
-    """Calls `write` with a path beside `path`, then renames it: a file is there whole or not at all."""
-    aside = path.parent / f".part-{os.getpid()}-{path.name}"
-    try:
-        write(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_json(path: epath.Path, value: Any) -> None:
@@ -97,15 +90,31 @@ def check_writable(directory: epath.Path) -> None:
         InputError: it cannot.
     """
     try:
+        if is_remote(directory):
+            _see_what_others_write()
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / f".part-{os.getpid()}"
         probe.write_text("")
         probe.unlink()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except ImportError as error:
         raise InputError(
-            f"the results need a directory that can be written to, but {directory} is not ({reason}): choose another"
+            f"a directory in a bucket ({directory}) needs the extra gcp, which is not there ({reason(error)}): install "
+            f"it with pip install -e '.[gcp]', or choose a local directory"
         ) from error
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_remote(directory):  # a store has errors of its own
+            raise
+        raise InputError(
+            f"the results need a directory that can be written to, but {directory} is not ({reason(error)}): choose "
+            f"another"
+        ) from error
+
+
+def _see_what_others_write() -> None:
+    """Lets no listing of a bucket be answered from memory: other processes of a run write there too."""
+    import fsspec
+
+    fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
 
 
 class Workdir:
@@ -134,7 +143,7 @@ class Workdir:
             yield
             return
         check_writable(self.path)
-        if "://" in str(self.path):  # object stores have no locks
+        if is_remote(self.path):  # object stores have no locks
             yield
             return
         with open(self.path / ".lock", "w") as file:
@@ -219,20 +228,30 @@ class Workdir:
 
 
 class Metrics:
-    """metrics.jsonl and TensorBoard events, written as training goes by the process that writes."""
+    """metrics.jsonl and TensorBoard events, written as training goes by the process that writes.
+
+    An object store cannot append: of a workdir there they are local files, sent by `sync`.
+    """
 
     def __init__(self, workdir: Workdir):
         self._writes = workdir.writes
-        self._path = workdir / "metrics.jsonl"
-        self._tensorboard = workdir / "tensorboard"
+        self._workdir = workdir.path
+        self._aside: tempfile.TemporaryDirectory[str] | None = None
+        self._sent: dict[epath.Path, int] = {}
+        self._synced = 0.0
         self._writers: dict[str, Any] = {}
+
+    def _place(self, name: str) -> epath.Path:
+        """Where a file is while the run is at work."""
+        return (epath.Path(self._aside.name) if self._aside else self._workdir) / name
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines so far; one that was cut short by a kill is left out."""
-        if not self._path.exists():
+        path = self._place("metrics.jsonl")
+        if not path.exists():
             return []
         lines = []
-        for text in self._path.read_bytes().decode(errors="replace").splitlines():
+        for text in path.read_bytes().decode(errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 line = json.loads(text)
                 if isinstance(line, dict) and "stage" in line and "step" in line:
@@ -243,27 +262,47 @@ class Metrics:
         """Drops the lines of `stage` past `step`, so that none stands twice when training goes on; returns its last."""
         lines = [line for line in self.lines() if line["stage"] != stage or line["step"] <= step]
         if self._writes:
+            if is_remote(self._workdir) and self._aside is None:
+                self._aside = tempfile.TemporaryDirectory(prefix="sas_jax-")
             text = "".join(json.dumps(line) + "\n" for line in lines)
-            write_whole(self._path, lambda aside: aside.write_text(text))
+            write_whole(self._place("metrics.jsonl"), lambda aside: aside.write_text(text))
         return next((line for line in reversed(lines) if line["stage"] == stage), None)
 
     def write(self, line: dict[str, Any]) -> None:
         """Appends a line, and its numbers as TensorBoard scalars under the stage's name."""
         if not self._writes:
             return
-        with self._path.open("a") as file:
+        with self._place("metrics.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         stage = line["stage"]
         if stage not in self._writers:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tensorboardX's generated protobuf code warns of its own age
                 from tensorboardX import SummaryWriter
-            self._writers[stage] = SummaryWriter(str(self._tensorboard / stage), purge_step=line["step"])
+            self._writers[stage] = SummaryWriter(str(self._place("tensorboard") / stage), purge_step=line["step"])
         for name in ("loss", "views_per_second"):
             self._writers[stage].add_scalar(name, line[name], line["step"])
         self._writers[stage].flush()
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Sends to an object store what is not there yet; a checkpoint must not be there before its lines."""
+        self._synced = time.monotonic()
+        if self._aside is None:
+            return
+        for folder, _, names in os.walk(self._aside.name):
+            for path in (epath.Path(folder) / name for name in names):
+                size = path.stat().length
+                if self._sent.get(path) != size:
+                    send(path, self._workdir / path.relative_to(self._aside.name))
+                    self._sent[path] = size
 
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+        self.sync()
+        if self._aside is not None:
+            self._aside.cleanup()
+            self._aside = None

@@ -4,7 +4,16 @@ import dataclasses
 
 import pytest
 
-from configs import cifar10, cifar100, compare_cifar100, compare_digits, default, digits, image_folder
+from configs import (
+    cifar10,
+    cifar100,
+    compare_cifar100,
+    compare_cifar100_small,
+    compare_digits,
+    default,
+    digits,
+    image_folder,
+)
 from sas_jax import plan
 from sas_jax.views import Views
 
@@ -16,7 +25,9 @@ def test_every_config_can_be_used(module):
     assert [arm.name for arm in plan.arms(config)] == ["sas-0.20-s0", "random-0.20-s0", "full-1.00-s0"]
 
 
-@pytest.mark.parametrize(("module", "number"), [(compare_cifar100, 49), (compare_digits, 222)])
+@pytest.mark.parametrize(
+    ("module", "number"), [(compare_cifar100, 49), (compare_cifar100_small, 33), (compare_digits, 222)]
+)
 def test_every_comparison_can_be_used(module, number):
     config = module.get_config()
     plan.check(config)

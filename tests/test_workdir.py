@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sas_jax import files
-from sas_jax.workdir import Metrics, Workdir, fingerprint, flatten, write_array, write_json, write_whole
+from sas_jax.files import write_whole
+from sas_jax.workdir import Metrics, Workdir, fingerprint, flatten, write_array, write_json
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):

@@ -29,7 +29,7 @@ from etils import epath
 from sas_jax import files
 from sas_jax.data import pickled_indices
 from sas_jax.errors import InputError
-from sas_jax.workdir import write_whole
+from sas_jax.files import write_whole
 
 LARGEST = 1 << 31  # bytes of a file, and of what is unpacked from it
 MOST = 100_000_000  # entries

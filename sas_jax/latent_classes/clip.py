@@ -17,7 +17,8 @@ from etils import epath
 from tqdm import tqdm
 
 from sas_jax.errors import InputError
-from sas_jax.workdir import fingerprint, write_whole
+from sas_jax.files import write_whole
+from sas_jax.workdir import fingerprint
 
 # The 18 with which the paper names CIFAR's classes (data/prompts.md in its repository); {} is the name.
 TEMPLATES = tuple(

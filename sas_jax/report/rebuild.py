@@ -9,8 +9,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sas_jax.errors import InputError
+from sas_jax.files import write_whole
 from sas_jax.report import build, comparison, runs
-from sas_jax.workdir import write_whole
 
 
 def rebuild(

@@ -5,7 +5,6 @@ With them goes a checksum of everything, so that a file that was cut, damaged or
 other programs write it, is taken if its columns are those of a ranking.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -182,7 +181,7 @@ def check_writable(path: str) -> None:
     target = epath.Path(path)
     if target.is_dir():
         raise _cannot_be_written(path, "it is a directory")
-    aside = _aside(target)
+    aside = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         aside.write_bytes(b"")
         aside.unlink()
@@ -191,21 +190,11 @@ def check_writable(path: str) -> None:
 
 
 def _write_whole(path: str, data: bytes) -> None:
-    """Writes aside and renames, so that no one ever meets half a file."""
-    target = epath.Path(path)
-    aside = _aside(target)
+    """Writes a file that no one ever meets half of."""
     try:
-        aside.write_bytes(data)
-        aside.replace(target)
+        files.write_whole(epath.Path(path), lambda aside: aside.write_bytes(data))
     except OSError as error:
         raise _cannot_be_written(path, files.reason(error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-
-
-def _aside(target: epath.Path) -> epath.Path:
-    return target.parent / f".{target.name}.{uuid.uuid4().hex}"
 
 
 def _cannot_be_written(path: str, reason: str) -> InputError:

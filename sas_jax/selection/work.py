@@ -1,9 +1,7 @@
 """A ranking in the making: what is picked so far, told as progress, and kept in a file from which a run goes on."""
 
-import contextlib
 import io
 import time
-import uuid
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from sas_jax.errors import InputError
+from sas_jax.files import write_whole
 
 _SAVE_SECONDS = 60.0
 _FORMAT = "sas_jax work 1"
@@ -104,18 +103,13 @@ class Work:
         arrays |= {"position": self.position, "gain": self.gain, "first": np.asarray(first)}
         buffer = io.BytesIO()
         np.savez(buffer, format=_FORMAT, same=self._same, **arrays)  # type: ignore[arg-type]
-        aside = self._path.parent / f".{self._path.name}.{uuid.uuid4().hex}"
         try:
-            aside.write_bytes(buffer.getvalue())
-            aside.replace(self._path)
+            write_whole(self._path, lambda aside: aside.write_bytes(buffer.getvalue()))
         except OSError as error:
             raise InputError(
                 f"The state of the run cannot be written to {self._path} ({error.strerror or error}); choose a place "
                 f"that can be written, with room for {buffer.tell():,} bytes."
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
     def _load(self, path: epath.Path) -> None:

@@ -21,6 +21,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from sas_jax import devices
 from sas_jax.errors import InputError
+from sas_jax.files import is_remote
 from sas_jax.workdir import write_json
 
 # Orbax logs a traceback from each of its threads for what it then raises, and what is raised is said here.
@@ -47,6 +48,8 @@ class Checkpoints:
             log: gets a sentence where one cannot be written.
         """
         self.directory = epath.Path(directory)
+        if not is_remote(self.directory):
+            self.directory = self.directory.absolute()  # which orbax asks for
         self._log = log
         self._keep = keep
         self._saving: int | None = None
@@ -61,7 +64,7 @@ class Checkpoints:
             create=self._keep is not None,
             cleanup_tmp_directories=self._keep is not None,
         )
-        return ocp.CheckpointManager(self.directory.absolute(), options=options)
+        return ocp.CheckpointManager(self.directory, options=options)
 
     @property
     def newest(self) -> int | None:

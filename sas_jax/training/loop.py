@@ -33,6 +33,9 @@ class Metrics(Protocol):
     def write(self, line: dict[str, Any]) -> None:
         """Appends a line."""
 
+    def sync(self) -> None:
+        """Brings the lines to where a kill does not lose them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
@@ -91,7 +94,7 @@ def fit(
         subset: int64 [k], ascending indices into it, k at least one batch.
         stage: names the run in the metrics and messages ("proxy", "arms/sas-0.20-s0").
         section: names its section of the config in messages ("config.train").
-        epochs: passes over the subset; the incomplete last batch of each is left out.
+        steps: in all; the incomplete last batch of each pass over the subset is left out.
         seed: of the initial parameters, the order and the views.
         directory: holds the checkpoints.
         runtime: the section of the config with `checkpoint_seconds`, `checkpoint_epochs`, `keep_checkpoints` and
@@ -276,9 +279,10 @@ class _Record:
             self._write(*self._pending.popleft())
 
     def read_all(self) -> None:
-        """Writes the lines that wait."""
+        """Writes the lines that wait to where a kill does not lose them."""
         while self._pending:
             self._write(*self._pending.popleft())
+        self._metrics.sync()
 
     def check(self, seen: Seen, step: int) -> float:
         """The mean of the losses of the chunk that the last of `step` steps lies in, where they can be used.

@@ -1,0 +1,245 @@
+"""From the workdirs of comparisons to docs/results.md: their json, its tables and its plots.
+
+    python -m benchmarks.results collect WORKDIR docs/results/compare-NAME.json --title="Digits, two CPU cores"
+    python -m benchmarks.results write
+
+The first keeps what the tables need of a run, which may still be going on. The second makes docs/images/results-*.svg,
+and the tables of docs/results.md and README.md: for each compare-NAME.json the page holds the lines
+`<!-- compare-NAME: begin -->` and `<!-- compare-NAME: end -->`, README.md one pair with `results`. What stands outside
+of them is written by hand and kept.
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results_plot, results_tables, tables
+from sas_jax import plan
+from sas_jax.errors import InputError
+from sas_jax.report import comparison, shapes
+from sas_jax.workdir import flatten, jsonable
+
+ROOT = Path(__file__).resolve().parent.parent
+README_TABLE = "results"
+_ARM = ("name", "selector", "fraction", "seed", "method", "step_rule", "size", "epochs", "steps", "loss", "spread",
+        "collapsed")  # fmt: skip
+_ACCURACIES = ("probe", "knn", "probe_coarse", "supervised")
+_ACCURACY = ("value", "low", "high", "n")
+_ENVIRONMENT = ("python", "versions", "platform", "backend", "devices", "commit")
+_LATENT_CLASSES = ("method", "embeddings", "num_classes", "agreement")
+_PLACES = ("proxy.embeddings", "latent_classes.file", "latent_classes.labels_file", "latent_classes.embeddings",
+           "selection.file", "data.folder", "data.test_folder")  # fmt: skip
+
+
+def collect(
+    workdir: Path, *, title: str, command: str | None = None, hardware: str | None = None, date: str | None = None
+) -> dict[str, Any]:
+    """What the tables need of a run that is over or still going on.
+
+    Args:
+      workdir: Of the run.
+      title: What the run is called on the page.
+      command: That made it; by default the shortest that gives this config.
+      hardware: On what it ran; by default the devices of environment.json.
+      date: When; by default the day results.json was written, in UTC.
+
+    Returns:
+      The content of a compare-NAME.json: no times, no geometry, no sizes of classes; of the config what differs from
+      configs/default.py; "wanted", the number of arms that the config asks for, beside the arms there are.
+
+    Raises:
+      InputError: there is no run, it has no results, or its files are damaged.
+    """
+    if not workdir.is_dir():
+        raise InputError(f"results are collected from the workdir of a run, but {workdir} is no directory: give one")
+    config = _read(workdir, "config.json", shapes.CONFIG, "give a directory that python -m sas_jax.main made")
+    results = _read(workdir, "results.json", shapes.RESULTS, "wait until the run has measured an arm, or run it on")
+    try:
+        environment = _read(workdir, "environment.json", {}, "")
+    except InputError:  # it only tells of the machine
+        environment = {}
+    written = datetime.datetime.fromtimestamp((workdir / "results.json").stat().st_mtime, datetime.UTC)
+    differing = {name: value for name, value in _that_matters("default", config).items() if name != "arms"}
+    return {
+        "title": title,
+        "command": command or _command(config),
+        "date": date or written.date().isoformat(),
+        "hardware": hardware or _devices(environment),
+        "environment": {name: environment[name] for name in _ENVIRONMENT if name in environment},
+        "config": {name: _without_directory(name, value) for name, value in differing.items()},
+        "wanted": len(config.get("arms", ())),
+        "results": {
+            "dataset": results["dataset"],
+            "latent_classes": {name: results["latent_classes"].get(name) for name in _LATENT_CLASSES},
+            "selection": results["selection"],
+            "arms": [_arm(arm) for arm in results["arms"]],
+        },
+    }
+
+
+def dumped(content: dict[str, Any]) -> str:
+    """A compare-NAME.json as text: indented, but an arm a line, so that hundreds stay small and a diff is readable."""
+    arms = content["results"]["arms"]
+    lines = ",\n".join(f"      {json.dumps(arm)}" for arm in arms)
+    short = {**content, "results": {**content["results"], "arms": "ARMS"}}
+    return json.dumps(short, indent=2).replace('"arms": "ARMS"', f'"arms": [\n{lines}\n    ]') + "\n"
+
+
+def write(results: Path, page: Path, readme: Path, images: Path) -> list[Path]:
+    """Makes all plots and tables anew, from all compare-*.json.
+
+    Args:
+      results: The directory of the json.
+      page: Where the tables go.
+      readme: Where the short table goes.
+      images: Where the plots go, results-NAME.svg for compare-NAME.json.
+
+    Returns:
+      The files, written whether or not they changed.
+
+    Raises:
+      InputError: there is no json, or a page without the comments that say where its tables go.
+    """
+    found = {path: json.loads(path.read_text()) for path in sorted(results.glob("compare-*.json"))}
+    if not found:
+        raise InputError(
+            f"the tables are made from {results}/compare-*.json, but there is none: make one with python -m "
+            f"benchmarks.results collect"
+        )
+    written, text = [], _text(page)
+    for path, content in found.items():
+        image = images / f"results-{path.stem.removeprefix('compare-')}.svg"
+        drawn = results_plot.accuracy(content)
+        if drawn is not None:
+            images.mkdir(parents=True, exist_ok=True)
+            image.write_text(drawn)
+            written.append(image)
+        block = results_tables.run(content, f"{images.name}/{image.name}" if drawn else None)
+        text = _inserted(text, page, path.stem, block)
+    short = _inserted(_text(readme), readme, README_TABLE, results_tables.short(list(found.values())))
+    page.write_text(text)
+    readme.write_text(short)
+    return [*written, page, readme]
+
+
+def _read(workdir: Path, name: str, shape: Any, remedy: str) -> dict[str, Any]:
+    path = workdir / name
+    if not path.is_file():
+        raise InputError(f"results are collected from a run's {name}, but {workdir} has none: {remedy}")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if defect := shapes.defect(content, shape, path.stem):
+        raise InputError(
+            f"{path} has to be as python -m sas_jax.main wrote it, but is damaged ({defect}): remove it, and run that "
+            f"again"
+        )
+    assert isinstance(content, dict)
+    return content
+
+
+def _arm(arm: dict[str, Any]) -> dict[str, Any]:
+    found = {name: arm.get(name) for name in _ARM} | {name: _accuracy(arm.get(name)) for name in _ACCURACIES}
+    few = {share: _accuracy(measure) for share, measure in (arm.get("probe_few") or {}).items()}
+    return {name: value for name, value in (found | {"probe_few": few or None}).items() if value is not None}
+
+
+def _accuracy(measure: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if measure is None else {name: measure[name] for name in _ACCURACY}
+
+
+def _that_matters(base: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a stored config that configs/`base`.py has otherwise, or has not, and that can change a result."""
+    given = jsonable(importlib.import_module(f"configs.{base}").get_config().to_dict())
+    there = flatten(config)
+    return plan.that_matters({name: there[name] for name in comparison.differences([given, config]) if name in there})
+
+
+def _command(config: dict[str, Any]) -> str:
+    """The shortest command that gives a run's numbers, as far as the config tells it."""
+    bases = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    changes = {base: _that_matters(base, config) for base in bases}
+    base = min(bases, key=lambda name: (len(changes[name]), name))
+    words = ["python", "-m", "sas_jax.main", f"--config=configs/{base}.py"]
+    for name, value in changes[base].items():
+        words.append(f"--config.{name}={_without_directory(name, _tuple(value))}")
+    return shlex.join(words)
+
+
+def _tuple(value: Any) -> Any:
+    """Lists as the tuples that they were before JSON."""
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+
+
+def _without_directory(name: str, value: Any) -> Any:
+    """A file's name without its directory, which says nothing elsewhere."""
+    return Path(value).name if name in _PLACES and value else value
+
+
+def _devices(environment: dict[str, Any]) -> str:
+    """The devices of environment.json: "4 x cpu"; their number on a CPU may be simulated."""
+    devices = [str(device) for device in environment.get("devices", ())]
+    kinds = dict.fromkeys(devices)
+    return ", ".join(f"{devices.count(kind)} x {kind}" for kind in kinds) or "unknown hardware"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"the tables go into {path}, but it is not there: write it, with the comments between which they stand"
+        ) from error
+
+
+def _inserted(text: str, path: Path, stem: str, block: str) -> str:
+    try:
+        return tables.insert(text, stem, block)
+    except ValueError as error:
+        raise InputError(
+            f"{path} has to hold the lines <!-- {stem}: begin --> and <!-- {stem}: end -->, between which a table "
+            f"goes, but has not both: put them where it shall stand"
+        ) from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="action", required=True)
+    collecting = commands.add_parser("collect", help="from a workdir to json")
+    collecting.add_argument("workdir", type=Path)
+    collecting.add_argument("output", type=Path, help="docs/results/compare-NAME.json")
+    collecting.add_argument("--title", required=True, help="what the run is called on the page")
+    collecting.add_argument("--command", help="that made the run, where it is not what its config tells")
+    collecting.add_argument("--hardware", help="on what it ran, in words")
+    collecting.add_argument("--date", help="when it ran, by default when results.json was written")
+    writing = commands.add_parser("write", help="from json to tables and plots")
+    writing.add_argument("--results", type=Path, default=ROOT / "docs/results", help="where the json is")
+    writing.add_argument("--page", type=Path, default=ROOT / "docs/results.md", help="where the tables go")
+    writing.add_argument("--readme", type=Path, default=ROOT / "README.md", help="where the short table goes")
+    writing.add_argument("--images", type=Path, default=ROOT / "docs/images", help="where the plots go")
+    options = parser.parse_args(arguments)
+    try:
+        if options.action == "collect":
+            if not (options.output.name.startswith("compare-") and options.output.suffix == ".json"):
+                raise InputError(f"the output has to be called compare-NAME.json, but is {options.output}: rename it")
+            given = {name: getattr(options, name) for name in ("title", "command", "hardware", "date")}
+            content = collect(options.workdir, **given)
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(dumped(content))
+            print(f"{options.output}: {results_tables.progress(content)}")
+        else:
+            for path in write(options.results, options.page, options.readme, options.images):
+                print(path)
+    except InputError as error:
+        print(f"benchmarks.results: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

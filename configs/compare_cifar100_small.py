@@ -1,0 +1,68 @@
+r"""Does it hold on part of CIFAR-100? Twenty classes and a quarter-width ResNet-10: what two CPU cores can do.
+
+    python -m sas_jax.main --config=configs/compare_cifar100_small.py
+
+The classes are the first twenty by name, 10,000 images. The arms are in the order in which they tell most, and each is
+kept when it is done, so a run may be stopped and gone on with at any time. With latent classes from the labels, the
+upper bound:
+
+    python -m sas_jax.main --config=configs/compare_cifar100_small.py --config.latent_classes.method=labels \
+        --config.proxy.embeddings=FIRST/embeddings.npy --workdir=SECOND
+    python -m sas_jax.report FIRST SECOND --output=comparison.html
+
+where FIRST is the workdir of the first.
+"""
+
+from configs import cifar100
+
+CLASSES = (
+    "apple",
+    "aquarium_fish",
+    "baby",
+    "bear",
+    "beaver",
+    "bed",
+    "bee",
+    "beetle",
+    "bicycle",
+    "bottle",
+    "bowl",
+    "boy",
+    "bridge",
+    "bus",
+    "butterfly",
+    "camel",
+    "can",
+    "castle",
+    "caterpillar",
+    "cattle",
+)
+CHOSEN = ("sas", "facility_location", "facility_location_self0", "similarity_sum")
+
+
+def get_config():
+    config = cifar100.get_config()
+    config.data.classes = CLASSES
+    config.latent_classes.num_classes = len(CLASSES)
+    for encoder in (config.proxy.encoder, config.encoder):
+        encoder.depth = 10
+        encoder.width = 0.25
+    for train in (config.proxy.train, config.train):
+        train.batch_size = 128
+    config.proxy.train.epochs = 20
+    config.train.epochs = 40
+    config.embedding.views = 8
+    arms = [(selector, 0.2, seed) for seed in range(3) for selector in (*CHOSEN, "random")]
+    arms += [("full", 1.0, 0)]
+    arms += [(selector, 0.2, 0) for selector in ("random_balanced", "prototypes_easy", "prototypes_hard", "k_center")]
+    arms += [(selector, 0.4, 0) for selector in (*CHOSEN, "random")]
+    arms += [(selector, 0.2, 0, "simclr", "steps") for selector in ("sas", "random")]
+    arms += [(selector, 0.2, 0, method) for method in ("byol", "simsiam", "moco") for selector in ("sas", "random")]
+    config.arms = tuple(arms)
+    # In proportion to the network.
+    for method in (config.methods.byol, config.methods.simsiam):
+        method.head_hidden = method.predictor_hidden = method.head_features = 128
+    config.methods.moco.queue_size = 1024
+    config.evaluation.supervised_fractions = (0.2,)
+    config.evaluation.geometry = False
+    return config

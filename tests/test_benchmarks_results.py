@@ -1,0 +1,457 @@
+"""The tables of a comparison: their statistics, what is kept of a run, and that the pages hold what the json holds."""
+
+import itertools
+import json
+import math
+import random
+import re
+import statistics
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results, results_plot, results_tables, tables
+from configs import compare_cifar100, compare_digits
+from sas_jax import plan
+from sas_jax.errors import InputError
+from sas_jax.report.arms import grouped
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMITTED = sorted((ROOT / "docs/results").glob("compare-*.json"))
+SEEDS = range(5)
+N = 1000
+
+
+def accuracy(value, n=N):
+    return {"value": value, "low": max(0, value - 0.03), "high": min(1, value + 0.02), "standard_error": 0.01, "n": n}
+
+
+def arm(selector, fraction, seed, probe, method="simclr", step_rule="epochs", n=N):
+    """A row of results.json; kNN lies 2 points under the probe, the supervised accuracy 20."""
+    measured = probe is not None
+    return {
+        "name": f"{selector}-{fraction}-s{seed}-{method}-{step_rule}",
+        "selector": selector,
+        "fraction": fraction,
+        "seed": seed,
+        "method": method,
+        "step_rule": step_rule,
+        "size": round(1437 * (fraction or 0)),
+        "epochs": 40,
+        "steps": 440,
+        "loss": 3.8,
+        "spread": 0.9,
+        "collapsed": False,
+        "train_seconds": 12.3,
+        "views_per_second": 900.0,
+        "probe": accuracy(probe, n) if measured else None,
+        "knn": accuracy(probe - 0.02, n) if measured else None,
+        "probe_few": {"0.05": accuracy(probe - 0.1, n)} if measured else None,
+        "probe_coarse": None,
+        "geometry": {"distances": [0.1] * 100} if measured else None,
+        "supervised": accuracy(probe - 0.2, n) if measured and fraction in (0.2, 1.0) else None,
+    }
+
+
+def noise(seed):
+    return 0.002 * math.sin(seed + 1)
+
+
+def some_arms():
+    """sas is ahead of random at 20 % by far, behind it at 40 %, and nothing else differs."""
+    rows = [arm(None, None, 0, 0.4)]
+    gains = {("sas", 0.2): 0.1, ("sas", 0.4): -0.02}
+    for selector, fraction, seed in itertools.product(("sas", "facility_location", "random"), (0.2, 0.4), SEEDS):
+        own = gains.get((selector, fraction), 0.0) + (noise(seed * 7) if selector != "random" else 0.0)
+        rows.append(arm(selector, fraction, seed, 0.55 + fraction / 4 + noise(seed) + own))
+    rows += [arm("full", 1.0, seed, 0.75 + noise(seed)) for seed in SEEDS]
+    rows += [arm("sas", 0.2, seed, 0.72 + noise(2 * seed), step_rule="steps") for seed in SEEDS]
+    rows += [arm("random", 0.2, seed, 0.65 + noise(seed), step_rule="steps") for seed in SEEDS]
+    rows += [arm("sas", 0.2, seed, 0.5, "byol") for seed in (0, 1)]
+    rows += [arm("random", 0.2, seed, 0.52, "byol") for seed in (0, 1)]
+    return [*rows, arm("full", 1.0, 0, 0.58, "byol")]
+
+
+@pytest.fixture(name="make_workdir")
+def fixture_make_workdir(tmp_path):
+    """`make_workdir(rows, get_config, section__field=value)`: what collecting reads of a run."""
+
+    def make(rows, get_config=compare_digits.get_config, **changes):
+        path = tmp_path / "run"
+        path.mkdir(exist_ok=True)
+        config = get_config()
+        with config.unlocked():
+            for name, value in changes.items():
+                config.update_from_flattened_dict({name.replace("__", "."): value})
+        found = {
+            "dataset": {"name": "digits", "train_size": 1437, "test_size": 360, "num_classes": 10},
+            "latent_classes": {"method": "kmeans", "embeddings": "", "num_classes": 10, "sizes": [1] * 10,
+                               "agreement": {"purity": 0.924}},
+            "selection": {"objective": "sas", "similarity": "cosine", "turning_fraction": 0.47},
+            "stages": {"proxy": {"wall_seconds": 81.0}},
+            "arms": rows,
+        }  # fmt: skip
+        environment = {"python": "3.11.7", "versions": {"sas_jax": "0.1.0", "jax": "0.10.2"}, "commit": "0123abc",
+                       "devices": ["cpu", "cpu"]}  # fmt: skip
+        for name, content in (("config", config.to_dict()), ("results", found), ("environment", environment)):
+            (path / f"{name}.json").write_text(json.dumps(content))
+        return path
+
+    return make
+
+
+@pytest.fixture(name="content")
+def fixture_content(make_workdir):
+    return results.collect(make_workdir(some_arms()), title="Digits", hardware="two cores", date="2026-11-24")
+
+
+@pytest.fixture(name="pages")
+def fixture_pages(tmp_path, content):
+    """The arguments of `results.write`, with one json there and pages that have places for the tables."""
+    folder = tmp_path / "docs" / "results"
+    folder.mkdir(parents=True)
+    (folder / "compare-digits.json").write_text(results.dumped(content))
+    page, readme = tmp_path / "docs" / "results.md", tmp_path / "README.md"
+    page.write_text("Before.\n<!-- compare-digits: begin -->\n<!-- compare-digits: end -->\nAfter.\n")
+    readme.write_text("Before.\n<!-- results: begin -->\n<!-- results: end -->\nAfter.\n")
+    return folder, page, readme, tmp_path / "docs" / "images"
+
+
+def group(values, n=N, selector="sas"):
+    """A group whose probe has these accuracies by seed."""
+    return grouped([arm(selector, 0.2, seed, value, n=n) for seed, value in values.items()])[0]
+
+
+def slow_upper_tail(t, freedom):
+    """P(T > t) of Student's t, by the trapezium rule after t = tan(angle)."""
+    angles = [math.atan(t) + (math.pi / 2 - math.atan(t)) * i / 20_000 for i in range(20_001)]
+    density = [(1 + math.tan(a) ** 2 / freedom) ** (-(freedom + 1) / 2) / math.cos(a) ** 2 for a in angles[:-1]] + [0.0]
+    area = sum((one + two) / 2 for one, two in itertools.pairwise(density)) * (angles[1] - angles[0])
+    constant = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
+    return constant * area
+
+
+def slow_quantile(freedom):
+    low, high = 0.0, 1000.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slow_upper_tail(middle, freedom) > 0.025 else (low, middle)
+    return low
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_a_difference_is_a_t_interval_on_the_differences_of_seeds(seeds):
+    rng = random.Random(seeds)
+    ours = {seed: 0.6 + rng.gauss(0, 0.02) for seed in range(seeds)}
+    theirs = {seed: value - 0.02 + rng.gauss(0, 0.01) for seed, value in ours.items()}
+    found = results_tables.paired(group(ours), group(theirs, selector="random"), "probe")
+    differences = [ours[seed] - theirs[seed] for seed in range(seeds)]
+    mean = sum(differences) / seeds
+    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / (seeds - 1) / seeds)
+    half = slow_quantile(seeds - 1) * error
+    assert (found.value, found.low, found.high) == pytest.approx((mean, mean - half, mean + half), abs=1e-5)
+    assert found.p == pytest.approx(2 * slow_upper_tail(abs(mean) / error, seeds - 1), rel=1e-3)
+    assert found.seeds == seeds
+
+
+def test_a_spread_that_seeds_share_is_not_in_the_difference():
+    base = {0: 0.5, 1: 0.6, 2: 0.7}
+    above = {0: 0.521, 1: 0.620, 2: 0.719}
+    found = results_tables.paired(group(above), group(base), "probe")
+    assert 0 < found.low < found.value < found.high < 0.03
+
+
+def test_only_shared_seeds_are_set_against_each_other():
+    found = results_tables.paired(
+        group({0: 0.6, 1: 0.61, 2: 0.6, 9: 0.1}), group({0: 0.5, 1: 0.5, 2: 0.5, 7: 0.9}), "probe"
+    )
+    assert found.seeds == 3
+    assert found.value == pytest.approx(0.31 / 3)
+    assert results_tables.paired(group({0: 0.6}), group({1: 0.6}), "probe") is None
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_claim_nothing_and_have_the_interval_of_independent_accuracies(seeds):
+    one, other = group(dict.fromkeys(range(seeds), 0.9)), group(dict.fromkeys(range(seeds), 0.5))
+    found = results_tables.paired(one, other, "probe")
+    half = math.hypot(0.03, 0.02)
+    assert (found.low, found.high) == pytest.approx((0.4 - half, 0.4 + half))
+    assert found.p is None
+    (said,) = results_tables.judged([found])
+    assert said.sign == 0
+    assert str(said) == f"+40.0 (+36.4 to +43.6; {'1 seed' if seeds == 1 else '2 seeds'})"
+
+
+def test_the_interval_of_one_seed_leans_to_where_the_accuracies_lean():
+    one, other = group({0: 0.995}), group({0: 0.5})  # whose upper end is cut off at 1
+    found = results_tables.paired(one, other, "probe")
+    assert found.value - found.low == pytest.approx(math.hypot(0.03, 0.02))
+    assert found.high - found.value == pytest.approx(math.hypot(0.005, 0.03))
+
+
+def test_the_same_image_in_each_of_three_seeds_is_no_certainty():
+    ours, theirs = dict.fromkeys(range(3), 101 / 360), dict.fromkeys(range(3), 100 / 360)
+    found = results_tables.paired(group(ours, n=360), group(theirs, n=360), "probe")
+    assert found.p > results_tables.LEVEL
+    error = 1 / (math.sqrt(6) * 360) / math.sqrt(3)
+    assert found.high - found.value == pytest.approx(slow_quantile(2) * error, rel=1e-4)
+
+
+def test_holm_rejects_what_the_step_down_procedure_rejects():
+    rng = random.Random(0)
+    for _ in range(200):
+        values = [round(rng.random() ** 3, 2) for _ in range(rng.randrange(1, 8))]
+        adjusted = results_tables.holm(values)
+        for level in (0.013, 0.05, 0.21):
+            rejected = set()
+            for step, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+                if values[index] >= level / (len(values) - step):
+                    break
+                rejected.add(index)
+            assert {index for index, value in enumerate(adjusted) if value < level} == rejected
+        assert all(one >= other for one, other in zip(adjusted, values, strict=True))
+
+
+def difference(value, p, apart=False):
+    return results_tables.Difference(value, value - 0.01, value + 0.01, 5, p, apart)
+
+
+def test_what_is_claimed_depends_on_how_much_is_compared():
+    alone = results_tables.judged([difference(0.02, 0.02)])
+    among = results_tables.judged([difference(0.02, 0.02), None, *[difference(0.0, 0.9)] * 4])
+    assert [each.sign for each in alone] == [1]
+    assert among[0].sign == 0
+    assert among[1] is None
+    assert str(alone[0]) == "+2.0 (+1.0 to +3.0) ahead"
+    assert str(among[0]) == "+2.0 (+1.0 to +3.0) (ahead)"
+    assert str(among[2]) == "+0.0 (\u22121.0 to +1.0)"
+
+
+def test_a_claim_that_other_images_bear_out_is_bold_and_turns_with_the_arms():
+    (said,) = results_tables.judged([difference(-0.02, 0.001, apart=True)])
+    assert str(said) == "\u22122.0 (\u22123.0 to \u22121.0) **behind**"
+    assert str(said.reversed()) == "+2.0 (+1.0 to +3.0) **ahead**"
+
+
+def cells(page, heading):
+    """The first table after a line, by row and column."""
+    lines = page.split(heading, 1)[1].splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("|"))
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in itertools.takewhile(lambda x: x.startswith("|"), lines[start:])
+    ]
+    assert len({len(row) for row in rows}) == 1
+    assert set(map(len, rows[1])) <= {3, 4}
+    head = [name.replace("\u00a0", " ") for name in rows[0]]
+    return {row[0].replace("\u00a0", " "): dict(zip(head[1:], row[1:], strict=True)) for row in rows[2:]}
+
+
+def test_the_tables_say_what_holds(content):
+    page = results_tables.run(content, "images/results-digits.svg")
+    reached = cells(page, "### Linear probe\n")
+    assert set(reached) == {"sas", "facility_location", "random", "full"}
+    values = [row["probe"]["value"] for row in some_arms() if row["name"].startswith("sas-0.4-")]
+    assert re.fullmatch(rf"{100 * statistics.fmean(values):.1f} ± 2\.\d \(5\)", reached["sas"]["40 %"])
+    assert reached["full"]["20 %"] == "\u2013"
+    to_random = cells(page, "Linear probe: the difference to random")
+    assert set(to_random) == {"sas", "facility_location"}
+    assert to_random["sas"]["20 %"].startswith("+10.")
+    assert to_random["sas"]["20 %"].endswith("**ahead**")
+    assert re.fullmatch(r"\u2212(1\.9|2\.0) \(.*\) behind", to_random["sas"]["40 %"])
+    assert to_random["facility_location"]["20 %"].endswith(")")
+    to_full = cells(page, "Linear probe: the difference to all images")
+    assert set(to_full) == {"sas", "facility_location", "random"}
+    assert to_full["sas"]["20 %"].endswith("behind")
+    assert "The untrained encoder reaches 40.0\u00a0% (37.0\u201342.0)." in page
+
+
+def test_every_accuracy_has_its_tables(content):
+    page = results_tables.run(content, "x.svg")
+    assert cells(page, "### kNN\n")["full"]["100 %"].startswith("73.0")
+    assert cells(page, "### Linear probe on 5\u00a0% of the labels")["full"]["100 %"].startswith("65.0")
+    supervised = cells(page, "### Supervised")
+    assert set(supervised["sas"]) == {"20 %", "100 %"}
+    assert supervised["full"]["100 %"].startswith("55.0")
+    assert "ahead" in cells(page, "labels: the difference to random subsets")["sas"]["20 %"]
+
+
+def test_other_settings_stand_beside_their_own_rivals(content):
+    page = results_tables.run(content, "x.svg")
+    steps = cells(page, "### Equal steps")
+    assert steps["sas at 20 % (equal steps)"]["to random"].startswith("+7.")
+    assert steps["sas at 20 % (equal steps)"]["to full"].startswith("\u22123.")
+    methods = cells(page, "### Other methods")
+    assert list(methods) == ["sas at 20 % (BYOL)", "random at 20 % (BYOL)", "full (BYOL)"]
+    assert methods["sas at 20 % (BYOL)"]["to full"].startswith("\u22128.0")
+    assert methods["sas at 20 % (BYOL)"]["to random"].endswith("; 2 seeds)")
+    assert methods["full (BYOL)"]["to full"] == "\u2013"
+
+
+def test_a_collapse_is_told(content):
+    assert "Collapsed" not in results_tables.run(content, "x.svg")
+    next(row for row in content["results"]["arms"] if row.get("method") == "byol")["collapsed"] = True
+    assert "in at least one seed: sas at 20\u00a0% (BYOL)." in results_tables.run(content, "x.svg")
+
+
+def test_the_short_table_has_each_run_at_twenty_percent(content):
+    other = content | {"title": "More digits", "results": content["results"] | {"latent_classes": {"method": "labels"}}}
+    short = results_tables.short([content, other])
+    rows = cells(short, "Linear probe")
+    assert [name.split("; ")[:2] for name in rows] == [
+        ["Digits", "latent classes from k-means"],
+        ["More digits", "latent classes from the labels"],
+    ]
+    (row, _) = rows.values()
+    assert list(row) == ["sas", "facility_location", "similarity_sum", "random", "full"]
+    assert row["sas"].endswith("**ahead**")
+    assert row["similarity_sum"] == "\u2013"
+    assert re.fullmatch(r"\d\d\.\d ± \d\.\d \(5\)", row["random"])
+    assert "<br>+15.0 (" in row["full"]
+    assert row["full"].endswith("ahead**")
+
+
+def test_all_selectors_have_a_place_and_a_look():
+    assert set(results_tables.SELECTORS) == set(plan.SELECTORS) - {"selected"}
+    assert set(results_plot.STYLES) == set(results_tables.SELECTORS) - {"full"}
+    assert len(set(results_plot.STYLES.values())) == len(results_plot.STYLES)
+
+
+def test_the_plot_has_a_line_for_each_selector_and_the_level_of_all_images(content):
+    picture = results_plot.accuracy(content)
+    tree = ElementTree.fromstring(picture)
+    found = [element.get("class") for element in tree.iter() if element.tag.endswith("path")]
+    assert found == ["line blue", "line green", "line orange"]
+    kinds = [element.get("class") for element in tree.iter()]
+    assert kinds.count("dot blue") == kinds.count("whisker blue") == 2
+    assert kinds.count("reference") == 1
+    assert "sas at 20\u00a0% 70." in picture
+    assert picture == results_plot.accuracy(json.loads(json.dumps(content)))
+
+
+def test_collecting_keeps_what_the_tables_need_and_drops_what_is_bulky(content):
+    text = results.dumped(content)
+    assert json.loads(text) == content
+    assert not re.search("seconds|distances|sizes|standard_error", text)
+    assert content["wanted"] == len(compare_digits.get_config().arms)
+    assert content["config"]["train.epochs"] == 40
+    assert "arms" not in content["config"]
+    assert "evaluation.knn_temperature" not in content["config"]
+    assert content["environment"]["commit"] == "0123abc"
+    assert len(content["results"]["arms"]) == len(some_arms())
+
+
+def test_hundreds_of_arms_stay_small(make_workdir):
+    rows = [arm("facility_location_self0", 0.2, seed, 1 / (2 + seed / 225)) for seed in range(225)]
+    assert len(results.dumped(results.collect(make_workdir(rows), title="Digits"))) < 200_000
+
+
+def test_the_command_is_the_shortest_that_gives_the_config(make_workdir):
+    rows = some_arms()
+    found = results.collect(make_workdir(rows), title="Digits")
+    assert found["command"] == "python -m sas_jax.main --config=configs/compare_digits.py"
+    changed = make_workdir(rows, compare_cifar100.get_config, latent_classes__method="labels",
+                           proxy__embeddings="/secret/place/embeddings.npy", data__dir="/secret/data",
+                           runtime__checkpoint_epochs=77)  # fmt: skip
+    found = results.collect(changed, title="CIFAR-100")
+    assert found["command"] == (
+        "python -m sas_jax.main --config=configs/compare_cifar100.py --config.latent_classes.method=labels "
+        "--config.proxy.embeddings=embeddings.npy"
+    )
+    assert "secret" not in results.dumped(found)
+    assert results.collect(changed, title="CIFAR-100", command="make all")["command"] == "make all"
+    assert results.collect(changed, title="CIFAR-100")["hardware"] == "2 x cpu"
+
+
+def test_a_run_that_goes_on_says_how_far_it_has_come(make_workdir):
+    rows = [arm(None, None, 0, 0.4), arm("full", 1.0, 0, 0.7), arm("sas", 0.2, 0, None)]
+    content = results.collect(make_workdir(rows, arms=[["full", 1.0, 0], ["sas", 0.2, 0], ["sas", 0.2, 1]]), title="D")
+    assert results_tables.progress(content) == "2 of 3 arms trained, 1 measured"
+    page = results_tables.run(content, "x.svg")
+    assert "**2 of 3 arms trained, 1 measured.**" in page
+    assert set(cells(page, "### Linear probe")) == {"full"}
+    assert results_plot.accuracy(content) is not None
+
+
+def test_a_whole_run_says_so(make_workdir):
+    content = results.collect(make_workdir([arm("full", 1.0, 0, 0.7)], arms=[["full", 1.0, 0]]), title="D")
+    assert results_tables.progress(content) == "all 1 arms"
+
+
+def test_arms_that_are_not_measured_make_no_tables(make_workdir, pages):
+    content = results.collect(make_workdir([arm("sas", 0.2, 0, None)]), title="Digits")
+    (pages[0] / "compare-digits.json").write_text(results.dumped(content))
+    results.write(*pages)
+    assert "No arm is measured yet." in pages[1].read_text()
+    assert "svg" not in pages[1].read_text()
+    assert not pages[3].exists()
+
+
+def test_what_is_no_run_is_refused_with_a_sentence(make_workdir, tmp_path):
+    with pytest.raises(InputError, match="no directory: give one"):
+        results.collect(tmp_path / "nowhere", title="D")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"config\.json, but .* has none: give a directory"):
+        results.collect(tmp_path / "empty", title="D")
+    workdir = make_workdir(some_arms())
+    (workdir / "results.json").write_text('{"dataset": {}}')
+    with pytest.raises(InputError, match=r"damaged \(results\.latent_classes is not there\)"):
+        results.collect(workdir, title="D")
+    (workdir / "results.json").unlink()
+    with pytest.raises(InputError, match=r"results\.json, but .* has none: wait until"):
+        results.collect(workdir, title="D")
+
+
+def test_the_commands_collect_and_write(make_workdir, pages, capsys):
+    folder, page, readme, images = pages
+    output = folder / "compare-digits.json"
+    output.unlink()
+    results.main(["collect", str(make_workdir(some_arms())), str(output), "--title=Digits", "--hardware=two cores"])
+    assert "arms trained" in capsys.readouterr().out
+    places = [f"--results={folder}", f"--page={page}", f"--readme={readme}", f"--images={images}"]
+    results.main(["write", *places])
+    for path in (page, readme):
+        text = path.read_text()
+        assert text.startswith("Before.\n<!-- ")
+        assert text.endswith("-->\nAfter.\n")
+        assert "**ahead**" in text
+    assert "(images/results-digits.svg)" in page.read_text()
+    assert "two cores" in page.read_text()
+    before = {path: path.read_bytes() for path in (page, readme, images / "results-digits.svg")}
+    results.main(["write", *places])
+    assert {path: path.read_bytes() for path in before} == before
+    output.unlink()
+    with pytest.raises(SystemExit, match="2"):
+        results.main(["write", *places])
+    assert capsys.readouterr().err.startswith("benchmarks.results: the tables are made from ")
+    with pytest.raises(SystemExit, match="2"):
+        results.main(["collect", str(folder), str(folder / "digits.json"), "--title=Digits"])
+    assert "compare-NAME.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("at", "stem"), [(1, "compare-digits"), (2, "results")])
+def test_a_page_without_a_place_is_refused_and_nothing_is_written(pages, at, stem):
+    pages[at].write_text(f"<!-- {stem}: begin -->\n")
+    before = [path.read_text() for path in pages[1:3]]
+    with pytest.raises(InputError, match=f"<!-- {stem}: end -->.* has not both"):
+        results.write(*pages)
+    assert [path.read_text() for path in pages[1:3]] == before
+    pages[at].unlink()
+    with pytest.raises(InputError, match="it is not there: write it"):
+        results.write(*pages)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_the_pages_hold_what_the_json_holds(path):
+    content = json.loads(path.read_text())
+    picture = results_plot.accuracy(content)
+    image = ROOT / "docs/images" / f"results-{path.stem.removeprefix('compare-')}.svg"
+    page, readme = (ROOT / "docs/results.md").read_text(), (ROOT / "README.md").read_text()
+    if picture is not None:
+        assert image.read_text() == picture, "make results"
+    block = results_tables.run(content, f"images/{image.name}" if picture else None)
+    assert tables.insert(page, path.stem, block) == page, "make results"
+    short = results_tables.short([json.loads(each.read_text()) for each in COMMITTED])
+    assert tables.insert(readme, results.README_TABLE, short) == readme, "make results"
+    assert len(path.read_bytes()) < 200_000
