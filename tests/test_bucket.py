@@ -1,5 +1,6 @@
 """A run whose directory is in a bucket, against a local stand-in for Google Cloud Storage."""
 
+import importlib
 import json
 import socket
 
@@ -30,6 +31,17 @@ def bucket():
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
         }.items():
             patch.setenv(name, value)
+        objects = importlib.import_module("gcp_storage_emulator.handlers.objects")
+        download = objects.download
+
+        def numbered(request, response, storage):
+            """Downloads say which generation they are of, as Cloud Storage's do and tensorstore's writes want."""
+            download(request, response, storage)
+            if response.status.value < 300:
+                found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
+                response["x-goog-generation"] = found["generation"]
+
+        patch.setattr(objects, "download", numbered)
         server = server_of.create_server("localhost", port, in_memory=True, default_bucket="bucket")
         server.start()
         yield epath.Path("gs://bucket")
