@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy import special
 
+from benchmarks import tables
 from sas_jax import plan
 from sas_jax.report import numbers
 from sas_jax.report.arms import EPOCHS, FULL, UNTRAINED, Group, Measure, grouped, order, pooled, settings
@@ -371,7 +372,7 @@ def _matrix(cells: Mapping[tuple[str, float], str]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return tables.markdown(lines)
 
 
 def _percent(share: float) -> str:

@@ -5,6 +5,7 @@ The page holds, for each file in docs/results, a pair of comments between which 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ def selection(results: dict[str, Any]) -> str:
             _reasons(results),
         ]
     )
+
+
+def markdown(lines: Iterable[Iterable[str]]) -> str:
+    """A table of these cells; the first line is its head, the second says how the columns are aligned."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def label(name: str, case: dict[str, Any]) -> str:
@@ -113,7 +119,7 @@ def _table(results: dict[str, Any], names: list[str], cell, more: dict[str, Any]
     for name, case in results["cases"].items():
         cells = [cell(case["results"].get(column), case) for column in names]
         lines.append([label(name, case), *cells, *(column(case) for column in more.values())])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def _warm(result: dict[str, Any] | None, case: dict[str, Any]) -> str:

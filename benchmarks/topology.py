@@ -226,7 +226,7 @@ def table(results: dict[str, Any]) -> str:
     for case in CASES:
         for name, topology in TOPOLOGIES.items():
             lines.append(_row(case, name, topology, results["cases"][case.name]["on"][name]))
-    return "\n\n".join([origin, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
+    return "\n\n".join([origin, tables.markdown(lines)])
 
 
 PARTS = {

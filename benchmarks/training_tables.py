@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables import hardware
+from benchmarks.tables import hardware, markdown
 from benchmarks.training_cases import PARTS
 from benchmarks.training_measure import IMPLEMENTATIONS
 
@@ -123,7 +123,7 @@ def _table(
             cells = [cell(case, name) for name in names]
             label = f"{network_label(case)}, {PARTS[case['part']]}"
             lines.append([label, *cells, *(column(case, results) for column in more.values())])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def _views(case: dict[str, Any], name: str) -> str:

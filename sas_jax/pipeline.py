@@ -22,7 +22,6 @@ from sas_jax.embedding import embed, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
-from sas_jax.files import write_whole
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, of_encoder, project
 from sas_jax.selection import baselines
@@ -293,7 +292,7 @@ class _Run:
                 path.rmtree()
             if not owner.exists():
                 path.mkdir(parents=True, exist_ok=True)
-                write_whole(owner, lambda aside: aside.write_text(self.inputs[stage]))
+                files.write_whole(owner, lambda aside: aside.write_text(self.inputs[stage]))
         devices.wait_for_all(f"the checkpoints of {directory} are this run's")
         return fit(
             trainer,
@@ -620,7 +619,7 @@ class _Run:
         current = {"proxy"} & self.inputs.keys()
         current |= {f"{kind}/{arm.name}" for kind in ("arms", "supervised") for arm in self.arms}
         with self.workdir.doing("report", inputs):
-            self._write_results()
+            write_json(self.workdir / "results.json", found)
             html = report.html(
                 results=found,
                 config=jsonable(self.config.to_dict()),
@@ -632,7 +631,7 @@ class _Run:
                 labels=self.dataset.train.labels if self.facts["num_labelled"] else None,
                 class_names=self.dataset.class_names,
             )
-            write_whole(page, lambda aside: aside.write_text(html))
+            files.write_whole(page, lambda aside: aside.write_text(html))
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sas_jax.data import encoded, images
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
+from sas_jax.files import is_remote
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 MAX_BROKEN = 0.01  # of the files; beyond that it is the folder that is wrong, not a file
@@ -215,7 +216,7 @@ def _image_paths(root: epath.Path, strange: list[str], below: str = "", above: t
 
 def _entries(folder: epath.Path) -> Iterator[tuple[str, Callable[[], bool], Callable[[], bool]]]:
     """Of what lies in a folder the name, whether it is a folder, and whether it is there but neither it nor a file."""
-    if "://" in str(folder):  # there are no pipes in a bucket, and asking costs a call a name
+    if is_remote(folder):  # there are no pipes in a bucket, and asking costs a call a name
         for path in folder.iterdir():
             yield path.name, path.is_dir, lambda: False
         return

@@ -29,7 +29,6 @@ from etils import epath
 from sas_jax import files
 from sas_jax.data import pickled_indices
 from sas_jax.errors import InputError
-from sas_jax.files import write_whole
 
 LARGEST = 1 << 31  # bytes of a file, and of what is unpacked from it
 MOST = 100_000_000  # entries
@@ -113,7 +112,7 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
     try:
         if target.is_dir():
             raise IsADirectoryError(0, "it is a folder")
-        write_whole(target, lambda aside: aside.write_bytes(data))
+        files.write_whole(target, lambda aside: aside.write_bytes(data))
     except OSError as error:
         raise InputError(
             f"The list of examples cannot be written to {path} ({files.reason(error)}): choose a place that is there "
@@ -308,8 +307,9 @@ def _bytes(path: str) -> bytes:
     """What is in a file; a pipe, which might never end, is none."""
     file = epath.Path(path).expanduser()
     try:
-        local = "://" not in str(file)
-        if not (stat.S_ISREG(os.stat(file).st_mode) if local else file.is_file()):  # epath takes a pipe for a file
+        if not (
+            file.is_file() if files.is_remote(file) else stat.S_ISREG(os.stat(file).st_mode)
+        ):  # epath takes a pipe for a file
             raise ValueError("it is not a file")
         return files.whole(file, largest=LARGEST)
     except (OSError, ValueError) as error:  # a name with a null in it is a ValueError

@@ -13,6 +13,7 @@ from etils import epath
 
 from sas_jax.data import images
 from sas_jax.errors import InputError
+from sas_jax.files import is_remote
 
 # https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
 _EXAMPLE_PROTO = """
@@ -61,7 +62,7 @@ def of_split(info: Any, split: str) -> Records:
 def check_count(info: Any, split: str) -> None:
     """Raises ValueError where a description has more examples than can be, before memory is taken for them."""
     paths = [instruction.filename for instruction in info.splits[split].file_instructions]
-    if any("://" in path for path in paths):  # to ask costs a call each
+    if any(map(is_remote, paths)):  # to ask costs a call each
         return
     count, size = info.splits[split].num_examples, sum(map(os.path.getsize, paths))
     if count > size:

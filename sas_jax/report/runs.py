@@ -10,6 +10,7 @@ from etils import epath
 
 from sas_jax import files
 from sas_jax.errors import InputError
+from sas_jax.files import is_remote
 from sas_jax.report import shapes
 from sas_jax.workdir import Metrics, Workdir
 
@@ -97,7 +98,7 @@ def names(paths: list[str]) -> list[str]:
     Raises:
       InputError: One stands there twice.
     """
-    parts = [path.rstrip("/").split("/") if "://" in path else os.path.realpath(path).split("/") for path in paths]
+    parts = [path.rstrip("/").split("/") if is_remote(path) else os.path.realpath(path).split("/") for path in paths]
     whole = ["/".join(each) for each in parts]
     for path, one in zip(paths, whole, strict=True):
         if whole.count(one) > 1:
