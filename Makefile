@@ -7,7 +7,7 @@ EXTRAS ?= dev
 # Requirements with fixed versions, beside those of the package.
 PINS ?=
 
-.PHONY: demo test test-clip test-tpu test-kill lint results benchmark-selection benchmark-training clean
+.PHONY: demo test test-clip test-tpu test-kill test-launch lint results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -18,6 +18,10 @@ test: $(VENV)/ready
 # Kills training runs and a comparison again and again; `make test` does it five times, and twice.
 test-kill: $(VENV)/ready
 	SAS_JAX_KILLS=25 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_processes.py tests/test_main.py -k killed
+
+# The scripts of launch/, and a run of two processes through the whole method: three minutes.
+test-launch: $(VENV)/ready
+	SAS_JAX_REHEARSAL=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/launch
 
 # Loads a CLIP model with PyTorch, which weighs gigabytes: an environment of its own.
 test-clip:

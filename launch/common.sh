@@ -1,0 +1,153 @@
+# What the scripts share; sourced by all but slurm.sbatch, which SLURM copies away from here.
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # what is set here is used there
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+DRY_RUN=false
+
+say() {
+  if "$DRY_RUN"; then set -- "(dry run) $*"; fi
+  echo "${0##*/}: $*" >&2
+}
+
+# Ends: what was given cannot be used.
+die() {
+  say "$*"
+  exit 2
+}
+
+# Ends: something went wrong.
+fail() {
+  say "$*"
+  exit 1
+}
+
+# The comment at the head of the script.
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+
+# Its arguments as a line that can be given to a shell: only what needs quotes has them.
+quoted() {
+  local word line=''
+  for word; do
+    case $word in
+      '' | *[!A-Za-z0-9_./:=@%+,-]*) word=\'${word//\'/\'\\\'\'}\' ;;
+    esac
+    line+="$word "
+  done
+  echo "${line% }"
+}
+
+# Runs a command; in a dry run prints it.
+call() {
+  if "$DRY_RUN"; then quoted "$@"; else "$@"; fi
+}
+
+# Splits the command line into COMMAND, DRY_RUN and ARGUMENTS (those after --).
+parse() {
+  COMMAND='' ARGUMENTS=()
+  while (($#)); do
+    case $1 in
+      -h | --help)
+        usage
+        exit 0
+        ;;
+      --dry_run) DRY_RUN=true ;;
+      --)
+        shift
+        ARGUMENTS=("$@")
+        break
+        ;;
+      -*) die "$1 is no flag of this script: flags of sas_jax.main stand after --; see --help" ;;
+      *)
+        [[ -z $COMMAND ]] || die "one command at a time, but there are $COMMAND and $1: see --help"
+        COMMAND=$1
+        ;;
+    esac
+    shift
+  done
+  [[ -n $COMMAND ]] || die "what to do is missing: see --help"
+  if [[ $COMMAND != run && ${#ARGUMENTS[@]} -gt 0 ]]; then
+    die "only run takes flags of sas_jax.main, but $COMMAND was given some: leave them out"
+  fi
+}
+
+# Checks the run's name, and says where what is known of the run is kept: RECORD (a file) and LOGS (a folder).
+name_run() {
+  : "${NAME:?set it to a name for the run, such as NAME=cifar100}"
+  [[ $NAME =~ ^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$ ]] ||
+    die "NAME has to be 1 to 22 small letters, digits and dashes, a letter first, but is $NAME: choose another"
+  RECORD=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/$1
+  LOGS=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/logs
+}
+
+# Writes the named variables to RECORD, which appears whole.
+write_record() {
+  "$DRY_RUN" && return
+  local field
+  mkdir -p "$(dirname "$RECORD")"
+  for field; do echo "$field=${!field}"; done > "$RECORD.new"
+  mv "$RECORD.new" "$RECORD"
+}
+
+# Sets the variables that RECORD names. One that is set otherwise is refused: what is worked on is what was made.
+read_record() {
+  local field value
+  while IFS='=' read -r field value; do
+    [[ -z ${!field:-} || ${!field} == "$value" ]] ||
+      die "$field is ${!field}, but $NAME was created with $value: unset $field, or choose another NAME"
+    printf -v "$field" '%s' "$value"
+  done < "$RECORD"
+}
+
+# What the first command was told: from its record or, in a dry run where there is none, from the environment. Takes how
+# the run came to be. The script has `settings`, which checks the environment, and `name_resources`.
+load() {
+  if [[ -f $RECORD ]]; then
+    read_record
+  elif "$DRY_RUN"; then
+    settings
+    new_token
+  else
+    die "$NAME was not $1 from here (there is no $RECORD): see --help for the order of the commands"
+  fi
+  name_resources
+}
+
+# Six characters that make a name one that nobody else has: what carries it was created here.
+new_token() {
+  if "$DRY_RUN"; then RUN_TOKEN=dryrun; else RUN_TOKEN=$(od -An -N3 -tx1 /dev/urandom | tr -d ' \n'); fi
+}
+
+# The flags that launching decides, then those of the user.
+main_flags() {
+  local flag
+  for flag in "${ARGUMENTS[@]}"; do
+    [[ $flag =~ ^--?workdir(=|$) ]] && die "the workdir is $BUCKET/runs/$NAME (from BUCKET and NAME): leave $flag out"
+  done
+  FLAGS=(--distributed "--workdir=$BUCKET/runs/$NAME" "${ARGUMENTS[@]}")
+}
+
+check_bucket() {
+  : "${BUCKET:?set it to a bucket, or a folder in one, such as BUCKET=gs://my-bucket/sas_jax}"
+  [[ $BUCKET == gs://* && $BUCKET != */ ]] ||
+    die "BUCKET has to be gs://... without a / at its end, but is $BUCKET: mend it"
+}
+
+# The workdir, from the bucket to runs/NAME.
+fetch_workdir() {
+  call mkdir -p "$ROOT/runs/$NAME"
+  call gcloud storage rsync "$BUCKET/runs/$NAME" "$ROOT/runs/$NAME" --recursive
+}
+
+# Only what is committed goes elsewhere, so that a run can say of which commit it is.
+tell_uncommitted() {
+  if ! "$DRY_RUN" && [[ -n $(git -C "$ROOT" status --porcelain) ]]; then
+    say "this checkout has changes that are not committed: they do not go with it"
+  fi
+}
+
+# Waits for POLL_SECONDS, and not longer when a signal comes.
+pause() {
+  sleep "${POLL_SECONDS:-30}" &
+  wait $!
+}

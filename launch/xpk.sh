@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# A run of sas_jax.main on TPUs of a GKE cluster, by xpk. The cluster has to be there (xpk cluster create).
+#
+#   launch/xpk.sh COMMAND [--dry_run] [-- FLAGS OF sas_jax.main]
+#
+#   run      submits this checkout (its last commit) as a workload; GKE restarts it where it is preempted.
+#   status   what the cluster says of it.
+#   logs     shows the workers' last lines.
+#   fetch    copies the workdir from the bucket to runs/NAME.
+#   delete   deletes the workload that run submitted, and nothing else.
+#
+# --dry_run prints each command and runs none.
+#
+# Set in the environment:
+#   NAME           of the run. The others may be left out after run, which keeps them in runs/launch/NAME/xpk.
+#   PROJECT, ZONE  of Google Cloud.
+#   CLUSTER        that xpk made.
+#   TPU_TYPE       as the cluster has it: v5litepod-16, v6e-16, ...
+#   BUCKET         gs://... for the workdir (runs/NAME) and prepared tfds data sets (data), which are copied to each
+#                  worker's ~/tensorflow_datasets before the start.
+# and, where wanted:
+#   NUM_SLICES     of that type (1).
+#   BASE_IMAGE     with Python 3.11 or newer and pip (python:3.12).
+#   EXTRAS         of sas_jax that are installed (tpu,gcp).
+#   MAX_RESTARTS   how often it is started again (10).
+#   LOG_LINES      that logs shows (200).
+#   LAUNCH_DIR     instead of runs/launch.
+#
+# Exit codes: 0; 2 a mistake in what was given; else what failed.
+
+set -euo pipefail
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+RECORDED=(PROJECT ZONE CLUSTER BUCKET RUN_TOKEN)
+
+main() {
+  parse "$@"
+  name_run xpk
+  case $COMMAND in
+    run) run ;;
+    status | logs | fetch | delete)
+      load submitted
+      "$COMMAND"
+      ;;
+    *) die "$COMMAND is no command: run, status, logs, fetch or delete; see --help" ;;
+  esac
+}
+
+settings() {
+  : "${PROJECT:?set it to the Google Cloud project, such as PROJECT=my-project}"
+  : "${ZONE:?set it to the zone of the cluster, such as ZONE=us-east5-b}"
+  : "${CLUSTER:?set it to the name of a cluster that xpk made, such as CLUSTER=my-cluster}"
+  check_bucket
+}
+
+name_resources() {
+  WORKLOAD=$NAME-$RUN_TOKEN
+  AT=("--cluster=$CLUSTER" "--project=$PROJECT" "--zone=$ZONE")
+}
+
+run() {
+  local folder copy line
+  [[ ! -f $RECORD ]] || die "$NAME was submitted already ($RECORD): delete it first, or choose another NAME"
+  ((${#ARGUMENTS[@]})) || die "run wants flags of sas_jax.main, such as: run -- --config=configs/cifar100.py"
+  settings
+  : "${TPU_TYPE:?set it to the slice, such as TPU_TYPE=v6e-16}"
+  main_flags
+  new_token
+  name_resources
+  if "$DRY_RUN"; then folder=/tmp/sas_jax; else folder=$(mktemp -d)/sas_jax; fi
+  tell_uncommitted
+  call git clone --quiet --no-hardlinks "$ROOT" "$folder"
+  # Recorded before it is made: whatever happens then, delete knows it.
+  write_record "${RECORDED[@]}"
+  say "billed while it runs: workload $WORKLOAD (${NUM_SLICES:-1} x $TPU_TYPE), cluster $CLUSTER, project $PROJECT"
+  copy="import gcsfs, os; gcsfs.GCSFileSystem().get('$BUCKET/data/', os.path.expanduser('~/tensorflow_datasets/'), recursive=True)"
+  line="pip install --quiet --editable '.[${EXTRAS:-tpu,gcp}]'"
+  line+=" && { python -c $(quoted "$copy") || echo 'no data came from the bucket'; }"
+  line+=" && exec python -m sas_jax.main $(quoted "${FLAGS[@]}")"
+  # 75 is a preempted run, 1 one that lost another host; 2, a mistake of the user's, ends it.
+  call xpk workload create "--workload=$WORKLOAD" "${AT[@]}" "--tpu-type=$TPU_TYPE" "--num-slices=${NUM_SLICES:-1}" \
+    "--max-restarts=${MAX_RESTARTS:-10}" --restart-on-exit-codes=1,75 --termination-grace-period-seconds=120 \
+    "--base-docker-image=${BASE_IMAGE:-python:3.12}" "--script-dir=$folder" \
+    "--command=$line" || give_up
+  "$DRY_RUN" || rm -rf "${folder%/sas_jax}"
+  say "submitted. Next: status, logs, fetch. It is deleted by: NAME=$NAME launch/xpk.sh delete"
+}
+
+# Deletes what a submission that failed may have left, and ends.
+give_up() {
+  say "the workload was not submitted"
+  delete
+  exit 1
+}
+
+status() { call xpk workload list "${AT[@]}" "--filter-by-job=$WORKLOAD"; }
+
+logs() {
+  call gcloud logging read "resource.type=\"k8s_container\" AND labels.\"k8s-pod/jobset_sigs_k8s_io/jobset-name\"=\"$WORKLOAD\"" \
+    "--project=$PROJECT" "--limit=${LOG_LINES:-200}" '--format=value(resource.labels.pod_name,textPayload)'
+}
+
+fetch() { fetch_workdir; }
+
+delete() {
+  say "deleting workload $WORKLOAD, cluster $CLUSTER, project $PROJECT"
+  call xpk workload delete "--workload=$WORKLOAD" "${AT[@]}" --force ||
+    fail "$WORKLOAD could not be deleted and may cost: try delete again, or see xpk workload list"
+  call rm -f "$RECORD"
+  say "deleted $WORKLOAD. The cluster stays and costs; so do the bucket's files: $BUCKET/runs/$NAME, $BUCKET/data"
+}
+
+main "$@"

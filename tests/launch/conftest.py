@@ -1,0 +1,92 @@
+"""A stage for the scripts in launch/: the programs they call are played by fake.py."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+GCLOUD = shutil.which("gcloud")  # the real one, which knows whether a command line is one of its own
+_known: set[str] = set()
+
+
+class Stage:
+    """Runs scripts where fakes are first on PATH."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        self.records = folder / "launch" / "digits"
+        self.play()
+        for name in ("gcloud", "xpk", "git", "srun", "sbatch", "scontrol"):
+            self.program(name, (Path(__file__).parent / "fake.py").read_text(), f"{sys.executable} -I")
+
+    def program(self, name, text, interpreter="/bin/bash"):
+        path = self.bin / name
+        path.write_text(f"#!{interpreter}\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def play(self, **play):
+        """What the fakes do from now on."""
+        (self.folder / "play.json").write_text(json.dumps(play))
+
+    def environment(self, **settings):
+        ours = {"FAKE": self.folder, "LAUNCH_DIR": self.folder / "launch", "POLL_SECONDS": "0.01", "HOME": self.folder}
+        base = {"PATH": f"{self.bin}:{os.environ['PATH']}", "LANG": "C.UTF-8"}
+        return base | {name: str(value) for name, value in (ours | settings).items() if value is not None}
+
+    def start(self, script, *arguments, **settings):
+        return subprocess.Popen(
+            [str(ROOT / "launch" / script), *arguments], env=self.environment(**settings), text=True, cwd=self.folder,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, script, *arguments, code=0, **settings):
+        """The script's (output, messages), after its exit code was found to be this one."""
+        process = self.start(script, *arguments, **settings)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, out + err
+        return out, err
+
+    def calls(self, program="gcloud"):
+        path = self.folder / "calls.jsonl"
+        calls = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [call[1:] for call in calls if call[0] == program]
+
+    def names(self, program="gcloud"):
+        """What was done, in order: the verb of each call."""
+        verbs = ("create", "describe", "delete", "list", "ssh", "scp", "rsync", "cp", "read", "bundle", "clone")
+        return [next((word for word in call if word in verbs), call[0]) for call in self.calls(program)]
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """Its calls of gcloud are shown to the real one afterwards, where there is one."""
+    stage = Stage(tmp_path)
+    yield stage
+    for call in stage.calls():
+        assert_known(call)
+
+
+def assert_known(call):
+    """Whether the real gcloud, where it is installed, would take this command line; nothing is sent anywhere."""
+    line = shlex.join(["gcloud", *call])
+    shape = " ".join(word.partition("=")[0] for word in call if not word.startswith(("sas-jax-", "/")))
+    if GCLOUD is None or shape in _known:
+        return
+    empty = Path(os.environ.get("TMPDIR", "/tmp")) / "sas_jax-gcloud-config"
+    empty.mkdir(exist_ok=True)
+    lint = subprocess.run(
+        [GCLOUD, "meta", "lint-gcloud-commands", f"--command-string={line}"],
+        env=os.environ | {"CLOUDSDK_CONFIG": str(empty)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    (result,) = json.loads(lint.stdout)
+    assert result["success"], result["error_message"]
+    _known.add(shape)

@@ -1,0 +1,69 @@
+"""Stands in for gcloud, xpk, git, srun and scontrol: notes how it was called and plays what the test wrote down.
+
+$FAKE/calls.jsonl gets [program, argument, ...] of each call. $FAKE/play.json holds, by name, what happens at the first
+call, the second, ... (the last one again and again):
+    "states"   what describing a queued resource prints; NOT_FOUND and UNAVAILABLE are errors.
+    "reports"  what the workers say of the run, a list of lines; a number is gcloud's exit code.
+    other      (the words of a command that it begins with): exit codes.
+With $FAKE/workers (a folder for each worker, its home) lines of shell for the workers are really run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FAKE = Path(os.environ["FAKE"])
+
+
+def main() -> int:
+    call = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    with (FAKE / "calls.jsonl").open("a") as file:
+        file.write(json.dumps(call) + "\n")
+    line = " ".join(call)
+    worker_line = next((word.removeprefix("--command=") for word in call if word.startswith("--command=")), None)
+    if "queued-resources describe" in line and (state := turn("states")) is not None:
+        return describe(state)
+    if (FAKE / "workers").exists() and call[0] == "gcloud" and worker_line is not None:
+        return on_workers(worker_line)
+    if worker_line is not None and "sas_jax $(hostname)" in worker_line and (report := turn("reports")) is not None:
+        if isinstance(report, int):
+            return report
+        print("\n".join(report))
+        return 0
+    for name in json.loads((FAKE / "play.json").read_text()):
+        if line.startswith(name):
+            return turn(name)
+    return 0
+
+
+def turn(name):
+    """What the play has for this call; None where it has nothing."""
+    play = json.loads((FAKE / "play.json").read_text())
+    if name not in play:
+        return None
+    now, *later = play[name]
+    if later:
+        (FAKE / "play.json").write_text(json.dumps(play | {name: later}))
+    return now
+
+
+def describe(state):
+    if state in ("NOT_FOUND", "UNAVAILABLE"):
+        print(f"ERROR: (gcloud.compute.tpus.queued-resources.describe) {state}: it is so", file=sys.stderr)
+        return 1
+    print(state)
+    return 0
+
+
+def on_workers(line):
+    codes = []
+    for home in sorted((FAKE / "workers").iterdir()):
+        settings = os.environ | {"HOME": str(home), "FAKE_HOST": home.name}
+        codes.append(subprocess.run(["bash", "-c", line], env=settings, check=False).returncode)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
