@@ -138,28 +138,39 @@ give_up() {
   exit 1
 }
 
+# Runs a command whose words ANSWER gets. In a loop that Ctrl-C ends this is not left to $(...): bash (5.2) may then find
+# the trap's own line to be cut short.
+answered() {
+  local status=0
+  "$@" > "$RECORD.answer" 2>&1 || status=$?
+  IFS= read -r -d '' ANSWER < "$RECORD.answer" || true
+  ANSWER=${ANSWER%$'\n'}
+  return "$status"
+}
+
 # Sets STATE: the queued resource's, GONE where there is none, or UNANSWERED.
 look() {
-  local answer describe
+  local describe
   describe=(gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" '--format=value(state.state)')
   if "$DRY_RUN"; then
     quoted "${describe[@]}"
     STATE=ACTIVE
-  elif answer=$("${describe[@]}" 2>&1); then
-    STATE=${answer##*$'\n'}
-  elif [[ $answer == *NOT_FOUND* ]]; then
+  elif answered "${describe[@]}"; then
+    STATE=${ANSWER##*$'\n'}
+  elif [[ $ANSWER == *NOT_FOUND* ]]; then
     STATE=GONE
   else
     STATE=UNANSWERED
-    say "gcloud does not answer: $answer"
+    say "gcloud does not answer: $ANSWER"
   fi
 }
 
 # Waits until the slice is there; deletes it where it will never be.
 wait_active() {
-  local shown='' unanswered=0
+  local shown='' unanswered=0 now
   while look; do
-    [[ $STATE == "$shown" ]] || say "$QUEUED: $STATE ($(date -u +%H:%M:%SZ))"
+    TZ=UTC printf -v now '%(%H:%M:%SZ)T' -1
+    [[ $STATE == "$shown" ]] || say "$QUEUED: $STATE ($now)"
     shown=$STATE
     [[ $STATE == UNANSWERED ]] || unanswered=0
     case $STATE in
@@ -234,7 +245,7 @@ run() {
 
 # Until the run has ended everywhere; starts it again where that helps.
 watch() {
-  local report shown='' restarts=0 unanswered=0 code
+  local report line shown='' restarts=0 unanswered=0 code
   while look; do
     report=
     case $STATE in
@@ -243,7 +254,11 @@ watch() {
           on_workers "$REPORT"
           return
         fi
-        report=$(on_workers "$REPORT" 2> /dev/null | grep '^sas_jax ') || report=
+        if answered on_workers "$REPORT"; then
+          while IFS= read -r line; do
+            [[ $line != 'sas_jax '* ]] || report+=${report:+$'\n'}$line
+          done <<< "$ANSWER"
+        fi
         ;;
       GONE | DELETING | FAILED) fail "$QUEUED is $STATE, not by run: see what became of it, then delete" ;;
       SUSPENDING | SUSPENDED)
@@ -317,7 +332,7 @@ delete_queued() {
 remove() {
   say "deleting $QUEUED (queued resource) and $NODE (TPU $ACCELERATOR_TYPE), project $PROJECT, zone $ZONE"
   delete_queued || fail "$QUEUED could not be deleted and may cost: try delete again, or see https://console.cloud.google.com/compute/tpus"
-  call rm -f "$RECORD"
+  call rm -f "$RECORD" "$RECORD.answer"
   say "deleted $QUEUED and $NODE"
 }
 
