@@ -142,7 +142,7 @@ give_up() {
 # the trap's own line to be cut short.
 answered() {
   local status=0
-  "$@" > "$RECORD.answer" 2>&1 || status=$?
+  ("$@") > "$RECORD.answer" 2>&1 || status=$? # a shell of its own, lest what the trap says goes there too
   IFS= read -r -d '' ANSWER < "$RECORD.answer" || true
   ANSWER=${ANSWER%$'\n'}
   return "$status"

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ class Stage:
 
     def __init__(self, folder):
         self.folder = folder
+        self.started: list[subprocess.Popen] = []
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.records = folder / "launch" / "digits"
@@ -43,10 +45,18 @@ class Stage:
         return base | {name: str(value) for name, value in (ours | settings).items() if value is not None}
 
     def start(self, script, *arguments, **settings):
-        return subprocess.Popen(
+        self.started.append(subprocess.Popen(
             [str(ROOT / "launch" / script), *arguments], env=self.environment(**settings), text=True, cwd=self.folder,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        ))  # fmt: skip
+        return self.started[-1]
+
+    def end(self):
+        """Ends what a test left running."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def run(self, script, *arguments, code=0, **settings):
         """The script's (output, messages), after its exit code was found to be this one."""
@@ -67,10 +77,19 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path):
+def ctrl_c():
+    """Lets what is started hear Ctrl-C also where the tests run in the background, whose programs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def stage(tmp_path, ctrl_c):
     """Its calls of gcloud are shown to the real one afterwards, where there is one."""
     stage = Stage(tmp_path)
     yield stage
+    stage.end()
     for call in stage.calls():
         assert_known(call)
 
