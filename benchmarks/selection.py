@@ -203,7 +203,7 @@ def _start(output: Path) -> dict[str, Any]:
     described = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     environment = json.loads(described.stdout)
     hardware = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_bytes": _memory("MemTotal"),
         "device": environment["devices"][0],
@@ -217,7 +217,8 @@ def _start(output: Path) -> dict[str, Any]:
     return results | {"environment": environment}
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The model of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,9 +1,11 @@
-"""What a training step takes on TPU chips that are not there: compiled for them, its memory and work per chip.
+"""What a run's programs take on TPU chips that are not there: compiled for them, their memory and work per chip.
+
+The training steps are here, the stages around them in topology_stages.py.
 
     make test-tpu  # sets up .venv-tpu
     JAX_PLATFORMS=cpu .venv-tpu/bin/python -m benchmarks.topology
 
-writes docs/results/topology.json and the table of docs/scaling.md. Only libtpu is needed, which jax[tpu] brings, and
+writes docs/results/topology.json and the tables of docs/scaling.md. Only libtpu is needed, which jax[tpu] brings, and
 no chip: nothing runs, so there is no time of a step here.
 """
 
@@ -27,6 +29,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 from benchmarks import tables
+from benchmarks.topology_stages import STAGES, Stage, host
 from configs import default
 from sas_jax import devices, environment, networks
 from sas_jax.training.optimizer import Horizon
@@ -144,6 +147,16 @@ def compile_step(case: Case, mesh: Mesh) -> Compiled:
         return made.compile("step", state, images, examples, key, horizon)
 
 
+def compile_stage(stage: Stage, mesh: Mesh) -> Any:
+    """The program of a stage for the first host's chips.
+
+    Raises:
+        jax.errors.JaxRuntimeError: it does not fit a chip.
+    """
+    with settings():
+        return stage.lower(stage, stage.get_config(), host(mesh)).compile()
+
+
 def memory(compiled: Any) -> dict[str, int]:
     """Bytes on each chip: by what they are for, and all that is needed at once."""
     found = compiled.memory_analysis()
@@ -193,18 +206,21 @@ def exchanged(text: str) -> dict[str, int]:
     return dict(sorted(totals.items()))
 
 
-def measure(case: Case, name: str) -> dict[str, Any]:
-    """Compiles a case for a topology, and says what came of it."""
+def measure(case: Case | Stage, name: str) -> dict[str, Any]:
+    """Compiles a training step or another stage for a topology, and says what came of it."""
     start = time.perf_counter()
     try:
-        compiled = compile_step(case, mesh(name))
+        chips = mesh(name)
+        compiled = compile_step(case, chips) if isinstance(case, Case) else compile_stage(case, chips)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         found: dict[str, Any] = {"fits": False, "reason": _needs(str(error))}
     else:
-        text = compiled.as_text()  # type: ignore[attr-defined]
-        found = {"fits": True, "memory": memory(compiled), **work(compiled), "exchanged": exchanged(text)}
+        found = {"fits": True, "memory": memory(compiled)}
+        if isinstance(case, Case) or case.counted:
+            found |= work(compiled)
+        found["exchanged"] = exchanged(compiled.as_text())  # type: ignore[attr-defined]
     return {"compile_seconds": round(time.perf_counter() - start, 1), **found}
 
 
@@ -225,8 +241,15 @@ def table(results: dict[str, Any]) -> str:
     lines = [head, ("---", "---", *["---:"] * (len(head) - 2))]
     for case in CASES:
         for name, topology in TOPOLOGIES.items():
-            lines.append(_row(case, name, topology, results["cases"][case.name]["on"][name]))
-    return "\n\n".join([origin, tables.markdown(lines)])
+            images = str(case.batch // topology.chips)
+            lines.append((label(case), name, images, *_cells(topology, results["cases"][case.name]["on"][name])))
+    head = ("a call of another stage", "chips", *PARTS.values(), "of HBM", *work_columns)
+    stages = [head, ("---", "---", *["---:"] * (len(head) - 2))]
+    for stage in STAGES if "stages" in results else ():
+        for name, topology in TOPOLOGIES.items():
+            stages.append((stage.label, name, *_cells(topology, results["stages"][stage.name]["on"][name])))
+    parts = [origin, tables.markdown(lines)]
+    return "\n\n".join([*parts, tables.markdown(stages)] if "stages" in results else parts)
 
 
 PARTS = {
@@ -237,19 +260,22 @@ PARTS = {
 }
 
 
-def _row(case: Case, name: str, topology: Topology, found: dict[str, Any]) -> tuple[str, ...]:
-    first = (label(case), name, str(case.batch // topology.chips))
+def _cells(topology: Topology, found: dict[str, Any]) -> tuple[str, ...]:
     if not found["fits"]:
-        return (*first, "-", "-", "-", "does not fit", "-", "-", "-", "-")
-    # What the step cannot be faster than, by the chip's arithmetic and by its memory.
-    arithmetic = 1e3 * found["operations"] / topology.bf16
-    bandwidth = 1e3 * found["bytes_accessed"] / topology.bandwidth
+        return ("-", "-", "-", "does not fit", "-", "-", "-", "-")
+    counted = ("-", "-")
+    if "operations" in found:
+        # What the call cannot be faster than, by the chip's arithmetic and by its memory.
+        arithmetic = 1e3 * found["operations"] / topology.bf16
+        bandwidth = 1e3 * found["bytes_accessed"] / topology.bandwidth
+        counted = (
+            f"{found['operations'] / 1e12:.3g} ({arithmetic:.3g} ms)",
+            f"{found['bytes_accessed'] / 1e9:.3g} ({bandwidth:.3g} ms)",
+        )
     return (
-        *first,
         *(f"{found['memory'][part] / 1e6:,.0f}" for part in PARTS),
         f"{found['memory']['needed'] / topology.hbm:.0%}",
-        f"{found['operations'] / 1e12:.3g} ({arithmetic:.3g} ms)",
-        f"{found['bytes_accessed'] / 1e9:.3g} ({bandwidth:.3g} ms)",
+        *counted,
         f"{sum(found['exchanged'].values()) / 1e6:.3g}",
     )
 
@@ -266,18 +292,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "topology.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scaling.md", help="where the table goes")
     options = parser.parse_args()
-    cases: dict[str, dict[str, Any]] = {}
-    for case in CASES:
-        cases[case.name] = dataclasses.asdict(case) | {"on": {}}
-        for name in TOPOLOGIES:
-            cases[case.name]["on"][name] = found = measure(case, name)
-            print(f"{case.name} on {name}: {json.dumps(found)}", flush=True)
+    found: dict[str, dict[str, Any]] = {"cases": {}, "stages": {}}
+    for kind, programs in (("cases", CASES), ("stages", STAGES)):
+        for program in programs:
+            described = {name: value for name, value in vars(program).items() if not callable(value)}
+            found[kind][program.name] = described | {"on": {}}
+            for name in TOPOLOGIES:
+                found[kind][program.name]["on"][name] = result = measure(program, name)
+                print(f"{program.name} on {name}: {json.dumps(result)}", flush=True)
     results = {
         "environment": environment.describe(),
         "libtpu": importlib.metadata.version("libtpu"),
         "effort": EFFORT,
         "date": datetime.date.today().isoformat(),
-        "cases": cases,
+        **found,
     }
     options.output.write_text(json.dumps(results, indent=1) + "\n")
     options.page.write_text(tables.insert(options.page.read_text(), options.output.stem, table(results)))

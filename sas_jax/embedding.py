@@ -24,7 +24,7 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(
+def compiled(
     apply: Apply, views: Views, num_views: int | None, keep_views: bool, devices: tuple[jax.Device, ...]
 ) -> Callable:
     """The pmapped function of one batch a device; kept, so that all arms' encoders share one program."""
@@ -77,7 +77,7 @@ def embed(
     """
     assert (num_views is None) == (key is None)
     devices = devices or tuple(jax.local_devices())
-    function = _compiled(apply, views, num_views, keep_views, devices)
+    function = compiled(apply, views, num_views, keep_views, devices)
     key = jax.random.key(0) if key is None else key
     n, processes = len(images), jax.process_count()
     batch_size = min(batch_size, -(-n // (len(devices) * processes)))

@@ -44,6 +44,11 @@ def padded(size: int) -> int:
     return power * 3 // 4 if power > 256 and size <= power * 3 // 4 else power
 
 
+def places_on_a_device(classes: int, size: int, devices: int) -> int:
+    """How many classes of a padded size a device ranks in one call: one of few numbers, for few compiled shapes."""
+    return max(1, min(1 << (-(-classes // devices) - 1).bit_length(), _AT_ONCE // size**2))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """What to rank, but for the similarities."""
@@ -118,36 +123,35 @@ class Run:
 
     def _many(self, z: np.ndarray, size: int, labels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ranks classes of one padded size: their picks, as indices among all, and gains, class by class."""
-        # One row more, of zeros and no candidate, is what classes are padded with.
-        n = len(z)
-        z, where = np.pad(z, ((0, 1), (0, 0))), np.pad(self.where, (0, 1))
-        weights = None if self.weights is None else np.pad(self.weights, (0, 1))
         begun = [self._initial(label) for label in labels]
         chosen = max(len(each) for each in begun)
         chosen = 1 << (chosen - 1).bit_length() if chosen else 0
-        # A power of two of places on each device, so that few shapes are compiled.
-        places = 1 << (-(-len(labels) // self.mesh.size) - 1).bit_length()
-        places = max(1, min(places, _AT_ONCE // size**2))
+        places = places_on_a_device(len(labels), size, self.mesh.size)
         together = places * self.mesh.size
         for first in range(0, len(labels), together):
             part = labels[first : first + together]
-            table = np.full((together, size), n, np.int32)
+            # Only the rows of these classes go to the devices, and each to one: n may be more than a device holds.
+            rows = np.zeros((together, size, z.shape[1]), np.float32)
+            where = np.zeros((together, size), bool)
+            weights = None if self.weights is None else np.zeros((together, size), np.float32)
             steps = np.zeros(together, np.int32)
             initial = np.full((together, chosen), -1, np.int32)
             # Classes are dealt to the devices in turn.
             at = [turn % self.mesh.size * places + turn // self.mesh.size for turn in range(len(part))]
             for row, label, already in zip(at, part, begun[first : first + together], strict=True):
                 members = self.members[label]
-                table[row, : len(members)] = members
+                rows[row, : len(members)] = z[members]
+                where[row, : len(members)] = self.where[members]
+                if weights is not None and self.weights is not None:
+                    weights[row, : len(members)] = self.weights[members]
                 initial[row, : len(already)] = already
                 steps[row] = self.steps[label]
             picks, gains = map(
                 np.asarray,
-                _rank_many(
-                    z,
+                rank_many(
+                    rows,
                     where,
                     weights,
-                    table,
                     initial,
                     steps,
                     objective=self.objective,
@@ -155,8 +159,8 @@ class Run:
                     mesh=self.mesh,
                 ),
             )
-            for row in at:
-                yield table[row][picks[row, : steps[row]]], gains[row, : steps[row]]
+            for row, label in zip(at, part, strict=True):
+                yield self.members[label][picks[row, : steps[row]]], gains[row, : steps[row]]
 
     def _initial(self, label: int) -> np.ndarray:
         """Which of a class's members, as places among them, are already chosen."""
@@ -168,11 +172,10 @@ _problem = jax.jit(greedy.problem, static_argnames=("objective", "self_similarit
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "self_similarity", "mesh"))
-def _rank_many(
-    z: jax.Array,
+def rank_many(
+    rows: jax.Array,
     where: jax.Array,
     weights: jax.Array | None,
-    table: jax.Array,
     initial: jax.Array,
     steps: jax.Array,
     *,
@@ -180,33 +183,31 @@ def _rank_many(
     self_similarity: float | None,
     mesh: Mesh,
 ):
-    """Ranks classes [classes, size] of padded size: picks and gains [classes, size]."""
+    """Ranks classes from embeddings [classes, size, d] of padded size: picks and gains [classes, size]."""
     # On a CPU one after the other: under vmap every class would take as many steps, and every step as many rows, as
     # the slowest. An accelerator would be idle.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    size = table.shape[1]
+    size = rows.shape[1]
     together = None if on_cpu else max(1, _AT_ONCE // size**2)
 
-    def one(z, where, weights, members, initial, steps):
+    def one(z, where, weights, initial, steps):
         problem = greedy.problem(
-            products(z[members], z[members]),
+            products(z, z),
             objective=objective,
-            weights=None if weights is None else weights[members],
+            weights=weights,
             self_similarity=1.0 if self_similarity is None else self_similarity,
         )
-        state = greedy.start(problem, budget=size, where=where[members], initial=initial)
+        state = greedy.start(problem, budget=size, where=where, initial=initial)
         return greedy.result(problem, greedy.advance(problem, state, steps))
 
-    def part(z, where, weights, table, initial, steps):
+    def part(*classes):
         nothing = jnp.full(size, -1, jnp.int32), jnp.full(size, jnp.nan, jnp.float32)
         return jax.lax.map(
-            lambda each: jax.lax.cond(each[-1] > 0, lambda: one(z, where, weights, *each), lambda: nothing),
-            (table, initial, steps),
-            batch_size=together,
+            lambda each: jax.lax.cond(each[-1] > 0, lambda: one(*each), lambda: nothing), classes, batch_size=together
         )
 
-    split, whole = PartitionSpec(mesh.axis_names[0]), PartitionSpec()
+    split = PartitionSpec(mesh.axis_names[0])
     # The devices do not communicate, so there is nothing for check_vma to check.
-    return jax.shard_map(
-        part, mesh=mesh, in_specs=(whole, whole, whole, split, split, split), out_specs=(split, split), check_vma=False
-    )(z, where, weights, table, initial, steps)
+    return jax.shard_map(part, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(
+        rows, where, weights, initial, steps
+    )

@@ -1,0 +1,215 @@
+"""How long each stage of a run takes at least, on 1, 16 and 256 chips and for 10^6 to 10^9 images, and what limits it.
+
+    python -m benchmarks.scaling measure --images=FOLDER   # of JPEG files: what a CPU does of a run
+    python -m benchmarks.scaling write                     # the table of docs/scaling.md
+
+The first writes docs/results/scaling.json. The second puts that together with docs/results/topology.json (what the
+compiler counts) and what the makers say of their chips. It is arithmetic: no chip was there. See docs/scaling.md for
+what is counted; every number of the table is a lower bound but those of selection, which are measured on a CPU.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import tables
+from benchmarks.cases import Case, examples
+from benchmarks.selection import processor
+from benchmarks.topology import ROOT, TOPOLOGIES
+
+TOPOLOGY = "v5e:4x4"
+EXAMPLES = (10**6, 10**8, 10**9)
+CHIPS = (1, 16, 256)
+FEATURES, CLASS_SIZE, RESTARTS, ITERATIONS, BATCH = 128, 1_000, 5, 100, 4096
+PASSES = 6
+"""Products of bfloat16 that a float32 product at the highest precision is made of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """What belongs to a v5e chip beside its HBM, in bytes a second and bytes.
+
+    From https://docs.cloud.google.com/tpu/docs/v5e (the interconnect's 400 GB/s are of both directions) and the machine
+    type ct5lp-hightpu-4t (112 vCPUs and 192 GB for four chips), looked up 2026-11.
+    """
+
+    interconnect: float = 200e9
+    vcpus: int = 28
+    memory: float = 48e9
+
+
+HOST = Host()
+
+
+def training(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
+    """Seconds of one epoch of n images, by limit: the encoder's step, as compiled, at a batch of 4,096."""
+    case = counted["cases"]["resnet50-224-remat"]
+    found = case["on"][TOPOLOGY]
+    an_image = {name: found[name] * TOPOLOGIES[TOPOLOGY].chips / case["batch"] for name in _COUNTS}
+    batch = min(BATCH, chips * case["batch"] // TOPOLOGIES[TOPOLOGY].chips)
+    # A ring sends each byte nearly twice past each chip.
+    sent = 2 * (chips - 1) / chips * sum(found["exchanged"].values())
+    collectives = {"collectives": n / batch * sent / HOST.interconnect}
+    return _of_images(n, chips, an_image, measured) | collectives
+
+
+def embedding(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
+    """Seconds of the embeddings of n images, by limit: the proxy's views, as compiled."""
+    stage = counted["stages"]["embed-imagenet"]
+    found = {name: stage["on"][TOPOLOGY][name] / stage["batch"] for name in _COUNTS}
+    return _of_images(n, chips, found, measured)
+
+
+def kmeans(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
+    """Seconds of k-means into classes of a thousand, all restarts and iterations, on the one chip that does it."""
+    k = max(1, n // CLASS_SIZE)
+    iteration = 2 * 2 * n * k * FEATURES  # a row's distance to all centres, and its part of all sums
+    seeds = 2 * n * k * FEATURES * (2 + int(math.log(k)))
+    return {"arithmetic": RESTARTS * PASSES * (ITERATIONS * iteration + seeds) / TOPOLOGIES[TOPOLOGY].bf16}
+
+
+def selection(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
+    """Seconds of both objectives' slower one within classes of a thousand, as measured on a CPU, of one host."""
+    found = max(each["seconds"] / each["examples"] for each in measured["rank"])
+    return {"one host": found * n}
+
+
+_COUNTS = ("operations", "bytes_accessed")
+STAGES: dict[str, Callable[[int, int, dict[str, Any], dict[str, Any]], dict[str, float]]] = {
+    "train, an epoch": training,
+    "embed": embedding,
+    "classes": kmeans,
+    "rank": selection,
+}
+
+
+def _of_images(n: int, chips: int, an_image: dict[str, float], measured: dict[str, Any]) -> dict[str, float]:
+    chip = TOPOLOGIES[TOPOLOGY]
+    return {
+        "arithmetic": n * an_image["operations"] / chips / chip.bf16,
+        "bandwidth": n * an_image["bytes_accessed"] / chips / chip.bandwidth,
+        "host input": n / (chips * HOST.vcpus * measured["decode"]["images_per_core_second"]),
+    }
+
+
+def defect(stage: str, n: int, chips: int) -> str:
+    """Why a stage cannot be done as it is; "" where it can."""
+    rows = n * FEATURES * 4
+    if stage == "classes" and 2 * rows > TOPOLOGIES[TOPOLOGY].hbm:  # the rows and, for a moment, their copy
+        return "rows exceed a chip"
+    # A host has four chips; the first one holds all embeddings, and a copy while they are gathered.
+    if stage in ("embed", "rank") and 2 * rows > min(chips, 4) * HOST.memory:
+        return "rows exceed a host"
+    return ""
+
+
+def table(counted: dict[str, Any], measured: dict[str, Any]) -> str:
+    """What the two json say, in Markdown."""
+    decode = measured["decode"]
+    ranks = "; ".join(
+        f"{each['objective']} {each['examples']:,} in {each['seconds']:.1f} s" for each in measured["rank"]
+    )
+    origin = (
+        f"Measured: {measured['processor']}, {measured['cores']} cores, {measured['date']}; commit "
+        f"{measured['environment']['commit']}; decoding {decode['images_per_core_second']:.0f} images of "
+        f"{decode['pixels']} pixels ({decode['bytes_an_image'] / 1e3:.0f} kB) a second of a core; ranking "
+        f"within classes of {CLASS_SIZE:,}, on all cores: {ranks}. Counted: docs/results/topology.json, "
+        f"{counted['date']}. `python -m benchmarks.scaling write`."
+    )
+    head = ["a stage", "chips", *(f"10^{round(math.log10(n))} images" for n in EXAMPLES)]
+    lines = [head, ["---", "---:", *["---:"] * len(EXAMPLES)]]
+    for name, stage in STAGES.items():
+        for chips in CHIPS:
+            cells = []
+            for n in EXAMPLES:
+                limit, seconds = max(stage(n, chips, counted, measured).items(), key=lambda found: found[1])
+                why = defect(name.split(",")[0], n, chips)
+                cells.append(f"{duration(seconds)}, {limit}" + (f"; **{why}**" if why else ""))
+            lines.append([name, str(chips), *cells])
+    return f"{origin}\n\n{tables.markdown(lines)}"
+
+
+def duration(seconds: float) -> str:
+    """Two digits of seconds, minutes, hours, days or years."""
+    for unit, length in (("years", 365 * 86_400), ("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{_two_digits(seconds / length)} {unit}"
+    return f"{_two_digits(seconds)} s"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{float(f'{value:.2g}'):,.0f}"
+
+
+def measure(images: Path) -> dict[str, Any]:
+    """What a CPU does of a run: decoding files, and selection within classes."""
+    import jax
+
+    from sas_jax import environment, rank
+    from sas_jax.data.folder import read_folder
+    from sas_jax.devices import mesh
+
+    # Core-seconds, so that what else a machine does counts little.
+    found = read_folder(str(images), image_size=224, placement="stream")[0].images
+    paths = [path for path in images.rglob("*") if path.is_file()]
+    start = time.process_time()
+    for first in range(0, len(found), 64):
+        found[np.arange(first, min(first + 64, len(found)))]
+    spent = time.process_time() - start
+    decode = {
+        "images": len(found),
+        "pixels": 224,
+        "bytes_an_image": float(np.mean([path.stat().st_size for path in paths])),
+        "images_per_core_second": len(found) / spent,
+    }
+    devices = mesh(min(len(jax.devices()), os.cpu_count() or 1))
+    ranks = []
+    for objective in ("sas", "facility_location"):
+        for n in (100_000, 200_000):
+            z, classes = examples(Case("rank", objective, 1.0, (CLASS_SIZE,) * (n // CLASS_SIZE)))
+            seconds = []
+            for _ in range(4):
+                start = time.perf_counter()
+                rank(z, classes, objective=objective, mesh=devices)
+                seconds.append(time.perf_counter() - start)
+            ranks.append({"objective": objective, "examples": n, "seconds": float(np.median(seconds[1:]))})
+    return {
+        "environment": environment.describe(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "date": datetime.date.today().isoformat(),
+        "command": "python -m benchmarks.scaling measure --images=FOLDER",
+        "decode": decode,
+        "rank": ranks,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("measure", "write"))
+    parser.add_argument("--images", type=Path, help="for measure: a folder of JPEG files")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scaling.md", help="where the table goes")
+    options = parser.parse_args()
+    output = options.results / "scaling.json"
+    if options.action == "measure":
+        if options.images is None:
+            parser.error("measure decodes images: give a folder of JPEG files by --images")
+        output.write_text(json.dumps(measure(options.images), indent=1) + "\n")
+    else:
+        counted = json.loads((options.results / "topology.json").read_text())
+        text = table(counted, json.loads(output.read_text()))
+        options.page.write_text(tables.insert(options.page.read_text(), output.stem, text))
+
+
+if __name__ == "__main__":
+    main()

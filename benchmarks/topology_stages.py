@@ -1,0 +1,142 @@
+"""What the stages around training take on TPU chips that are not there: embedding, latent classes, selection.
+
+`benchmarks.topology` compiles these beside the training steps, each as the pipeline would call it on one host of a
+slice: of several hosts each embeds its part on its own chips; latent classes are found and ranked by the first one.
+"""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from ml_collections import ConfigDict
+
+from sas_jax import devices, embedding, networks
+from sas_jax.latent_classes.kmeans import solve
+from sas_jax.selection import classwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage of a run and what it is given.
+
+    Attributes:
+      name: In the json.
+      config: Of the run, configs/`config`.py.
+      label: What is computed, in words.
+      images: How many the run trains on.
+      counted: Whether the compiler can count its work: not where it loops as long as the numbers ask for it.
+      lower: From the config and a host's chips to the program, not compiled yet.
+      batch: For embedding, the images of a chip.
+      objective: For selection.
+      size: For selection, the padded size of a latent class.
+    """
+
+    name: str
+    config: str
+    label: str
+    images: int
+    counted: bool
+    lower: Callable[["Stage", ConfigDict, tuple[jax.Device, ...]], Any]
+    batch: int = 0
+    objective: str = ""
+    size: int = 0
+
+    def get_config(self) -> ConfigDict:
+        """The run's config, in the dtype that chips compute in."""
+        config = importlib.import_module(f"configs.{self.config}").get_config()
+        config.compute_dtype = "bfloat16"
+        return config
+
+
+def host(mesh: Mesh) -> tuple[jax.Device, ...]:
+    """The chips of a mesh that belong to its first host."""
+    return tuple(device for device in mesh.devices.flat if device.process_index == 0)
+
+
+def _embed(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
+    """One call of the pmapped function: a batch a chip, every view of it."""
+    trainer = networks.make_trainer(config, config.proxy.encoder, config.proxy.train, mesh=Mesh(chips, (devices.AXIS,)))
+    state = trainer.abstract_state()
+    variables = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        {"params": state.params, "batch_stats": state.batch_stats},
+    )
+    apply = functools.partial(networks.project, trainer.method)
+    views = networks.make_views(config)
+    function = embedding.compiled(apply, views, config.embedding.views, False, chips)
+    batch = (len(chips), config.embedding.batch_size)
+    pixels = (config.data.image_size, config.data.image_size, 3)
+    images, examples = jax.ShapeDtypeStruct((*batch, *pixels), jnp.uint8), jax.ShapeDtypeStruct(batch, jnp.int32)
+    return function.lower(variables, images, examples, _key())
+
+
+def _classes(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
+    """One restart of k-means, which one chip does."""
+    one = SingleDeviceSharding(chips[0])
+
+    def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=one)
+
+    features = config.proxy.encoder.head_features
+    return solve.lower(
+        array((), _key().dtype),
+        array((stage.images, features), jnp.float32),
+        num_classes=config.latent_classes.num_classes,
+        iterations=array((), jnp.int32),
+    )
+
+
+def _rank(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
+    """One call that ranks classes of one padded size, side by side on a host's chips."""
+    mesh = Mesh(np.array(chips), (devices.AXIS,))
+    split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
+    places = classwise.places_on_a_device(config.latent_classes.num_classes, stage.size, len(chips))
+
+    def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((places * len(chips), *shape), dtype, sharding=split)
+
+    return classwise.rank_many.lower(
+        array(jnp.float32, stage.size, config.proxy.encoder.head_features),
+        array(jnp.bool_, stage.size),
+        None,
+        array(jnp.int32, 0),
+        array(jnp.int32),
+        objective=stage.objective,
+        self_similarity=config.selection.self_similarity,
+        mesh=mesh,
+    )
+
+
+def _key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _of_run(config: str, images: int, usual: int, largest: int) -> tuple[Stage, ...]:
+    """The stages of one run of so many images; the padded sizes are those of a usual and of a large latent class."""
+    found = importlib.import_module(f"configs.{config}").get_config()
+    views, batch, pixels = found.embedding.views, found.embedding.batch_size, found.data.image_size
+    proxy, k = f"ResNet-{found.proxy.encoder.depth}", found.latent_classes.num_classes
+    embed = f"embed: {proxy}, {pixels} pixels, {batch} images a chip, {views} views of each"
+    stages = [
+        Stage(f"embed-{config}", config, embed, images, True, _embed, batch=batch),
+        Stage(f"classes-{config}", config, f"classes: k-means of {images:,} into {k:,}, on one chip", images, False,
+              _classes),
+    ]  # fmt: skip
+    for objective in ("sas", "facility_location"):
+        for size in (usual, largest):
+            label = f"rank: {objective}, latent classes of up to {size:,}"
+            name = f"rank-{objective}-{config}-{size}"
+            stages.append(Stage(name, config, label, images, False, _rank, objective=objective, size=size))
+    return tuple(stages)
+
+
+STAGES = (
+    *_of_run("cifar100", 50_000, 512, 1_536),
+    *_of_run("imagenet", 1_281_167, 1_536, 8_192),
+)
