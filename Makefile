@@ -31,7 +31,7 @@ test-clip:
 # Compiles for TPU chips that are not there. An environment of its own: with libtpu, JAX looks for TPUs at every start.
 test-tpu:
 	$(MAKE) VENV=$(VENV)-tpu EXTRAS=dev,tpu $(VENV)-tpu/ready
-	JAX_PLATFORMS=cpu $(VENV)-tpu/bin/python -m pytest tests/selection/test_tpu_topology.py tests/training/test_tpu_topology.py
+	JAX_PLATFORMS=cpu $(VENV)-tpu/bin/python -m pytest tests/selection/test_tpu_topology.py tests/training/test_tpu_topology.py tests/test_tpu_stages.py
 
 # Twenty minutes on two cores that do nothing else.
 benchmark-selection:

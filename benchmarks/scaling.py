@@ -5,7 +5,8 @@
 
 The first writes docs/results/scaling.json. The second puts that together with docs/results/topology.json (what the
 compiler counts) and what the makers say of their chips. It is arithmetic: no chip was there. See docs/scaling.md for
-what is counted; every number of the table is a lower bound but those of selection, which are measured on a CPU.
+what is counted; every number of the table is a lower bound but that
+of selection, which is measured on a CPU.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import datetime
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +27,15 @@ from benchmarks import tables
 from benchmarks.cases import Case, examples
 from benchmarks.selection import processor
 from benchmarks.topology import ROOT, TOPOLOGIES
+from sas_jax.report.numbers import plural
 
 TOPOLOGY = "v5e:4x4"
 EXAMPLES = (10**6, 10**8, 10**9)
 CHIPS = (1, 16, 256)
 FEATURES, CLASS_SIZE, RESTARTS, ITERATIONS, BATCH = 128, 1_000, 5, 100, 4096
+ORIGINAL = (500, 375)
+"""Pixels of ImageNet's files on average: what is decoded is enlarged to that."""
+
 PASSES = 6
 """Products of bfloat16 that a float32 product at the highest precision is made of."""
 
@@ -78,18 +84,19 @@ def kmeans(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]
 
 
 def selection(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
-    """Seconds of both objectives' slower one within classes of a thousand, as measured on a CPU, of one host."""
-    found = max(each["seconds"] / each["examples"] for each in measured["rank"])
-    return {"one host": found * n}
+    """Seconds of both objectives' slower one within classes of a thousand, as measured on a CPU."""
+    found = max(each["core_seconds"] / each["examples"] for each in measured["rank"])
+    return {"measured": found * n / measured["cores"]}
 
 
 _COUNTS = ("operations", "bytes_accessed")
-STAGES: dict[str, Callable[[int, int, dict[str, Any], dict[str, Any]], dict[str, float]]] = {
-    "train, an epoch": training,
-    "embed": embedding,
-    "classes": kmeans,
-    "rank": selection,
-}
+Stage = Callable[[int, int, dict[str, Any], dict[str, Any]], dict[str, float]]
+ROWS: tuple[tuple[str, str, int, Stage], ...] = (
+    *(("train", f"train an epoch, {plural(chips, 'chip')}", chips, training) for chips in CHIPS),
+    *(("embed", f"embed, {plural(chips, 'chip')}", chips, embedding) for chips in CHIPS),
+    ("classes", "classes, on one chip", 1, kmeans),
+    ("rank", "rank, on the CPU that was measured", 4, selection),
+)
 
 
 def _of_images(n: int, chips: int, an_image: dict[str, float], measured: dict[str, Any]) -> dict[str, float]:
@@ -116,25 +123,24 @@ def table(counted: dict[str, Any], measured: dict[str, Any]) -> str:
     """What the two json say, in Markdown."""
     decode = measured["decode"]
     ranks = "; ".join(
-        f"{each['objective']} {each['examples']:,} in {each['seconds']:.1f} s" for each in measured["rank"]
+        f"{each['objective']} {each['examples']:,} in {each['core_seconds']:.1f} s" for each in measured["rank"]
     )
     origin = (
         f"Measured: {measured['processor']}, {measured['cores']} cores, {measured['date']}; commit "
-        f"{measured['environment']['commit']}; decoding {decode['images_per_core_second']:.0f} images of "
-        f"{decode['pixels']} pixels ({decode['bytes_an_image'] / 1e3:.0f} kB) a second of a core; ranking "
-        f"within classes of {CLASS_SIZE:,}, on all cores: {ranks}. Counted: docs/results/topology.json, "
-        f"{counted['date']}. `python -m benchmarks.scaling write`."
+        f"{measured['environment']['commit']}; decoding {decode['images_per_core_second']:.0f} files of "
+        f"{decode['pixels'][0]} x {decode['pixels'][1]} pixels ({decode['bytes_an_image'] / 1e3:.0f} kB) a second of a "
+        f"core; ranking within classes of {CLASS_SIZE:,}, in seconds of a core: {ranks}. Counted: "
+        f"docs/results/topology.json, {counted['date']}. `python -m benchmarks.scaling write`."
     )
-    head = ["a stage", "chips", *(f"10^{round(math.log10(n))} images" for n in EXAMPLES)]
-    lines = [head, ["---", "---:", *["---:"] * len(EXAMPLES)]]
-    for name, stage in STAGES.items():
-        for chips in CHIPS:
-            cells = []
-            for n in EXAMPLES:
-                limit, seconds = max(stage(n, chips, counted, measured).items(), key=lambda found: found[1])
-                why = defect(name.split(",")[0], n, chips)
-                cells.append(f"{duration(seconds)}, {limit}" + (f"; **{why}**" if why else ""))
-            lines.append([name, str(chips), *cells])
+    head = ["a stage", *(f"10^{round(math.log10(n))} images" for n in EXAMPLES)]
+    lines = [head, ["---", *["---:"] * len(EXAMPLES)]]
+    for name, label, chips, stage in ROWS:
+        cells = []
+        for n in EXAMPLES:
+            limit, seconds = max(stage(n, chips, counted, measured).items(), key=lambda found: found[1])
+            why = defect(name, n, chips)
+            cells.append(f"{duration(seconds)}, {limit}" + (f"; **{why}**" if why else ""))
+        lines.append([label, *cells])
     return f"{origin}\n\n{tables.markdown(lines)}"
 
 
@@ -153,22 +159,29 @@ def _two_digits(value: float) -> str:
 def measure(images: Path) -> dict[str, Any]:
     """What a CPU does of a run: decoding files, and selection within classes."""
     import jax
+    from PIL import Image
 
     from sas_jax import environment, rank
     from sas_jax.data.folder import read_folder
     from sas_jax.devices import mesh
 
-    # Core-seconds, so that what else a machine does counts little.
-    found = read_folder(str(images), image_size=224, placement="stream")[0].images
-    paths = [path for path in images.rglob("*") if path.is_file()]
-    start = time.process_time()
-    for first in range(0, len(found), 64):
-        found[np.arange(first, min(first + 64, len(found)))]
-    spent = time.process_time() - start
+    with tempfile.TemporaryDirectory() as folder:
+        paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[:500]
+        for number, path in enumerate(paths):
+            with Image.open(path) as image:
+                enlarged = image.convert("RGB").resize(ORIGINAL, Image.Resampling.BICUBIC)
+            enlarged.save(Path(folder) / f"{number}.jpg", quality=95)
+        size = float(np.mean([path.stat().st_size for path in Path(folder).iterdir()]))
+        found = read_folder(folder, image_size=224, placement="stream")[0].images
+        # Core-seconds, so that what else a machine does counts little.
+        start = time.process_time()
+        for first in range(0, len(found), 64):
+            found[np.arange(first, min(first + 64, len(found)))]
+        spent = time.process_time() - start
     decode = {
         "images": len(found),
-        "pixels": 224,
-        "bytes_an_image": float(np.mean([path.stat().st_size for path in paths])),
+        "pixels": ORIGINAL,
+        "bytes_an_image": size,
         "images_per_core_second": len(found) / spent,
     }
     devices = mesh(min(len(jax.devices()), os.cpu_count() or 1))
@@ -178,10 +191,10 @@ def measure(images: Path) -> dict[str, Any]:
             z, classes = examples(Case("rank", objective, 1.0, (CLASS_SIZE,) * (n // CLASS_SIZE)))
             seconds = []
             for _ in range(4):
-                start = time.perf_counter()
+                start = time.process_time()
                 rank(z, classes, objective=objective, mesh=devices)
-                seconds.append(time.perf_counter() - start)
-            ranks.append({"objective": objective, "examples": n, "seconds": float(np.median(seconds[1:]))})
+                seconds.append(time.process_time() - start)
+            ranks.append({"objective": objective, "examples": n, "core_seconds": float(np.median(seconds[1:]))})
     return {
         "environment": environment.describe(),
         "processor": processor(),

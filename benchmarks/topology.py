@@ -245,11 +245,10 @@ def table(results: dict[str, Any]) -> str:
             lines.append((label(case), name, images, *_cells(topology, results["cases"][case.name]["on"][name])))
     head = ("a call of another stage", "chips", *PARTS.values(), "of HBM", *work_columns)
     stages = [head, ("---", "---", *["---:"] * (len(head) - 2))]
-    for stage in STAGES if "stages" in results else ():
+    for stage in STAGES:
         for name, topology in TOPOLOGIES.items():
             stages.append((stage.label, name, *_cells(topology, results["stages"][stage.name]["on"][name])))
-    parts = [origin, tables.markdown(lines)]
-    return "\n\n".join([*parts, tables.markdown(stages)] if "stages" in results else parts)
+    return "\n\n".join([origin, tables.markdown(lines), tables.markdown(stages)])
 
 
 PARTS = {

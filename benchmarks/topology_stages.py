@@ -117,8 +117,8 @@ def _key() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _of_run(config: str, images: int, usual: int, largest: int) -> tuple[Stage, ...]:
-    """The stages of one run of so many images; the padded sizes are those of a usual and of a large latent class."""
+def _of_run(config: str, images: int, *sizes: int) -> tuple[Stage, ...]:
+    """The stages of one run of so many images, with latent classes of these padded sizes."""
     found = importlib.import_module(f"configs.{config}").get_config()
     views, batch, pixels = found.embedding.views, found.embedding.batch_size, found.data.image_size
     proxy, k = f"ResNet-{found.proxy.encoder.depth}", found.latent_classes.num_classes
@@ -129,7 +129,7 @@ def _of_run(config: str, images: int, usual: int, largest: int) -> tuple[Stage, 
               _classes),
     ]  # fmt: skip
     for objective in ("sas", "facility_location"):
-        for size in (usual, largest):
+        for size in sizes:
             label = f"rank: {objective}, latent classes of up to {size:,}"
             name = f"rank-{objective}-{config}-{size}"
             stages.append(Stage(name, config, label, images, False, _rank, objective=objective, size=size))
@@ -138,5 +138,5 @@ def _of_run(config: str, images: int, usual: int, largest: int) -> tuple[Stage, 
 
 STAGES = (
     *_of_run("cifar100", 50_000, 512, 1_536),
-    *_of_run("imagenet", 1_281_167, 1_536, 8_192),
+    *_of_run("imagenet", 1_281_167, 8_192),
 )

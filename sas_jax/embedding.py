@@ -1,5 +1,6 @@
 """Images to embeddings: pmap over devices, vmap over views."""
 
+import collections
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -85,14 +86,24 @@ def embed(
     share = -(-n // processes)  # of one process; the last has less
     first = share * jax.process_index()
     stop = min(first + share, n)
-    out = []
+    out: list[np.ndarray] = []
+    computing: collections.deque[jax.Array] = collections.deque()  # while the host decodes the next batch
+
+    def fetch() -> None:
+        result = computing.popleft()
+        out.append(np.asarray(result).reshape(stride, *result.shape[2:]))
+
     with tqdm(total=stop - first, desc=label, unit=" images", disable=None) as bar:
         for start in range(first, first + share, stride):
             examples = np.minimum(np.arange(start, start + stride), n - 1)  # the last batch repeats the last image
             batch = images[examples].reshape(len(devices), batch_size, *images.shape[1:])
-            result = function(variables, batch, examples.astype(np.int32).reshape(len(devices), batch_size), key)
-            out.append(np.asarray(result).reshape(stride, *result.shape[2:]))
+            numbers = examples.astype(np.int32).reshape(len(devices), batch_size)
+            computing.append(function(variables, batch, numbers, key))
+            if len(computing) > 1:
+                fetch()
             bar.update(max(0, min(stride, stop - start)))
+        while computing:
+            fetch()
     whole = np.concatenate(out)[:share].astype(np.float32)
     if processes > 1:
         whole = multihost_utils.process_allgather(whole, tiled=True)
