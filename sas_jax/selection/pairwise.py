@@ -12,6 +12,7 @@ from sas_jax.errors import InputError
 from sas_jax.selection.checks import choice
 
 KINDS = ("cosine", "clipped_cosine", "gaussian")
+_CHUNK = 16
 
 
 def embed_views(views: ArrayLike) -> jax.Array:
@@ -46,8 +47,9 @@ def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: 
     views = jnp.asarray(views, jnp.float32)
     n, m, _ = views.shape
     devices = list(mesh.devices.flat) if mesh is not None else jax.devices()[:1]
-    # A step of the map within a device makes [chunk, n, m, m] products: about 64 MB.
-    chunk = max(1, min(-(-n // len(devices)), 2**24 // (n * m * m)))
+    # A step of the map within a device makes [chunk, n, m, m] products, 64 MB at most. The chunk does not depend on the
+    # number of devices: on a CPU a product of another shape has other bits.
+    chunk = max(1, min(_CHUNK, 2**24 // (n * m * m)))
     chunks = -(-n // (len(devices) * chunk))
     padded = jnp.resize(views, (len(devices) * chunks * chunk, *views.shape[1:]))
     blocks = padded.reshape(len(devices), chunks, chunk, *views.shape[1:])

@@ -41,6 +41,17 @@ def test_pair_form_is_the_mean_over_pairs_of_views(kind, num_devices):
     np.testing.assert_allclose(found, slow_pairwise(views, kind, 0.7), atol=2e-6)
 
 
+@pytest.mark.parametrize("kind", pairwise.KINDS)
+@pytest.mark.parametrize(("n", "m"), [(96, 2), (200, 2), (70, 4)])
+def test_the_bits_do_not_depend_on_the_number_of_devices(kind, n, m):
+    """Or the picks would: greedy breaks near ties by the last bit."""
+    views = unit(np.random.default_rng(n), n, m, 16)
+    one = np.asarray(pairwise.pairwise(views, kind=kind, mesh=devices.mesh(1)))
+    for number in (2, 4, 8):
+        other = np.asarray(pairwise.pairwise(views, kind=kind, mesh=devices.mesh(number)))
+        np.testing.assert_array_equal(one, other)
+
+
 def test_gaussian_takes_views_that_are_not_unit():
     views = 0.5 * unit(np.random.default_rng(1), 6, 2, 4)
     np.testing.assert_allclose(
