@@ -52,7 +52,7 @@ def get_config():
     config.proxy.train.epochs = 30
     config.train.remat = True
 
-    config.embedding.batch_size = 64
+    config.embedding.batch_size = 16
     config.latent_classes.num_classes = 1000
     config.evaluation.batch_size = 128
     config.runtime.checkpoint_epochs = 1
