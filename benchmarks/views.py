@@ -1,4 +1,4 @@
-"""How many views an embedding wants: how far two draws of so many views agree on what to select.
+"""How many views an embedding wants, by how far two draws of so many views agree; and what each objective picks.
 
     python -m benchmarks.views measure --workdir=RUN --output=docs/results/views-NAME.json
     python -m benchmarks.views write
@@ -10,8 +10,6 @@ view in both. The second puts the tables into docs/selection.md.
 import argparse
 import datetime
 import json
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from sas_jax.training.checkpoint import Checkpoints
 
 FRACTION = 0.2
 OBJECTIVES = ("sas", "facility_location", "similarity_sum")
+PICKED = (*((each, each, 1.0) for each in OBJECTIVES), ("facility_location_self0", "facility_location", 0.0))
 PARTITIONS = {"labels": "the labels", "kmeans": "k-means of these views"}
 
 
@@ -69,6 +68,30 @@ def compare(views: np.ndarray, labels: np.ndarray, *, num_classes: int) -> list[
     return found
 
 
+def picks(z: np.ndarray, partitions: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:
+    """What each objective's 20 % subset of embeddings [n, d] is like, by partition (classes int [n]).
+
+    Returns:
+      By partition and objective: "percentile", the mean rank, from 0 to 1, of a pick's summed similarity to its class
+      in that class (0.5 for random ones), and "in_sas", the share of the picks that is in the subset of sas.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for partition, classes in partitions.items():
+        place = np.empty(len(z))
+        for label in np.unique(classes):
+            of = np.flatnonzero(classes == label)
+            total = np.maximum(z[of] @ z[of].T, 0).sum(axis=1)
+            place[of] = np.argsort(np.argsort(total)) / max(1, len(of) - 1)
+        sas = sas_jax.rank(z, classes, objective="sas", normalize=False).subset(fraction=FRACTION)
+        found[partition] = {}
+        for name, objective, itself in PICKED:
+            ranking = sas_jax.rank(z, classes, objective=objective, self_similarity=itself, normalize=False)
+            subset = ranking.subset(fraction=FRACTION)
+            shared = len(np.intersect1d(subset, sas)) / len(sas)
+            found[partition][name] = {"percentile": float(place[subset].mean()), "in_sas": shared}
+    return found
+
+
 def measure(workdir: Path, most: int) -> dict[str, Any]:
     """Embeds a run's images by its proxy, and compares."""
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
@@ -91,14 +114,18 @@ def measure(workdir: Path, most: int) -> dict[str, Any]:
         key=jax.random.key(1),
     )
     seconds = time.process_time() - start
+    k = config.latent_classes.num_classes
+    z = views.mean(axis=1)
+    clustered = latent_classes.kmeans(jax.random.key(0), z, num_classes=k).labels
     return {
         "date": datetime.date.today().isoformat(),
-        "command": shlex.join(["python", "-m", "benchmarks.views", *sys.argv[1:]]),
+        "command": f"python -m benchmarks.views measure --workdir=runs/{workdir.name} --most={most}",
         "environment": environment.describe(),
         "images": len(train.images),
         "proxy": config.proxy.to_dict(),
         "core_seconds_a_thousand_views": 1e3 * seconds / (len(train.images) * 2 * most),
-        "found": compare(views, train.labels, num_classes=config.latent_classes.num_classes),
+        "found": compare(views, train.labels, num_classes=k),
+        "picks": picks(z, {"labels": train.labels, "kmeans": clustered}),
     }
 
 
@@ -118,7 +145,17 @@ def table(results: dict[str, Any]) -> str:
     for each in results["found"]:
         shares = [f"{each['overlap'][partition][objective]:.0%}" for partition, objective in columns]
         lines.append([str(each["views"]), f"{each['norm']:.3f}", *shares])
-    return f"{origin}\n\n{tables.markdown(lines)}"
+    words = (
+        f"What 20 % are, by all {2 * results['found'][-1]['views']} views: the mean percentile of a pick's "
+        f"similarity to its latent class (50 by chance), and the share of the picks that are in that of `sas` (20 %)."
+    )
+    picked = [["", *(f"{what}, {PARTITIONS[each]}" for each in PARTITIONS for what in ("percentile", "in sas"))]]
+    picked.append(["---", *["---:"] * 2 * len(PARTITIONS)])
+    for name, _, _ in PICKED:
+        cells = [results["picks"][each][name] for each in PARTITIONS]
+        shown = [text for cell in cells for text in (f"{100 * cell['percentile']:.0f}", f"{cell['in_sas']:.0%}")]
+        picked.append([name, *shown])
+    return "\n\n".join([origin, tables.markdown(lines), words, tables.markdown(picked)])
 
 
 def main() -> None:
