@@ -4,10 +4,8 @@ images --train--> proxy --views--> embeddings --> latent classes --> ranking --f
 subset --train--> encoder --> linear probe, kNN --> report
 """
 
-import contextlib
 import functools
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,30 +13,17 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-import sas_jax.data
-from sas_jax import claim, devices, environment, files, partition, plan, report, results
-from sas_jax.data import index_files, subsets
-from sas_jax.embedding import embed, read_embeddings
+from sas_jax import claim, config_checks, devices, environment, files, partition, plan, report, results
+from sas_jax.embedding import embed
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
-from sas_jax.images import Images
-from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, of_encoder, project
+from sas_jax.networks import of_encoder, project
 from sas_jax.selection import baselines
 from sas_jax.selection.rank import rank
-from sas_jax.selection.ranking import Ranking
+from sas_jax.stages import CLUSTER, EMBED, GEOMETRY, PROBE, Stages
 from sas_jax.training import COLLAPSED, FitResult, Trainer, TrainState, check_batch, fit
-from sas_jax.workdir import (
-    Metrics,
-    Workdir,
-    fingerprint,
-    jsonable,
-    write_array,
-    write_json,
-)
-
-# Keys of a run, told apart by what they are for.
-EMBED, CLUSTER, RANDOM, PROBE, GEOMETRY = range(100, 105)
+from sas_jax.workdir import Workdir, fingerprint, jsonable, write_array, write_json
 
 
 def run(
@@ -68,27 +53,14 @@ def run(
     """
     if stop_after not in plan.STAGES:
         raise InputError(f"--stop_after has to be one of {', '.join(plan.STAGES)}, but is {stop_after!r}: choose one")
-    plan.check(config)
+    config_checks.check(config)
     directory = Workdir(workdir, writes=devices.is_writer())
     with directory.held():
         return _Run(config, directory, log).go(stop_after, rerun=rerun, restart=restart)
 
 
-class _Run:
-    """One call of `run`: what is loaded and compiled is kept for the stages that follow."""
-
-    def __init__(self, config: ConfigDict, workdir: Workdir, log: Callable[[str], None]):
-        self.config = config
-        self.workdir = workdir
-        self.log = log
-        self.arms = plan.arms(config)
-        self.inputs = plan.inputs(config)
-        self.mesh = devices.mesh()
-        self.views = make_views(config)
-        self.metrics = Metrics(workdir)
-        self.done_before: list[str] = []
-        self._rankings: dict[str, Ranking] = {}
-        self._trainers: dict[str, Trainer] = {}
+class _Run(Stages):
+    """One call of `run`."""
 
     def go(self, stop_after: str, *, rerun: bool, restart: bool) -> dict[str, Any]:
         wanted = plan.STAGES[: plan.STAGES.index(stop_after) + 1]
@@ -121,17 +93,6 @@ class _Run:
         if self.done_before:
             self.log(f"nothing to do again for: {', '.join(self.done_before)}")
         return results.collect(self.config, self.inputs, self.workdir)
-
-    def _is_done(self, stage: str) -> bool:
-        return self.workdir.is_done(stage, self.inputs[stage])
-
-    @contextlib.contextmanager
-    def _doing(self, stage: str) -> Iterator[dict[str, Any]]:
-        """The work of a stage, over when all processes have done their part and its files are there."""
-        with self.workdir.doing(stage, self.inputs[stage]) as facts:
-            yield facts
-            devices.wait_for_all(f"{stage} is done")
-        devices.wait_for_all(f"{stage} is stamped")
 
     def _images_to_train_on(self, wanted: Sequence[str], n: int) -> int:
         """How many images of n all the encoders see in one epoch that are not trained yet."""
@@ -170,106 +131,9 @@ class _Run:
             partition.check(self.config.latent_classes, facts, lambda: self._loaded[0])
         return n
 
-    def _size(self, arm: plan.Arm, n: int) -> int:
-        """How many of n images an arm trains on."""
-        if arm.selector != "file":
-            return round(arm.fraction * n)
-        stamp = self.workdir.stamp(f"train/{arm.name}")
-        return stamp["size"] if stamp and self._is_done(f"train/{arm.name}") else len(self._listed)
-
-    # The stages
-
-    @functools.cached_property
-    def _loaded(self) -> tuple[sas_jax.data.Dataset, dict[str, Any]]:
-        """The data set as it is on disk, and what its stamp will say."""
-        start = time.perf_counter()
-        dataset = sas_jax.data.load(self.config.data)
-        train, test = dataset.train, dataset.test
-        not_evaluated = None
-        if train.labels is None:
-            not_evaluated = "the training images have no labels"
-        elif test is None:
-            not_evaluated = "there are no test images"
-        elif test.labels is None:
-            not_evaluated = "the test images have no labels"
-        return dataset, {
-            "train_images": plan.train_images(self.config),
-            "train_content": train.fingerprint(),
-            "name": dataset.name,
-            "train_size": len(train),
-            "test_size": len(test) if test is not None else 0,
-            "num_classes": len(dataset.class_names) if dataset.class_names else None,
-            "num_labelled": 0 if train.labels is None else int(np.count_nonzero(train.labels >= 0)),
-            "not_evaluated": not_evaluated,
-            "skipped": list(dataset.skipped),
-            "wall_seconds": round(time.perf_counter() - start, 3),
-        }
-
-    @functools.cached_property
-    def dataset(self) -> sas_jax.data.Dataset:
-        """The images, read when the first stage asks for them."""
-        dataset, facts = self._loaded
-        stamp = self.workdir.stamp("data")
-        same = stamp is not None and stamp["train_images"] == facts["train_images"]
-        if stamp and same and stamp["train_content"] != facts["train_content"]:
-            raise InputError(
-                f"the images of {dataset.name} are not those that the run in {self.workdir.path} began with "
-                f"({stamp['train_size']} then, {len(dataset.train)} now): give --restart, or another --workdir"
-            )
-        if not self._is_done("data"):
-            with self._doing("data") as stamped:
-                stamped |= facts
-        self.log(f"data: {facts['train_size']:,} images of {dataset.name}, {facts['test_size']:,} to test on")
-        for path in dataset.skipped[:10]:
-            self.log(f"data: left out {path}")
-        if len(dataset.skipped) > 10:
-            self.log(f"data: left out {len(dataset.skipped) - 10} more")
-        return dataset
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is known of the data set once its stage is done."""
-        stamp = self.workdir.stamp("data")
-        assert stamp is not None
-        return stamp
-
-    @functools.cached_property
-    def training_images(self) -> jax.Array | Images:
-        """uint8 [n, h, w, 3], on every device where they are to be there, or fit."""
-        images, placement = self.dataset.train.images, self.config.data.placement
-        in_memory = isinstance(images, np.ndarray)
-        fits = in_memory and (placement == "device" or (placement == "auto" and devices.holds(images.nbytes)))
-        if devices.everywhere(fits):
-            return jax.device_put(images, devices.replicated(self.mesh))
-        self.log(f"data: the images are {'sent batch by batch' if in_memory else 'decoded as they are wanted'}")
-        return images
-
-    def _todo(self, stage: str, *files: epath.Path) -> bool:
-        """Whether the stage has to be done: its stamp or one of its files is not there, or is of other inputs."""
-        if devices.as_writer_sees(self._is_done(stage) and all(file.exists() for file in files)):
-            self.done_before.append(stage)
-            return False
-        return True
-
     def _data(self) -> None:
         if self._todo("data"):
             _ = self.dataset
-
-    @functools.cached_property
-    def _proxy_trainer(self) -> Trainer:
-        return make_trainer(self.config, self.config.proxy.encoder, self.config.proxy.train, mesh=self.mesh)
-
-    @functools.cached_property
-    def _encode(self) -> Callable:
-        """The arms' encoder as a function of (variables, images); one object, so that all arms share one program."""
-        return functools.partial(encode, self._arm_trainer("simclr").method)
-
-    def _arm_trainer(self, method: str) -> Trainer:
-        if method not in self._trainers:
-            self._trainers[method] = make_trainer(
-                self.config, self.config.encoder, plan.training(self.config, method), mesh=self.mesh, method=method
-            )
-        return self._trainers[method]
 
     def _fit(
         self,
@@ -357,21 +221,6 @@ class _Run:
                     vectors = vectors.mean(axis=1, dtype=np.float32)
                 write_array(path, vectors)
 
-    def _given_embeddings(self, n: int, *, log: Callable[[str], None]) -> np.ndarray:
-        """config.proxy.embeddings, checked to be what the similarity needs."""
-        vectors = read_embeddings(self.config.proxy.embeddings, n=n, field="config.proxy.embeddings", log=log)
-        if vectors.ndim == 2 and self.config.selection.similarity != "cosine":
-            raise InputError(
-                f"config.selection.similarity {self.config.selection.similarity!r} compares all pairs of views, but "
-                f"config.proxy.embeddings holds one vector an image: give [n, views, d], or use 'cosine'"
-            )
-        return vectors
-
-    @functools.cached_property
-    def embeddings(self) -> np.ndarray:
-        """float32 [n, d]."""
-        return files.array(self.workdir / "embeddings.npy")
-
     def _classes(self) -> None:
         path = self.workdir / "latent_classes.npy"
         if not self._todo("classes", path):
@@ -389,21 +238,6 @@ class _Run:
             )
             write_array(path, classes)
             facts |= found
-
-    @functools.cached_property
-    def classes(self) -> np.ndarray:
-        """int32 [n]."""
-        return files.array(self.workdir / "latent_classes.npy")
-
-    def _ranking_path(self, selector: str) -> epath.Path:
-        """ranking.parquet for the configured objective; another that an arm names carries its name."""
-        configured = selector == self.config.selection.objective
-        return self.workdir / ("ranking.parquet" if configured else f"ranking-{selector}.parquet")
-
-    def ranking(self, selector: str) -> Ranking:
-        if selector not in self._rankings:
-            self._rankings[selector] = Ranking.load(self._ranking_path(selector))
-        return self._rankings[selector]
 
     def _rank(self) -> None:
         for selector in plan.ranked(self.config):
@@ -449,36 +283,6 @@ class _Run:
         ranking.save(path)
         partial.unlink()
         facts["turning_fraction"] = ranking.turning_fraction if objective == "sas" else None
-
-    def subset(self, arm: plan.Arm) -> np.ndarray:
-        """int64 [k], ascending indices of an arm's images."""
-        n = self.facts["train_size"]
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), RANDOM), arm.seed)
-        if arm.selector == "full":
-            return np.arange(n)
-        if arm.selector == "file":
-            return self._listed
-        if arm.selector == "random":
-            ranking = baselines.random(key, n)
-        elif arm.selector == "random_balanced":
-            ranking = baselines.random_balanced(key, self.classes)
-        else:
-            ranking = self.ranking(arm.selector)
-        return ranking.subset(fraction=arm.fraction)
-
-    @functools.cached_property
-    def _listed(self) -> np.ndarray:
-        """int64 [k], ascending: the images that config.selection.file lists."""
-        section = self.config.selection
-        return subsets.resolve(
-            index_files.read(section.file),
-            self._loaded[0].train.ids,
-            order=section.file_order,
-            split=section.file_split,
-            drop=section.file_drop,
-            root=self.config.data.folder,
-            log=self.log,
-        )
 
     def _subset(self) -> None:
         """The files of the configured objective's subsets; every arm finds its own again from the ranking."""
@@ -574,18 +378,6 @@ class _Run:
             label=name,
         )
         return found | {"geometry": measured.to_dict()}
-
-    @functools.cached_property
-    def _supervised_trainer(self) -> Trainer:
-        train = self.dataset.train
-        assert train.labels is not None
-        num_classes = int(train.labels.max()) + 1
-        return make_supervised_trainer(self.config, train.labels, num_classes=num_classes, mesh=self.mesh)
-
-    @functools.cached_property
-    def _classify(self) -> Callable:
-        """The supervised encoder and its classifier as a function of (variables, images); one object, one program."""
-        return functools.partial(project, self._supervised_trainer.method)
 
     def _supervised(self, stage: str, arm: plan.Arm) -> dict[str, Any]:
         """The encoder trained with labels on those images of an arm that have one, and measured on the test images."""

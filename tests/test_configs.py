@@ -18,7 +18,7 @@ from PIL import Image
 import sas_jax
 from configs import imagenet, stl10, tinyimagenet
 from configs import tfds as any_tfds
-from sas_jax import pipeline, plan
+from sas_jax import config_checks, pipeline
 from sas_jax.data import prepared
 
 CLASSES = ("n01440764", "n02102040", "n03000684")
@@ -27,7 +27,7 @@ CLASSES = ("n01440764", "n02102040", "n03000684")
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path(stl10.__file__).parent.glob("*.py")))
 def test_every_config_can_be_used(name):
     module = importlib.import_module(f"configs.{name}")
-    plan.check(module.get_config())
+    config_checks.check(module.get_config())
     assert name == "default" or f"--config=configs/{name}.py" in module.__doc__, "the command to run it"
 
 

@@ -14,14 +14,14 @@ from configs import (
     digits,
     image_folder,
 )
-from sas_jax import plan
+from sas_jax import config_checks, plan
 from sas_jax.views import Views
 
 
 @pytest.mark.parametrize("module", [default, digits, cifar10, cifar100, image_folder])
 def test_every_config_can_be_used(module):
     config = module.get_config()
-    plan.check(config)
+    config_checks.check(config)
     assert [arm.name for arm in plan.arms(config)] == ["sas-0.20-s0", "random-0.20-s0", "full-1.00-s0"]
 
 
@@ -30,7 +30,7 @@ def test_every_config_can_be_used(module):
 )
 def test_every_comparison_can_be_used(module, number):
     config = module.get_config()
-    plan.check(config)
+    config_checks.check(config)
     arms = plan.arms(config)
     assert len(arms) == number
     assert {arm.method for arm in arms} == {"simclr", "byol", "simsiam", "moco"}
