@@ -37,9 +37,9 @@ quoted() {
   echo "${line% }"
 }
 
-# Runs a command; in a dry run prints it.
+# Runs a command; in a dry run prints it. It does not get the lock (9): left behind, it would hold it.
 call() {
-  if "$DRY_RUN"; then quoted "$@"; else "$@"; fi
+  if "$DRY_RUN"; then quoted "$@"; else "$@" 9>&-; fi
 }
 
 # Splits the command line into COMMAND, DRY_RUN and ARGUMENTS (those after --).
@@ -69,6 +69,32 @@ parse() {
   if [[ $COMMAND != run && ${#ARGUMENTS[@]} -gt 0 ]]; then
     die "only run takes flags of sas_jax.main, but $COMMAND was given some: leave them out"
   fi
+  refuse_dry_run "${ARGUMENTS[@]}"
+}
+
+# Ends where a dry run was asked for in a place where it would be none.
+refuse_dry_run() {
+  local flag
+  for flag; do
+    [[ ! $flag =~ ^--?dry_run(=|$) ]] || die "$flag stands after --, where it is no dry run: put --dry_run before --"
+  done
+}
+
+# Ends where one of these settings is there, but is no whole number.
+check_numbers() {
+  local name
+  for name; do
+    [[ ${!name:-0} =~ ^(0|[1-9][0-9]*)$ ]] || die "$name has to be a whole number, but is ${!name}: mend it"
+  done
+}
+
+# Ends where one of these programs is missing.
+need() {
+  "$DRY_RUN" && return
+  local program
+  for program; do
+    command -v "$program" > /dev/null || die "$program is not there, or not on PATH: install it, as launch/README.md says"
+  done
 }
 
 # Checks the run's name, and says where what is known of the run is kept: RECORD (a file) and LOGS (a folder).
@@ -78,39 +104,67 @@ name_run() {
     die "NAME has to be 1 to 22 small letters, digits and dashes, a letter first, but is $NAME: choose another"
   RECORD=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/$1
   LOGS=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/logs
+  [[ ! -e $RECORD || -f $RECORD ]] || die "$RECORD has to be a file, but is none: move it away, or choose another NAME"
 }
 
-# Writes the named variables to RECORD, which appears whole.
+# Until the script ends, no other command that changes something works on NAME.
+lock() {
+  "$DRY_RUN" && return
+  mkdir -p "${RECORD%/*}"
+  exec 9>> "$RECORD.lock"
+  flock --nonblock 9 || die "process $(< "$RECORD.lock") works on $NAME: end it first (Ctrl-C there, or kill it)"
+  echo $$ > "$RECORD.lock"
+}
+
+# Writes RECORDED, the variables that the script names so, to RECORD, which appears whole.
 write_record() {
   "$DRY_RUN" && return
   local field
-  mkdir -p "$(dirname "$RECORD")"
-  for field; do echo "$field=${!field}"; done > "$RECORD.new"
-  mv "$RECORD.new" "$RECORD"
+  for field in "${RECORDED[@]}"; do echo "$field=${!field}"; done > "$RECORD.new"
+  mv -T "$RECORD.new" "$RECORD"
 }
 
 # Sets the variables that RECORD names. One that is set otherwise is refused: what is worked on is what was made.
 read_record() {
-  local field value
+  local field value read=' '
   while IFS='=' read -r field value; do
+    [[ " ${RECORDED[*]} " == *" $field "* ]] || unreadable "$field is nothing that it should name"
     [[ -z ${!field:-} || ${!field} == "$value" ]] ||
       die "$field is ${!field}, but $NAME was created with $value: unset $field, or choose another NAME"
     printf -v "$field" '%s' "$value"
+    read+="$field "
   done < "$RECORD"
+  for field in "${RECORDED[@]}"; do
+    [[ $read == *" $field "* ]] || unreadable "$field is missing"
+  done
 }
+
+unreadable() { die "$RECORD cannot be used ($1): mend it or, where nothing of $NAME stands any longer, remove it"; }
+
+# What was deleted can still be fetched: its record stays, by another name.
+drop_record() { call mv -T "$RECORD" "$RECORD.deleted"; }
 
 # What the first command was told: from its record or, in a dry run where there is none, from the environment. Takes how
 # the run came to be. The script has `settings`, which checks the environment, and `name_resources`.
 load() {
+  if [[ $COMMAND == fetch && ! -f $RECORD && -f $RECORD.deleted ]]; then RECORD=$RECORD.deleted; fi
   if [[ -f $RECORD ]]; then
+    [[ $COMMAND =~ ^(status|logs|fetch)$ ]] || lock
     read_record
   elif "$DRY_RUN"; then
     settings
     new_token
   else
-    die "$NAME was not $1 from here (there is no $RECORD): see --help for the order of the commands"
+    die "$NAME was not $1 from here, or is deleted (there is no $RECORD): see --help for the order of the commands"
   fi
   name_resources
+}
+
+# What a trap calls: ends with these words.
+interrupted() {
+  trap - INT TERM
+  say "$1"
+  exit 130
 }
 
 # Six characters that make a name one that nobody else has: what carries it was created here.
@@ -141,13 +195,13 @@ fetch_workdir() {
 
 # Only what is committed goes elsewhere, so that a run can say of which commit it is.
 tell_uncommitted() {
-  if ! "$DRY_RUN" && [[ -n $(git -C "$ROOT" status --porcelain) ]]; then
+  if ! "$DRY_RUN" && [[ -n $(git -C "$ROOT" status --porcelain 9>&-) ]]; then
     say "this checkout has changes that are not committed: they do not go with it"
   fi
 }
 
 # Waits for POLL_SECONDS, and not longer when a signal comes.
 pause() {
-  sleep "${POLL_SECONDS:-30}" &
+  sleep "${POLL_SECONDS:-30}" 9>&- &
   wait $!
 }

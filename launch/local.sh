@@ -37,6 +37,8 @@ while (($#)); do
 done
 : "${N:?give the number of processes first, such as: local.sh 2 -- --config=configs/digits.py}"
 (($#)) || die "flags of sas_jax.main are missing, such as: local.sh $N -- --config=configs/digits.py"
+refuse_dry_run "$@"
+check_numbers GRACE_SECONDS
 LOGS=${LOGS:-runs/launch/local}
 
 # A port that nobody listens on.
@@ -71,7 +73,8 @@ ask_to_end() {
 mkdir -p "$LOGS"
 trap ask_to_end INT TERM
 for ((k = 0; k < N; k++)); do
-  JAX_PROCESS_ID=$k "${COMMAND[@]}" > "$LOGS/process-$k.log" 2>&1 < /dev/null &
+  : > "$LOGS/process-$k.log" # by now: tail may come before the process
+  JAX_PROCESS_ID=$k "${COMMAND[@]}" >> "$LOGS/process-$k.log" 2>&1 < /dev/null &
   RUNNING[$!]=$k
   ((k)) || FIRST=$!
 done

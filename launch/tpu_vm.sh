@@ -4,12 +4,13 @@
 #   launch/tpu_vm.sh COMMAND [--dry_run] [-- FLAGS OF sas_jax.main]
 #
 #   create   asks for the slice (a queued resource) and waits until it is there. Again: waits on.
-#   setup    puts this checkout (its last commit) on all workers, and installs it.
-#   run      starts python -m sas_jax.main on all workers and watches it to its end. Again: watches on.
-#            A preempted run is started again, on a new slice where the old one was taken.
+#   setup    puts this checkout (its last commit) on all workers, and installs it. A run that has ended there is forgotten.
+#   run      starts python -m sas_jax.main on all workers and watches it to its end. Again: watches on; where the run has
+#            ended, says so and exits with its code (to start it again: setup, then run).
+#            A preempted run is started again, on a new slice where the old one was taken, with the commit of setup.
 #   status   what there is, and what it does.
-#   logs     copies the log of each worker to runs/launch/NAME/logs and shows their ends.
-#   fetch    copies the workdir and all logs from the bucket to runs/NAME and runs/launch/NAME/logs.
+#   logs     shows the end of each worker's log.
+#   fetch    copies the workdir and all logs from the bucket to runs/NAME and runs/launch/NAME/logs; after delete as well.
 #   delete   deletes what create made, and nothing else.
 #
 # --dry_run prints each command and runs none.
@@ -31,7 +32,8 @@
 #   LOG_LINES         that logs shows of each worker (20).
 #   LAUNCH_DIR        instead of runs/launch.
 #
-# Exit codes: 0; 2 a mistake in what was given; 130 Ctrl-C, which leaves slice and run as they are; else what failed.
+# Exit codes: 0; 2 a mistake in what was given (1 where a setting is missing); 130 Ctrl-C, which leaves slice and run as
+# they are; else what failed.
 
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -40,25 +42,28 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 RECORDED=(PROJECT ZONE ACCELERATOR_TYPE BUCKET CAPACITY RUNTIME_VERSION VALID_UNTIL SERVICE_ACCOUNT EXTRAS RUN_TOKEN)
 
 # Lines of shell for a worker. There stands ~/run: runner.sh, its pid, the log of the last start (older ones beside it)
-# and, once it has ended, exit_code. A pid may be another program's after a restart of the machine.
+# and, once it has ended, exit_code. A pid may be another program's after a restart of the machine. The process is looked
+# for first: it writes exit_code before it ends. setup makes ~/installed.
 # shellcheck disable=SC2016  # expanded there, not here
 RUNNING='grep -qs run/runner.sh "/proc/$(cat ~/run/pid 2>/dev/null || echo none)/cmdline"'
-REPORT="if [ -f ~/run/exit_code ]; then echo \"sas_jax \$(hostname) ended \$(cat ~/run/exit_code)\"
-elif $RUNNING; then echo \"sas_jax \$(hostname) running\"
-elif [ -d ~/run ]; then echo \"sas_jax \$(hostname) lost\"
-else echo \"sas_jax \$(hostname) idle\"; fi"
+REPORT="if $RUNNING; then echo \"sas_jax \$(hostname) running\"
+elif [ -f ~/run/exit_code ]; then echo \"sas_jax \$(hostname) ended \$(cat ~/run/exit_code)\"
+elif [ -f ~/run/pid ]; then echo \"sas_jax \$(hostname) lost\"
+elif [ -f ~/installed ]; then echo \"sas_jax \$(hostname) idle\"
+else echo \"sas_jax \$(hostname) empty\"; fi"
 
 # How often in a row gcloud may fail to answer before a command gives up.
 MAX_UNANSWERED=20
 
 main() {
   parse "$@"
+  check_numbers MAX_RESTARTS LOG_LINES
+  [[ ${POLL_SECONDS:-30} =~ ^[0-9]*[.]?[0-9]+$ ]] || die "POLL_SECONDS has to be a number, but is $POLL_SECONDS: mend it"
   name_run tpu_vm
+  BUNDLE=${RECORD%/*}/sas_jax.bundle
+  need gcloud git flock
   case $COMMAND in
-    create)
-      trap 'interrupted "stopped here, but $QUEUED stands and may cost: create waits on, delete ends it"' INT TERM
-      create
-      ;;
+    create) create ;;
     setup | run | status | logs | fetch | delete)
       load created
       "$COMMAND"
@@ -98,14 +103,19 @@ name_resources() {
 billed() { say "billed: $1 (queued resource) and $2 (TPU $ACCELERATOR_TYPE, $CAPACITY), project $PROJECT, zone $ZONE"; }
 
 create() {
+  lock
   if [[ -f $RECORD ]]; then
     read_record
     name_resources
     say "$NAME was asked for already; waiting on"
   else
     settings
-    ask
+    # Before anything is recorded: whether Google Cloud can be asked at all.
+    call gcloud compute tpus queued-resources list "--project=$PROJECT" "--zone=$ZONE" --limit=1 --format=none ||
+      fail "project $PROJECT, zone $ZONE could not be asked, so nothing was asked for: mend what gcloud says above"
   fi
+  trap 'interrupted "stopped here, but what was asked for stands and may cost: create waits on, delete ends it"' INT TERM
+  [[ -f $RECORD ]] || ask
   wait_active
   say "$NAME is there. Next: setup, then run. It costs until: NAME=$NAME launch/tpu_vm.sh delete"
 }
@@ -120,15 +130,9 @@ ask() {
   [[ -z $SERVICE_ACCOUNT ]] || flags+=("--service-account=$SERVICE_ACCOUNT")
   [[ -z $VALID_UNTIL ]] || flags+=("--valid-until-duration=$VALID_UNTIL")
   [[ $CAPACITY == on_demand ]] || flags+=("--$CAPACITY")
-  write_record "${RECORDED[@]}"
+  write_record
   billed "$QUEUED" "$NODE"
   call gcloud compute tpus queued-resources create "$QUEUED" "${flags[@]}" || give_up "the request was refused"
-}
-
-interrupted() {
-  trap - INT TERM
-  say "$1"
-  exit 130
 }
 
 # Deletes what was asked for, and ends.
@@ -142,7 +146,7 @@ give_up() {
 # the trap's own line to be cut short.
 answered() {
   local status=0
-  ("$@") > "$RECORD.answer" 2>&1 || status=$? # a shell of its own, lest what the trap says goes there too
+  ("$@") > "$RECORD.answer" 2>&1 9>&- || status=$? # a shell of its own, lest what the trap says goes there too
   IFS= read -r -d '' ANSWER < "$RECORD.answer" || true
   ANSWER=${ANSWER%$'\n'}
   return "$status"
@@ -176,10 +180,10 @@ wait_active() {
     case $STATE in
       ACTIVE) break ;;
       FAILED)
-        gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" >&2 || true
+        call gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" >&2 || true
         give_up "the request failed"
         ;;
-      SUSPENDING | SUSPENDED) give_up "the slice was taken before it was used" ;;
+      SUSPENDING | SUSPENDED) give_up "the slice was taken; create asks for another" ;;
       DELETING | GONE) give_up "somebody deleted the request" ;;
       UNANSWERED) ((++unanswered < MAX_UNANSWERED)) || fail "gcloud did not answer $unanswered times; $QUEUED stands and may cost: create waits on" ;;
     esac
@@ -193,26 +197,35 @@ on_workers() {
 }
 
 setup() {
-  local bundle folder
-  if "$DRY_RUN"; then folder=/tmp; else folder=$(mktemp -d); fi
-  bundle=$folder/sas_jax.bundle
+  pack && install
+}
+
+# The last commit, for this start and the restarts: a checkout may be at another commit by then.
+pack() {
   tell_uncommitted
-  call git -C "$ROOT" bundle create --quiet "$bundle" HEAD
-  call gcloud compute tpus tpu-vm scp "$bundle" "$NODE:" "${AT[@]}" --worker=all --quiet
+  call git -C "$ROOT" bundle create --quiet "$BUNDLE" HEAD
+}
+
+# What was packed goes to all workers. What ended there is forgotten.
+install() {
+  [[ -f $BUNDLE ]] || "$DRY_RUN" || pack || return
+  call gcloud compute tpus tpu-vm scp "$BUNDLE" "$NODE:" "${AT[@]}" --worker=all --quiet || return
   # The images bring Python 3.10, which is too old: uv brings one that is not.
   on_workers "set -eu
 if $RUNNING; then echo \"runs on \$(hostname): nothing is changed under it\" >&2; exit 1; fi
-rm -rf ~/sas_jax && git -c advice.detachedHead=false clone --quiet ~/sas_jax.bundle ~/sas_jax
+rm -rf ~/sas_jax ~/installed && git -c advice.detachedHead=false clone --quiet ~/sas_jax.bundle ~/sas_jax
 python3 -m pip install --quiet --user uv
 ~/.local/bin/uv venv --quiet --allow-existing --python=3.12 ~/sas_jax-venv
 ~/.local/bin/uv pip install --quiet --python ~/sas_jax-venv/bin/python --editable ~/sas_jax\"[$EXTRAS]\"
-cd ~/sas_jax && ~/sas_jax-venv/bin/python -c 'import sas_jax' && echo \"installed on \$(hostname)\""
-  "$DRY_RUN" || rm -rf "$folder"
+cd ~/sas_jax && ~/sas_jax-venv/bin/python -c 'import sas_jax'
+rm -f ~/run/exit_code ~/run/pid && touch ~/installed && echo \"installed on \$(hostname)\""
 }
 
-start() {
-  on_workers "set -eu
+# Sets START: the line of shell that starts the run on a worker where it does not run.
+prepare_start() {
+  START="set -eu
 if $RUNNING; then echo \"runs already on \$(hostname)\"; exit; fi
+if ! [ -f ~/installed ]; then echo \"nothing is installed on \$(hostname)\" >&2; exit 1; fi
 mkdir -p ~/run && rm -f ~/run/exit_code ~/run/pid
 ln -sfn \"\$(date -u +%Y%m%dT%H%M%SZ)-\$(hostname).log\" ~/run/log
 cat > ~/run/runner.sh <<'RUNNER'
@@ -238,12 +251,12 @@ echo \"started on \$(hostname)\""
 run() {
   ((${#ARGUMENTS[@]})) || die "run wants flags of sas_jax.main, such as: run -- --config=configs/cifar100.py"
   main_flags
-  trap 'interrupted "no longer watching, but $NAME runs on and costs: run watches on, delete ends it"' INT TERM
-  start || say "not all workers were reached"
+  prepare_start
+  trap 'interrupted "no longer watching, but $NAME stands and costs: run watches on, delete ends it"' INT TERM
   watch
 }
 
-# Until the run has ended everywhere; starts it again where that helps.
+# Until the run has ended everywhere; starts it where it was not started, and again where that helps.
 watch() {
   local report line shown='' restarts=0 unanswered=0 code
   while look; do
@@ -252,6 +265,7 @@ watch() {
       ACTIVE)
         if "$DRY_RUN"; then
           on_workers "$REPORT"
+          on_workers "$START"
           return
         fi
         if answered on_workers "$REPORT"; then
@@ -260,17 +274,17 @@ watch() {
           done <<< "$ANSWER"
         fi
         ;;
-      GONE | DELETING | FAILED) fail "$QUEUED is $STATE, not by run: see what became of it, then delete" ;;
+      UNANSWERED) ;;
+      GONE | DELETING | FAILED) fail "$QUEUED is $STATE: see what became of it, then delete; create, setup and run go on" ;;
       SUSPENDING | SUSPENDED)
         [[ $CAPACITY == spot ]] || fail "$QUEUED is $STATE, though it is no spot capacity: see what became of it, then delete"
         say "$QUEUED was preempted"
         restart_allowed
         delete_queued || fail "the preempted $QUEUED could not be deleted and may cost: delete, then create, setup and run"
         ask
-        wait_active
-        setup
-        start
+        continue
         ;;
+      *) report=$STATE ;; # asked for, and not there yet
     esac
     if [[ -z $report ]]; then
       ((++unanswered < MAX_UNANSWERED)) || fail "the workers did not answer $unanswered times; $NAME stands and costs: run watches on"
@@ -279,15 +293,18 @@ watch() {
       [[ $report == "$shown" ]] || echo "$report"
       shown=$report
       case $report in
-        *' running'*) ;;
-        *' lost'* | *' ended 75'* | *' idle'*)
+        *' idle'*) on_workers "$START" || not_reached ;;
+        *' running'* | "$STATE") ;;
+        *' lost'* | *' ended 75'*)
           say "the run was stopped before its end"
           restart_allowed
-          if ! { setup && start; }; then say "not all workers were reached"; fi
+          { install && on_workers "$START"; } || say "not all workers were reached"
           ;;
+        *' empty'*) { install && on_workers "$START"; } || not_reached ;;
         *)
           code=$(awk '$4 != 0 { print $4; exit }' <<< "$report")
-          say "the run has ended with exit code ${code:-0}. Next: fetch. It costs until: NAME=$NAME launch/tpu_vm.sh delete"
+          say "the run has ended with exit code ${code:-0}. Next: fetch, or setup and run to start it again." \
+            "It costs until: NAME=$NAME launch/tpu_vm.sh delete"
           exit "${code:-0}"
           ;;
       esac
@@ -300,26 +317,34 @@ watch() {
 restart_allowed() {
   ((++restarts <= ${MAX_RESTARTS:-10})) || fail "stopped $restarts times (MAX_RESTARTS): see logs; it costs until delete"
   say "starting again ($restarts of at most ${MAX_RESTARTS:-10})"
-  shown=
+  shown='' unanswered=0
+}
+
+not_reached() {
+  say "not all workers were reached"
+  restart_allowed
 }
 
 status() {
   billed "$QUEUED" "$NODE"
-  call gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" '--format=value(state.state)'
-  call gcloud compute tpus tpu-vm describe "$NODE" "${AT[@]}" '--format=value(state,health)'
+  # Before the slice is there, there is no TPU to describe.
+  call gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" '--format=value(state.state)' || true
+  call gcloud compute tpus tpu-vm describe "$NODE" "${AT[@]}" '--format=value(state,health)' || true
   on_workers "$REPORT"
 }
 
+# Not by gcloud's --output-directory, which opens None/0.log (SDK 528). sort parts the workers, whose lines come mixed.
 logs() {
-  call mkdir -p "$LOGS/now"
-  on_workers 'cat ~/run/log' "--output-directory=$LOGS/now"
-  call tail -n "${LOG_LINES:-20}" "$LOGS"/now/*.log
+  on_workers "tail -n ${LOG_LINES:-20} ~/run/log | sed \"s/^/\$(hostname): /\"" | sort --stable --field-separator=: --key=1,1
 }
 
+# The logs first: they tell why there is no workdir, where there is none.
 fetch() {
-  fetch_workdir
+  local status=0
   call mkdir -p "$LOGS"
-  call gcloud storage rsync "$BUCKET/logs/$NAME" "$LOGS" --recursive
+  call gcloud storage rsync "$BUCKET/logs/$NAME" "$LOGS" --recursive || status=$?
+  fetch_workdir
+  return "$status"
 }
 
 delete_queued() {
@@ -331,8 +356,10 @@ delete_queued() {
 # Deletes what was asked for, and the record of it.
 remove() {
   say "deleting $QUEUED (queued resource) and $NODE (TPU $ACCELERATOR_TYPE), project $PROJECT, zone $ZONE"
-  delete_queued || fail "$QUEUED could not be deleted and may cost: try delete again, or see https://console.cloud.google.com/compute/tpus"
-  call rm -f "$RECORD" "$RECORD.answer"
+  delete_queued || fail "$QUEUED could not be deleted and may cost: try delete again, or see" \
+    "https://console.cloud.google.com/compute/tpus and, where it is not there, remove $RECORD"
+  call rm -f "$RECORD.answer" "$BUNDLE"
+  drop_record
   say "deleted $QUEUED and $NODE"
 }
 

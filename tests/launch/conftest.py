@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,11 @@ class Stage:
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.records = folder / "launch" / "digits"
+        self.checkout = folder / "checkout"  # what the scripts take for theirs, so that they write there
+        self.checkout.mkdir()
+        (self.checkout / "launch").symlink_to(ROOT / "launch")
         self.play()
-        for name in ("gcloud", "xpk", "git", "srun", "sbatch", "scontrol"):
+        for name in ("gcloud", "xpk", "kubectl", "git", "srun", "sbatch", "scontrol"):
             self.program(name, (Path(__file__).parent / "fake.py").read_text(), f"{sys.executable} -I")
 
     def program(self, name, text, interpreter="/bin/bash"):
@@ -46,7 +50,8 @@ class Stage:
 
     def start(self, script, *arguments, **settings):
         self.started.append(subprocess.Popen(
-            [str(ROOT / "launch" / script), *arguments], env=self.environment(**settings), text=True, cwd=self.folder,
+            [str(self.checkout / "launch" / script), *arguments],
+            env=self.environment(**settings), text=True, cwd=self.folder,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         ))  # fmt: skip
         return self.started[-1]
@@ -64,6 +69,21 @@ class Stage:
         out, err = process.communicate(timeout=60)
         assert process.returncode == code, out + err
         return out, err
+
+    def interrupted(self, verb, times, script, *arguments, program="gcloud", **settings):
+        """What the script says to Ctrl-C, which comes when this verb of the program was called so often."""
+        process = self.start(script, *arguments, **settings)
+        self.wait(lambda: self.names(program).count(verb) >= times)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+        return err
+
+    def wait(self, there):
+        end = time.monotonic() + 60
+        while not there():
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def calls(self, program="gcloud"):
         path = self.folder / "calls.jsonl"

@@ -1,17 +1,20 @@
-"""Stands in for gcloud, xpk, git, srun and scontrol: notes how it was called and plays what the test wrote down.
+"""Stands in for gcloud, xpk, git, sbatch and others: notes how it was called and plays what the test wrote down.
 
 $FAKE/calls.jsonl gets [program, argument, ...] of each call. $FAKE/play.json holds, by name, what happens at the first
 call, the second, ... (the last one again and again):
     "states"   what describing a queued resource prints; NOT_FOUND and UNAVAILABLE are errors.
     "reports"  what the workers say of the run, a list of lines; a number is gcloud's exit code.
-    other      (the words of a command that it begins with): exit codes.
-With $FAKE/workers (a folder for each worker, its home) lines of shell for the workers are really run.
+    other      (the words of a command that it begins with): exit codes; a text is printed; HANG goes on until ended.
+With $FAKE/workers (a folder for each worker, its home) lines of shell for the workers are really run. sbatch really
+runs the script; git writes the bundles that it is asked for.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 FAKE = Path(os.environ["FAKE"])
@@ -32,10 +35,30 @@ def main() -> int:
             return report
         print("\n".join(report))
         return 0
+    if call[0] == "git" and "bundle" in call:
+        Path(call[-2]).write_text("")
+    if call[0] == "sbatch":
+        return submit(call[1:])
     for name in json.loads((FAKE / "play.json").read_text()):
         if line.startswith(name):
-            return turn(name)
+            return play(turn(name))
     return 0
+
+
+def play(part):
+    if part == "HANG":
+        time.sleep(300)
+    if isinstance(part, str):
+        print(part)
+        return 0
+    return part
+
+
+def submit(words):
+    """As SLURM does: the script is copied away, and run where sbatch was."""
+    script, *flags = words[next(k for k, word in enumerate(words) if not word.startswith("--")) :]
+    copy = shutil.copy(script, FAKE / "slurm_script")
+    return subprocess.run(["bash", copy, *flags], env=os.environ | {"SLURM_JOB_ID": "7"}, check=False).returncode
 
 
 def turn(name):

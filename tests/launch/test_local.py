@@ -87,7 +87,8 @@ def test_who_does_not_end_is_killed(stage):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--", "--config=a"), ("0", "--", "--config=a"), ("two",), ("2",), ("2", "3")]
+    "arguments",
+    [(), ("--", "--config=a"), ("0", "--", "--config=a"), ("two",), ("2",), ("2", "3"), ("2", *FLAGS, "--dry_run")],
 )
 def test_a_command_line_that_cannot_be_is_refused(stage, arguments):
     play(stage, "true")
@@ -95,6 +96,13 @@ def test_a_command_line_that_cannot_be_is_refused(stage, arguments):
     _, err = process.communicate(timeout=30)
     assert process.returncode in (1, 2)
     assert err
+    assert not (stage.folder / "said-0").exists()
+
+
+def test_a_time_to_end_that_is_no_number_is_refused_before_the_start(stage):
+    play(stage, "true")
+    _, err = stage.run("local.sh", "2", *FLAGS, code=2, GRACE_SECONDS="abc")
+    assert "GRACE_SECONDS has to be a whole number, but is abc" in err
     assert not (stage.folder / "said-0").exists()
 
 

@@ -1,8 +1,9 @@
 """tpu_vm.sh against a gcloud that plays its part: the right commands in the right order, and nothing left or lost."""
 
 import os
+import shutil
 import signal
-import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ ALL = {
     "BUCKET": "gs://my-bucket/sas_jax",
 }
 FLAGS = ("--", "--config=configs/digits.py", "--config.arms=(('sas', 0.2, 0),)")
+EMPTY = ["sas_jax w-0 empty", "sas_jax w-1 empty"]
+IDLE = ["sas_jax w-0 idle", "sas_jax w-1 idle"]
 RUNNING = ["sas_jax w-0 running", "sas_jax w-1 running"]
 
 
@@ -36,24 +39,16 @@ def queued(call):
     return next(word for word in call if word.startswith("sas-jax-"))
 
 
-def interrupted(stage, verb, times, *arguments, **settings):
-    """What tpu_vm.sh says to Ctrl-C, which comes when this verb was called so often."""
-    process = stage.start("tpu_vm.sh", *arguments, **settings)
-    end = time.monotonic() + 30
-    while stage.names().count(verb) < times:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    return err
+def started(stage):
+    """The lines of shell that started a run, each on all workers."""
+    return [word for call in stage.calls() for word in call if "runner.sh <<" in word]
 
 
 def test_create_asks_waits_and_records(stage):
     stage.play(states=["WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"])
     _, err = stage.run("tpu_vm.sh", "create", **ALL)
-    assert stage.names() == ["create"] + ["describe"] * 4
-    ask = stage.calls()[0]
+    assert stage.names() == ["list", "create"] + ["describe"] * 4
+    ask = stage.calls()[1]
     name = queued(ask)
     assert name.startswith("sas-jax-digits-")
     assert ask[:4] == ["compute", "tpus", "queued-resources", "create"]
@@ -90,15 +85,18 @@ def test_capacity_and_the_other_settings_reach_gcloud(stage, capacity, flag):
     )  # fmt: skip
     assert {
         flag, "--valid-until-duration=6h", "--service-account=me@my-project.iam", "--runtime-version=newer",
-    } <= set(stage.calls()[0])  # fmt: skip
+    } <= set(stage.calls()[1])  # fmt: skip
 
 
-@pytest.mark.parametrize("states", [["WAITING_FOR_RESOURCES", "FAILED"], ["SUSPENDED"]])
+@pytest.mark.parametrize(
+    "states",
+    [["WAITING_FOR_RESOURCES", "FAILED"], ["SUSPENDED"], ["PROVISIONING", "DELETING"], ["ACCEPTED", "NOT_FOUND"]],
+)
 def test_a_request_that_fails_is_deleted(stage, states):
     stage.play(states=states)
     stage.run("tpu_vm.sh", "create", code=1, **ALL)
     assert stage.names()[-1] == "delete"
-    assert queued(stage.calls()[-1]) == queued(stage.calls()[0])
+    assert queued(stage.calls()[-1]) == queued(stage.calls()[1])
     assert not (stage.records / "tpu_vm").exists()
 
 
@@ -106,14 +104,15 @@ def test_a_request_that_is_refused_is_deleted_in_case_it_was_made(stage):
     verbs = "gcloud compute tpus queued-resources"
     stage.play(states=["NOT_FOUND"], **{f"{verbs} create": [1], f"{verbs} delete": [1]})
     stage.run("tpu_vm.sh", "create", code=1, **ALL)
-    assert stage.names() == ["create", "delete", "describe"]
+    assert stage.names() == ["list", "create", "delete", "describe"]
     assert not (stage.records / "tpu_vm").exists()
 
 
 def test_what_could_not_be_deleted_is_kept_in_mind_and_named(stage):
     stage.play(**{"gcloud compute tpus queued-resources delete": [1]}, states=["FAILED"])
     _, err = stage.run("tpu_vm.sh", "create", code=1, **ALL)
-    name = queued(stage.calls()[0])
+    name = queued(stage.calls()[1])
+    assert str(stage.records / "tpu_vm") in err
     assert f"{name} could not be deleted and may cost" in err
     assert record(stage)["RUN_TOKEN"] in name
     stage.play()
@@ -122,16 +121,76 @@ def test_what_could_not_be_deleted_is_kept_in_mind_and_named(stage):
     assert not (stage.records / "tpu_vm").exists()
 
 
+def test_ctrl_c_while_it_asks_leaves_a_record_of_what_may_stand(stage):
+    stage.play(**{"gcloud compute tpus queued-resources create": ["HANG"]})
+    err = stage.interrupted("create", 1, "tpu_vm.sh", "create", **ALL)
+    assert "stands and may cost" in err
+    assert stage.names() == ["list", "create"]
+    assert record(stage)["RUN_TOKEN"] in queued(stage.calls()[-1])
+
+
+def test_where_google_cloud_cannot_be_asked_nothing_is_recorded(stage):
+    stage.play(**{"gcloud compute tpus queued-resources list": [1]})
+    _, err = stage.run("tpu_vm.sh", "create", code=1, **ALL)
+    assert "nothing was asked for" in err
+    assert stage.names() == ["list"]
+    assert not (stage.records / "tpu_vm").exists()
+
+
+@pytest.mark.parametrize("hangs", ["queued-resources create", "queued-resources describe"])
+def test_two_creates_of_one_name_ask_for_one_slice(stage, hangs):
+    stage.play(**{f"gcloud compute tpus {hangs}": ["HANG"]})
+    first = stage.start("tpu_vm.sh", "create", **ALL)
+    stage.wait(lambda: hangs.split()[1] in stage.names())
+    before = record(stage)
+    _, err = stage.run("tpu_vm.sh", "create", code=2, **ALL)
+    assert f"process {first.pid} works on digits: end it first" in err
+    assert stage.names().count("create") == 1
+    assert record(stage) == before
+
+
+@pytest.mark.parametrize("command", ["create", "setup", "run", "delete"])
+def test_while_run_watches_others_may_only_look(stage, command):
+    created(stage, CAPACITY="spot")
+    stage.play(states=["ACTIVE"], reports=[RUNNING])
+    watcher = stage.start("tpu_vm.sh", "run", *FLAGS, NAME="digits")
+    stage.wait(lambda: "ssh" in stage.names())
+    flags = FLAGS if command == "run" else ()
+    _, err = stage.run("tpu_vm.sh", command, *flags, NAME="digits", code=2)
+    assert f"process {watcher.pid} works on digits: end it first" in err
+    stage.run("tpu_vm.sh", "status", NAME="digits")
+    stage.run("tpu_vm.sh", "fetch", NAME="digits")
+    stage.run("tpu_vm.sh", command, "--dry_run", *flags, NAME="digits")
+    assert not {"create", "delete", "scp"} & set(stage.names())
+    assert watcher.poll() is None
+
+
+@pytest.mark.parametrize(("command", "left"), [("run", "sleep"), ("run", "ssh"), ("setup", "scp")])
+def test_what_a_killed_command_left_behind_holds_no_lock(stage, command, left):
+    created(stage)
+    if left == "sleep":
+        stage.program("sleep", f"echo sleep > {stage.folder}/left; exec {shutil.which('sleep')} 300")
+        stage.play(states=["ACTIVE"], reports=[RUNNING])
+    else:
+        stage.play(states=["ACTIVE"], **{f"gcloud compute tpus tpu-vm {left}": ["HANG"]})
+    killed = stage.start("tpu_vm.sh", command, *(FLAGS if command == "run" else ()), NAME="digits")
+    stage.wait(lambda: left in stage.names() or (stage.folder / "left").exists())
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait(timeout=60)
+    stage.run("tpu_vm.sh", "delete", NAME="digits")
+    os.killpg(killed.pid, signal.SIGKILL)  # what is left was there all the while: the group has it
+
+
 def test_create_again_waits_for_what_was_asked(stage):
     """No second slice, after Ctrl-C while it waited."""
     stage.play(states=["WAITING_FOR_RESOURCES"])
-    err = interrupted(stage, "describe", 1, "create", **ALL)
+    err = stage.interrupted("describe", 1, "tpu_vm.sh", "create", **ALL)
     assert "stands and may cost" in err
     assert "delete" not in stage.names()
     stage.play(states=["ACTIVE"])
     stage.run("tpu_vm.sh", "create", NAME="digits")
     assert stage.names().count("create") == 1
-    assert len({queued(call) for call in stage.calls()}) == 1
+    assert len({queued(call) for call in stage.calls() if "list" not in call}) == 1
 
 
 def test_gcloud_may_fail_to_answer_for_a_while(stage):
@@ -152,6 +211,7 @@ def test_setup_takes_the_commit_to_all_workers(stage):
     created(stage)
     stage.run("tpu_vm.sh", "setup", NAME="digits")
     assert stage.names("git") == ["-C", "bundle"]  # status and bundle
+    assert str(stage.records / "sas_jax.bundle") in stage.calls()[0]
     assert stage.names() == ["scp", "ssh"]
     for call in stage.calls():
         assert "--worker=all" in call
@@ -160,10 +220,10 @@ def test_setup_takes_the_commit_to_all_workers(stage):
 
 def test_run_starts_on_all_workers_and_ends_with_their_exit_code(stage):
     created(stage)
-    stage.play(states=["ACTIVE"], reports=[RUNNING, RUNNING, ["sas_jax w-0 ended 0", RUNNING[1]], ended(0, 0)])
+    stage.play(states=["ACTIVE"], reports=[IDLE, RUNNING, ["sas_jax w-0 ended 0", RUNNING[1]], ended(0, 0)])
     out, err = stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits")
-    assert stage.names() == ["ssh"] + ["describe", "ssh"] * 4
-    start = stage.calls()[0]
+    assert stage.names() == ["describe", "ssh", "ssh"] + ["describe", "ssh"] * 3
+    start = stage.calls()[2]
     assert "--worker=all" in start
     line = next(word for word in start if word.startswith("--command="))
     assert "-m sas_jax.main --distributed --workdir=gs://my-bucket/sas_jax/runs/digits --config=" in line
@@ -175,17 +235,17 @@ def test_a_failed_run_is_not_started_again(stage):
     created(stage, CAPACITY="spot")
     stage.play(states=["ACTIVE"], reports=[RUNNING, ended(0, 2)])
     stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", code=2)
-    assert stage.names() == ["ssh", "describe", "ssh", "describe", "ssh"]
+    assert stage.names() == ["describe", "ssh"] * 2
 
 
 @pytest.mark.parametrize("report", [ended(75, 75), ["sas_jax w-0 lost", "sas_jax w-1 ended 134"]])
 def test_a_run_that_was_stopped_on_a_slice_that_stays_is_started_again(stage, report):
     created(stage)
-    stage.play(states=["ACTIVE"], reports=[RUNNING, report, RUNNING, ended(0, 0)])
+    stage.play(states=["ACTIVE"], reports=[IDLE, RUNNING, report, RUNNING, ended(0, 0)])
     stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits")
-    starts = [call for call in stage.calls() if any("runner.sh" in word and "RUNNER" in word for word in call)]
-    assert len(starts) == 2
-    assert starts[0] == starts[1]
+    first, again = started(stage)
+    assert first == again
+    assert stage.names().count("scp") == 1
     assert not {"create", "delete"} & set(stage.names())
 
 
@@ -193,24 +253,96 @@ def test_a_preempted_slice_is_deleted_asked_for_anew_and_goes_on(stage):
     created(stage, CAPACITY="spot")
     old = record(stage)["RUN_TOKEN"]
     stage.play(
-        states=["ACTIVE", "SUSPENDING", "WAITING_FOR_RESOURCES", "ACTIVE", "ACTIVE"], reports=[RUNNING, ended(0, 0)],
-    )  # fmt: skip
+        states=["ACTIVE", "ACTIVE", "SUSPENDING", "ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"],
+        reports=[IDLE, RUNNING, EMPTY, ended(0, 0)],
+    )
     _, err = stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits")
     assert "was preempted" in err
     assert stage.names() == [
-        "ssh", "describe", "ssh", "describe", "delete", "create", "describe", "describe",
-        "scp", "ssh", "ssh", "describe", "ssh",
+        "describe", "ssh", "ssh", "describe", "ssh", "describe", "delete", "create",
+        "describe", "describe", "describe", "describe", "ssh", "scp", "ssh", "ssh", "describe", "ssh",
     ]  # fmt: skip
     new = record(stage)["RUN_TOKEN"]
     assert new != old
-    delete, create = stage.calls()[4:6]
+    delete, create = stage.calls()[6:8]
     assert queued(delete).endswith(old)
     assert queued(create).endswith(new)
     assert "--spot" in create
-    lines = [next((word for word in call if "RUNNER" in word), None) for call in stage.calls()]
-    assert len({line for line in lines if line}) == 1  # the same command
+    first, again = started(stage)
+    assert first == again
     stage.run("tpu_vm.sh", "delete", NAME="digits")
     assert queued(stage.calls()[-1]).endswith(new)
+
+
+def test_a_slice_that_is_taken_before_it_is_there_is_one_more_restart(stage):
+    created(stage, CAPACITY="spot")
+    taken = ["ACTIVE", "SUSPENDED", "PROVISIONING", "SUSPENDED", "PROVISIONING", "ACTIVE"]
+    stage.play(states=taken, reports=[RUNNING, EMPTY, ended(0, 0)])
+    stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", MAX_RESTARTS=2)
+    assert stage.names().count("create") == stage.names().count("delete") == 2
+    stage.play(states=taken, reports=[RUNNING])
+    _, err = stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", MAX_RESTARTS=1, code=1)
+    assert "MAX_RESTARTS" in err
+    assert stage.names().count("create") == 3
+    assert (stage.records / "tpu_vm").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "codes", "reports", "starts"),
+    [
+        ("scp", [1, 0], [EMPTY, EMPTY], 1),
+        ("ssh", [255, 0], [EMPTY, EMPTY], 1),  # the installing
+        ("ssh", [0, 255, 0], [EMPTY, IDLE], 2),  # the start
+    ],
+)
+def test_a_new_slice_that_is_not_reached_at_once_is_tried_again(stage, what, codes, reports, starts):
+    created(stage, CAPACITY="spot")
+    stage.play(
+        states=["ACTIVE", "SUSPENDED", "ACTIVE"], reports=[RUNNING, *reports, RUNNING, ended(0, 0)],
+        **{f"gcloud compute tpus tpu-vm {what}": codes},
+    )  # fmt: skip
+    _, err = stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", MAX_RESTARTS=2)
+    assert err.count("not all workers were reached") == 1
+    assert len(started(stage)) == starts
+    assert stage.names().count("create") == 1
+
+
+def test_workers_that_are_never_reached_are_given_up(stage):
+    created(stage)
+    stage.play(states=["ACTIVE"], reports=[IDLE], **{"gcloud compute tpus tpu-vm ssh": [255]})
+    _, err = stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", MAX_RESTARTS=2, code=1)
+    assert "MAX_RESTARTS" in err
+    assert len(started(stage)) == 3
+
+
+def test_run_waits_for_a_slice_that_is_not_there_yet(stage):
+    """Ctrl-C while a new one was waited for, then the same line; longer than the workers may be silent."""
+    created(stage, CAPACITY="spot")
+    stage.play(states=["WAITING_FOR_RESOURCES"] * 25 + ["CREATING", "ACTIVE"], reports=[EMPTY, RUNNING, ended(0, 0)])
+    out, _ = stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits")
+    assert out.count("WAITING_FOR_RESOURCES") == 1
+    assert not {"create", "delete"} & set(stage.names())
+    assert len(started(stage)) == 1
+
+
+def test_restarts_have_the_commit_of_setup(stage):
+    created(stage)
+    stage.run("tpu_vm.sh", "setup", NAME="digits")
+    stage.play(states=["ACTIVE"], reports=[IDLE, ended(75, 75), ended(0, 0)])
+    stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits")
+    assert stage.names().count("scp") == 2
+    assert stage.names("git").count("bundle") == 1
+    stage.run("tpu_vm.sh", "setup", NAME="digits")
+    assert stage.names("git").count("bundle") == 2
+    stage.run("tpu_vm.sh", "delete", NAME="digits")
+    assert not (stage.records / "sas_jax.bundle").exists()
+
+
+def test_run_also_sets_up_where_setup_was_forgotten(stage):
+    created(stage)
+    stage.play(states=["ACTIVE"], reports=[EMPTY, ended(0, 0)])
+    stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", MAX_RESTARTS=0)
+    assert stage.names("git").count("bundle") == stage.names().count("scp") == len(started(stage)) == 1
 
 
 @pytest.mark.parametrize(("capacity", "state"), [("on_demand", "SUSPENDED"), ("spot", "NOT_FOUND"), ("spot", "FAILED")])
@@ -240,8 +372,8 @@ def test_workers_may_be_out_of_reach_for_a_while(stage):
 def test_ctrl_c_leaves_run_and_slice_as_they_are(stage):
     created(stage)
     stage.play(states=["ACTIVE"], reports=[RUNNING])
-    err = interrupted(stage, "ssh", 3, "run", *FLAGS, NAME="digits")
-    assert "runs on and costs" in err
+    err = stage.interrupted("ssh", 3, "tpu_vm.sh", "run", *FLAGS, NAME="digits")
+    assert "stands and costs" in err
     assert "delete" not in stage.names()
 
 
@@ -251,13 +383,43 @@ def test_status_logs_and_fetch(stage):
     out, err = stage.run("tpu_vm.sh", "status", NAME="digits")
     assert "sas_jax w-1 running" in out
     assert "billed: sas-jax-digits-" in err
-    now = stage.records / "logs" / "now"
-    now.mkdir(parents=True)
-    (now / "0.log").write_text("first\nlast\n")
-    out, _ = stage.run("tpu_vm.sh", "logs", NAME="digits", LOG_LINES=1)
-    assert "last" in out
-    assert "first" not in out
-    assert f"--output-directory={now}" in stage.calls()[-1]
+    stage.play(**{"gcloud compute tpus": [1]})
+    stage.run("tpu_vm.sh", "status", NAME="digits", code=1)
+    assert stage.names()[-3:] == ["describe", "describe", "ssh"]  # a slice that is queued has no TPU yet
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_fetch_copies_logs_and_workdir_also_after_delete(stage, deleted):
+    created(stage)
+    if deleted:
+        stage.run("tpu_vm.sh", "delete", NAME="digits")
+    stage.run("tpu_vm.sh", "fetch", NAME="digits")
+    logs, workdir = stage.calls()[-2:]
+    bucket, here = "gs://my-bucket/sas_jax", stage.checkout / "runs" / "digits"
+    assert logs == ["storage", "rsync", f"{bucket}/logs/digits", str(stage.records / "logs"), "--recursive"]
+    assert workdir == ["storage", "rsync", f"{bucket}/runs/digits", str(here), "--recursive"]
+    assert (stage.records / "logs").is_dir()
+    assert here.is_dir()
+
+
+@pytest.mark.parametrize("missing", ["logs", "runs"])
+def test_fetch_gets_what_there_is(stage, missing):
+    """And fails: no workdir where the run failed at once, no logs where the bucket takes none."""
+    created(stage)
+    stage.play(**{f"gcloud storage rsync gs://my-bucket/sas_jax/{missing}": [1]})
+    stage.run("tpu_vm.sh", "fetch", NAME="digits", code=1)
+    assert stage.names() == ["rsync", "rsync"]
+
+
+def test_a_name_can_be_used_again_after_delete(stage):
+    created(stage)
+    first = record(stage)["RUN_TOKEN"]
+    stage.run("tpu_vm.sh", "delete", NAME="digits")
+    created(stage, BUCKET="gs://other")
+    assert record(stage)["RUN_TOKEN"] != first
+    stage.run("tpu_vm.sh", "fetch", NAME="digits")
+    assert "gs://other/runs/digits" in stage.calls()[-1]
+    stage.run("tpu_vm.sh", "delete", NAME="digits")
 
 
 def test_delete_deletes_what_was_created_and_asks_for_nothing_else(stage):
@@ -282,6 +444,38 @@ def test_what_was_not_created_from_here_is_not_touched(stage, command):
     assert stage.calls() == []
 
 
+@pytest.mark.parametrize("command", ["create", "status", "delete"])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "PROJECT is missing"), ("PROJECT=my-project\n", "ZONE is missing"), ("<?xml?>\n", "<?xml?> is nothing")],
+)
+def test_a_record_that_cannot_be_used_is_said_to_be_so(stage, command, text, why):
+    stage.records.mkdir(parents=True)
+    (stage.records / "tpu_vm").write_text(text)
+    _, err = stage.run("tpu_vm.sh", command, code=2, **ALL)
+    assert f"{stage.records / 'tpu_vm'} cannot be used ({why}" in err
+    assert stage.calls() == []
+
+
+@pytest.mark.parametrize("command", ["create", "delete"])
+def test_a_folder_where_the_record_has_to_be_is_said_to_be_in_the_way(stage, command):
+    (stage.records / "tpu_vm").mkdir(parents=True)
+    _, err = stage.run("tpu_vm.sh", command, code=2, **ALL)
+    assert "has to be a file" in err
+    assert stage.calls() == []
+
+
+@pytest.mark.parametrize("program", ["gcloud", "git", "flock"])
+def test_a_program_that_is_missing_is_named_before_anything_is_done(stage, program):
+    for name in {"bash", "dirname", "flock"} - {program}:
+        (stage.bin / name).symlink_to(shutil.which(name))
+    (stage.bin / program).unlink(missing_ok=True)
+    _, err = stage.run("tpu_vm.sh", "create", code=2, **ALL, PATH=stage.bin)
+    assert f"{program} is not there" in err
+    assert stage.calls() == []
+    assert not stage.records.exists()
+
+
 def test_another_project_than_that_of_the_record_is_refused(stage):
     created(stage)
     _, err = stage.run("tpu_vm.sh", "delete", NAME="digits", PROJECT="other", code=2)
@@ -304,6 +498,10 @@ def test_a_setting_that_is_missing_is_asked_for(stage, missing):
         ("BUCKET", "gs://b/"),
         ("CAPACITY", "cheap"),
         ("ACCELERATOR_TYPE", "v9"),
+        ("POLL_SECONDS", "30x"),
+        ("MAX_RESTARTS", "ten"),
+        ("MAX_RESTARTS", "08"),
+        ("LOG_LINES", "1; true"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(stage, setting, value):
@@ -315,13 +513,22 @@ def test_a_setting_that_cannot_be_is_refused(stage, setting, value):
 @pytest.mark.parametrize(
     "arguments",
     [(), ("make",), ("create", "--dryrun"), ("create", "delete"), ("delete", "--", "--config=a"), ("run",),
-     ("run", "--", "--config=a", "--workdir=runs/a")],
+     ("run", "--", "--config=a", "--workdir=runs/a"), ("run", "--", "--config=a", "--dry_run"),
+     ("run", "--", "--dry_run=true")],
 )  # fmt: skip
 def test_a_command_line_that_cannot_be_is_refused(stage, arguments):
     if arguments[:1] == ("run",):
         created(stage)
     stage.run("tpu_vm.sh", *arguments, code=2, **ALL)
     assert stage.calls() == []
+
+
+def runs(pid):
+    """Whether it does: who has ended has no command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
 
 
 @pytest.fixture
@@ -368,33 +575,79 @@ def test_the_lines_for_the_workers_do_what_they_are_for(live):
     assert {call[2].rpartition("Z-")[2] for call in kept} == {"w-0.log", "w-1.log"}
 
 
-def test_workers_start_once_and_say_when_they_were_lost(live):
+def test_a_run_that_has_ended_is_reported_again_and_starts_anew_after_setup(live):
+    live.run("tpu_vm.sh", "setup", NAME="digits")
+    (live.folder / "code").write_text("3")
+    for _ in range(2):
+        _, err = live.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", code=3)
+        assert "has ended with exit code 3" in err
+    assert len(started(live)) == 1
+    live.run("tpu_vm.sh", "setup", NAME="digits")
     (live.folder / "code").write_text("0")
+    live.run("tpu_vm.sh", "run", *FLAGS, NAME="digits")
+    assert len(started(live)) == 2
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_lost(live):
+    """It writes its exit code, and then is no more: so the look for its process says no, and there is the code."""
     for home in (live.folder / "workers").iterdir():
-        python = home / "sas_jax-venv/bin/python"
-        python.write_text(f"#!/bin/bash\necho $$ >> {home}/started\nexec sleep 30\n")
+        (home / "run").mkdir()
+        (home / "run" / "pid").write_text("1")
+    live.program("grep", "echo 0 > ~/run/exit_code; exit 1")
+    out, _ = live.run("tpu_vm.sh", "status", NAME="digits")
+    assert out.count("ended 0") == 2
+
+
+def test_logs_go_to_the_bucket_while_the_run_goes_on(live):
+    """Its Python ends when a copy was made; a minute is short here."""
+    real = shutil.which("sleep")
+    live.program("sleep", f'[ "$1" = 60 ] && exec {real} 0.05; exec {real} "$@"')
+    for home in (live.folder / "workers").iterdir():
+        (home / "sas_jax-venv/bin/python").write_text(
+            f'#!/bin/bash\n[ "$1" = -c ] && exit\nfor k in {{1..1200}}; do\n'
+            f"  grep -q '\"cp\".*{home.name}.log' {live.folder}/calls.jsonl && exit 4\n  {real} 0.05\ndone\n"
+        )
+    live.run("tpu_vm.sh", "run", *FLAGS, NAME="digits", code=4, POLL_SECONDS=0.2)
+
+
+def test_logs_shows_the_end_of_each_workers_log(live):
+    for home in (live.folder / "workers").iterdir():
+        (home / "run").mkdir()
+        (home / "run" / "log").write_text("first\nnext\nlast\n")
+    out, _ = live.run("tpu_vm.sh", "logs", NAME="digits", LOG_LINES=2)
+    assert out.splitlines() == ["w-0: next", "w-0: last", "w-1: next", "w-1: last"]
+    live.program("gcloud", r'printf "w-1: b\nw-0: b\nw-1: a\n"')  # as they come from several
+    out, _ = live.run("tpu_vm.sh", "logs", NAME="digits")
+    assert out.splitlines() == ["w-0: b", "w-1: b", "w-1: a"]
+
+
+def test_workers_start_once_and_say_when_they_were_lost(live):
+    workers = live.folder / "workers"
+    starts = [workers / f"w-{k}" / "started" for k in range(2)]
+    for path in starts:
+        python = path.parent / "sas_jax-venv/bin/python"
+        python.write_text(f'#!/bin/bash\n[ "$1" = -c ] || {{ echo $$ >> {path}; exec sleep 60; }}\n')
+    live.run("tpu_vm.sh", "setup", NAME="digits")
+    (workers / "w-1").rename(live.folder / "out of reach")
     process = live.start("tpu_vm.sh", "run", *FLAGS, NAME="digits")
-    starts = [home / "started" for home in (live.folder / "workers").iterdir()]
-    end = time.monotonic() + 30
-    while not all(path.exists() and path.read_text() for path in starts):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    live.wait(lambda: starts[0].exists() and starts[0].read_text())
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
+    (live.folder / "out of reach").rename(workers / "w-1")
+    process = live.start("tpu_vm.sh", "run", *FLAGS, NAME="digits")  # starts the one that does not run
+    live.wait(lambda: starts[1].exists() and starts[1].read_text())
+    process.terminate()
+    process.communicate(timeout=60)
     out, err = live.run("tpu_vm.sh", "setup", NAME="digits", code=1)
     assert "nothing is changed under it" in out + err
-    process = live.start("tpu_vm.sh", "run", *FLAGS, NAME="digits")
-    while live.names().count("ssh") < 6:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.terminate()
-    process.communicate(timeout=30)
+    out, _ = live.run("tpu_vm.sh", "status", NAME="digits")
+    assert out.count("running") == 2
     for path in starts:
         pid = int(path.read_text())  # one line: started once
         runner = int((path.parent / "run" / "pid").read_text())
         os.kill(runner, signal.SIGKILL)
         os.kill(pid, signal.SIGTERM)
-    time.sleep(0.1)
+        live.wait(lambda runner=runner: not runs(runner))
     out, _ = live.run("tpu_vm.sh", "status", NAME="digits")
     assert out.count("lost") == 2
 
