@@ -6,7 +6,7 @@
 #   run      submits this checkout (its last commit) as a workload; GKE restarts it where it is preempted.
 #   status   what the cluster says of it.
 #   logs     shows the workers' last lines.
-#   fetch    copies the workdir from the bucket to runs/NAME.
+#   fetch    copies the workdir from the bucket to runs/NAME; after delete as well.
 #   delete   deletes the workload that run submitted, and nothing else.
 #
 # --dry_run prints each command and runs none.
@@ -26,7 +26,7 @@
 #   LOG_LINES      that logs shows (200).
 #   LAUNCH_DIR     instead of runs/launch.
 #
-# Exit codes: 0; 2 a mistake in what was given; else what failed.
+# Exit codes: 0; 2 a mistake in what was given (1 where a setting is missing); 130 Ctrl-C; else what failed.
 
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -36,7 +36,9 @@ RECORDED=(PROJECT ZONE CLUSTER BUCKET RUN_TOKEN)
 
 main() {
   parse "$@"
+  check_numbers MAX_RESTARTS LOG_LINES NUM_SLICES
   name_run xpk
+  need gcloud git flock xpk kubectl
   case $COMMAND in
     run) run ;;
     status | logs | fetch | delete)
@@ -60,7 +62,8 @@ name_resources() {
 }
 
 run() {
-  local folder copy line
+  local copy line
+  lock
   [[ ! -f $RECORD ]] || die "$NAME was submitted already ($RECORD): delete it first, or choose another NAME"
   ((${#ARGUMENTS[@]})) || die "run wants flags of sas_jax.main, such as: run -- --config=configs/cifar100.py"
   settings
@@ -68,22 +71,28 @@ run() {
   main_flags
   new_token
   name_resources
-  if "$DRY_RUN"; then folder=/tmp/sas_jax; else folder=$(mktemp -d)/sas_jax; fi
+  # Before anything is recorded: whether the cluster can be asked at all.
+  status || fail "cluster $CLUSTER could not be asked, so nothing was submitted: mend what xpk says above"
+  FOLDER=/tmp
+  if ! "$DRY_RUN"; then
+    FOLDER=$(mktemp -d)
+    trap 'rm -rf "$FOLDER"' EXIT
+  fi
   tell_uncommitted
-  call git clone --quiet --no-hardlinks "$ROOT" "$folder"
-  # Recorded before it is made: whatever happens then, delete knows it.
-  write_record "${RECORDED[@]}"
+  call git clone --quiet --no-hardlinks "$ROOT" "$FOLDER/sas_jax"
   say "billed while it runs: workload $WORKLOAD (${NUM_SLICES:-1} x $TPU_TYPE), cluster $CLUSTER, project $PROJECT"
   copy="import gcsfs, os; gcsfs.GCSFileSystem().get('$BUCKET/data/', os.path.expanduser('~/tensorflow_datasets/'), recursive=True)"
   line="pip install --quiet --editable '.[${EXTRAS:-tpu,gcp}]'"
   line+=" && { python -c $(quoted "$copy") || echo 'no data came from the bucket'; }"
   line+=" && exec python -m sas_jax.main $(quoted "${FLAGS[@]}")"
+  trap 'interrupted "stopped here, but $WORKLOAD may have been submitted and cost: status tells, delete ends it"' INT TERM
+  # Recorded before it is made: whatever happens then, delete knows it.
+  write_record
   # 75 is a preempted run, 1 one that lost another host; 2, a mistake of the user's, ends it.
   call xpk workload create "--workload=$WORKLOAD" "${AT[@]}" "--tpu-type=$TPU_TYPE" "--num-slices=${NUM_SLICES:-1}" \
     "--max-restarts=${MAX_RESTARTS:-10}" --restart-on-exit-codes=1,75 --termination-grace-period-seconds=120 \
-    "--base-docker-image=${BASE_IMAGE:-python:3.12}" "--script-dir=$folder" \
+    "--base-docker-image=${BASE_IMAGE:-python:3.12}" "--script-dir=$FOLDER/sas_jax" \
     "--command=$line" || give_up
-  "$DRY_RUN" || rm -rf "${folder%/sas_jax}"
   say "submitted. Next: status, logs, fetch. It is deleted by: NAME=$NAME launch/xpk.sh delete"
 }
 
@@ -96,19 +105,28 @@ give_up() {
 
 status() { call xpk workload list "${AT[@]}" "--filter-by-job=$WORKLOAD"; }
 
+# gcloud gives the newest lines first, and those of one day unless it is told otherwise.
 logs() {
   call gcloud logging read "resource.type=\"k8s_container\" AND labels.\"k8s-pod/jobset_sigs_k8s_io/jobset-name\"=\"$WORKLOAD\"" \
-    "--project=$PROJECT" "--limit=${LOG_LINES:-200}" '--format=value(resource.labels.pod_name,textPayload)'
+    "--project=$PROJECT" "--limit=${LOG_LINES:-200}" --freshness=30d '--format=value(resource.labels.pod_name,textPayload)' | tac
 }
 
 fetch() { fetch_workdir; }
 
+# Whether the cluster has no such workload: it never came to be, or is over and was removed there.
+is_gone() {
+  local list
+  list=$(status) && ! grep -q "^$WORKLOAD " <<< "$list"
+}
+
 delete() {
   say "deleting workload $WORKLOAD, cluster $CLUSTER, project $PROJECT"
-  call xpk workload delete "--workload=$WORKLOAD" "${AT[@]}" --force ||
-    fail "$WORKLOAD could not be deleted and may cost: try delete again, or see xpk workload list"
-  call rm -f "$RECORD"
-  say "deleted $WORKLOAD. The cluster stays and costs; so do the bucket's files: $BUCKET/runs/$NAME, $BUCKET/data"
+  call xpk workload delete "--workload=$WORKLOAD" "${AT[@]}" --force || is_gone ||
+    fail "$WORKLOAD could not be deleted and may cost: try delete again, or see xpk workload list and, where it is not" \
+      "there, remove $RECORD"
+  drop_record
+  say "deleted $WORKLOAD. The cluster stays and costs; so do the bucket's files, $BUCKET/runs/$NAME and $BUCKET/data," \
+    "and the image that xpk made, gcr.io/$PROJECT/...-runner"
 }
 
 main "$@"
