@@ -1,6 +1,8 @@
 """slurm.sbatch, as SLURM would run it, against an srun and a scontrol that note their calls."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,25 @@ def test_it_runs_the_command_in_all_processes(stage):
     assert call[-5:] == ["/env/bin/python", "-m", "sas_jax.main", "--distributed", *FLAGS][-5:]
     assert "--output=runs/launch/slurm-%j-%t.log" in call
     assert "--kill-on-bad-exit=0" in call
+    assert "--cpus-per-task=8" in call
     assert stage.calls("scontrol") == []
+
+
+def test_a_process_gets_the_cpus_that_sbatch_was_asked_for(stage):
+    """srun does not take them from sbatch."""
+    stage.run("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7, SLURM_CPUS_PER_TASK=3)
+    assert "--cpus-per-task=3" in stage.calls("srun")[0]
+
+
+def test_it_outlives_the_signal_that_stops_the_run_and_queues_it_again(stage):
+    """SLURM sends it to all, the script included."""
+    stage.program("srun", f'trap "exit 75" TERM; echo up > {stage.folder}/up; while :; do sleep 0.05; done')
+    process = stage.start("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7)
+    stage.wait((stage.folder / "up").exists)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert stage.calls("scontrol") == [["requeue", "7"]]
 
 
 def test_a_preempted_run_is_queued_again(stage):
@@ -55,6 +75,19 @@ def test_a_dry_run_calls_nothing(stage):
     out, _ = stage.run("slurm.sbatch", "--dry_run", *FLAGS)
     assert "'srun'" in out
     assert not (stage.folder / "calls.jsonl").exists()
+
+
+@pytest.mark.parametrize("late", ["--dry_run", "--dry_run=true"])
+def test_a_dry_run_asked_for_too_late_is_no_run(stage, late):
+    _, err = stage.run("slurm.sbatch", *FLAGS, late, code=2, SLURM_JOB_ID=7)
+    assert "give --dry_run first" in err
+    assert stage.calls("srun") == []
+
+
+def test_a_number_of_restarts_that_is_none_is_refused_before_the_run(stage):
+    _, err = stage.run("slurm.sbatch", *FLAGS, code=2, SLURM_JOB_ID=7, MAX_RESTARTS="ten")
+    assert "MAX_RESTARTS has to be a whole number, but is ten" in err
+    assert stage.calls("srun") == []
 
 
 def test_without_flags_or_outside_of_a_job_it_says_what_to_do(stage):
