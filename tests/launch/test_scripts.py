@@ -62,11 +62,13 @@ def test_the_readme_can_be_followed(stage):
             out, _ = stage.run(program.removeprefix("launch/"), *rest[:flags], "--dry_run", *rest[flags:], **settings)
             assert out
         elif program == "sbatch":
-            stage.run("slurm.sbatch", "--dry_run", *rest[rest.index("launch/slurm.sbatch") + 1 :])
+            subprocess.run(words, env=stage.environment(), cwd=LAUNCH.parent, check=True)  # as it stands there
+            flags = rest[rest.index("launch/slurm.sbatch") + 1 :]
+            assert stage.calls("srun")[0][-len(flags) - 1 :] == ["--distributed", *flags]
         elif program == "gcloud":
             subprocess.run(words, env=stage.environment(), check=True)  # noted here, and shown to the real one
         else:
-            assert program == "mkdir"
+            assert program in ("mkdir", "eval", "ssh-keygen", "ssh-add")
     assert all(call[0] in ("storage", "alpha") for call in stage.calls())
     commands = ("create", "setup", "run", "status", "logs", "fetch", "delete")
     assert [line for line in tried if line.startswith("launch/tpu_vm.sh")] == [
