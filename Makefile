@@ -15,7 +15,7 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-# Kills training runs and a comparison again and again; `make test` does it five times, and twice.
+# Kills training runs and a comparison again and again; `make test` does it five times, and once.
 test-kill: $(VENV)/ready
 	SAS_JAX_KILLS=25 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_processes.py tests/test_main.py -k killed
 
