@@ -1,12 +1,11 @@
-"""How long each stage of a run takes at least, on 1, 16 and 256 chips and for 10^6 to 10^9 images, and what limits it.
+"""How long each stage takes by arithmetic, on 1, 16 and 256 chips and for 10^6 to 10^9 images, and what limits it.
 
     python -m benchmarks.scaling measure --images=FOLDER   # of JPEG files: what a CPU does of a run
     python -m benchmarks.scaling write                     # the table of docs/scaling.md
 
 The first writes docs/results/scaling.json. The second puts that together with docs/results/topology.json (what the
-compiler counts) and what the makers say of their chips. It is arithmetic: no chip was there. See docs/scaling.md for
-what is counted; every number of the table is a lower bound but that
-of selection, which is measured on a CPU.
+compiler counts) and what the makers say of their chips. It is arithmetic: no chip was there. Of the table's numbers
+only that of selection was measured, on a CPU. See docs/scaling.md for what is counted, and which way it errs.
 """
 
 import argparse
@@ -27,6 +26,7 @@ from benchmarks import tables
 from benchmarks.cases import Case, examples
 from benchmarks.selection import processor
 from benchmarks.topology import ROOT, TOPOLOGIES
+from sas_jax.latent_classes.kmeans import block_rows
 from sas_jax.report.numbers import plural
 
 TOPOLOGY = "v5e:4x4"
@@ -80,7 +80,13 @@ def kmeans(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]
     k = max(1, n // CLASS_SIZE)
     iteration = 2 * 2 * n * k * FEATURES  # a row's distance to all centres, and its part of all sums
     seeds = 2 * n * k * FEATURES * (2 + int(math.log(k)))
-    return {"arithmetic": RESTARTS * PASSES * (ITERATIONS * iteration + seeds) / TOPOLOGIES[TOPOLOGY].bf16}
+    # In bytes: a block of rows reads all centres, and reads and writes all sums; each seed is compared with all rows.
+    rows, a_class = 4 * n * FEATURES, 4 * FEATURES
+    moved = ITERATIONS * (rows + -(-n // block_rows(k, FEATURES)) * 3 * k * a_class) + k * rows
+    return {
+        "arithmetic": RESTARTS * PASSES * (ITERATIONS * iteration + seeds) / TOPOLOGIES[TOPOLOGY].bf16,
+        "bandwidth": RESTARTS * moved / TOPOLOGIES[TOPOLOGY].bandwidth,
+    }
 
 
 def selection(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
@@ -94,8 +100,8 @@ Stage = Callable[[int, int, dict[str, Any], dict[str, Any]], dict[str, float]]
 ROWS: tuple[tuple[str, str, int, Stage], ...] = (
     *(("train", f"train an epoch, {plural(chips, 'chip')}", chips, training) for chips in CHIPS),
     *(("embed", f"embed, {plural(chips, 'chip')}", chips, embedding) for chips in CHIPS),
-    ("classes", "classes, on one chip", 1, kmeans),
-    ("rank", "rank, on the CPU that was measured", 4, selection),
+    ("classes", "classes, on one chip of any number", 1, kmeans),
+    ("rank", "rank, on the CPU that was measured; of chips, one host's", 4, selection),
 )
 
 

@@ -264,7 +264,7 @@ def _cells(topology: Topology, found: dict[str, Any]) -> tuple[str, ...]:
         return ("-", "-", "-", "does not fit", "-", "-", "-", "-")
     counted = ("-", "-")
     if "operations" in found:
-        # What the call cannot be faster than, by the chip's arithmetic and by its memory.
+        # What the chip takes at its best for the operations alone, and if all bytes were moved to and from its memory.
         arithmetic = 1e3 * found["operations"] / topology.bf16
         bandwidth = 1e3 * found["bytes_accessed"] / topology.bandwidth
         counted = (

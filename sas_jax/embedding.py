@@ -17,6 +17,8 @@ from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.views import Views, plain, view
 
+_GATHERED_AT_ONCE = 2**26  # numbers that each device holds while the processes' parts are gathered
+
 Apply = Callable[[Any, jax.Array], jax.Array]  # (variables, float [b, s, s, 3]) -> float [b, d]
 
 
@@ -105,9 +107,16 @@ def embed(
         while computing:
             fetch()
     whole = np.concatenate(out)[:share].astype(np.float32)
-    if processes > 1:
-        whole = multihost_utils.process_allgather(whole, tiled=True)
-    return whole[:n]
+    return (whole if processes == 1 else _gathered(whole, processes))[:n]
+
+
+def _gathered(part: np.ndarray, processes: int) -> np.ndarray:
+    """The parts of all processes, one after the other. They pass through the devices, so a block of rows at a time."""
+    rows = max(1, _GATHERED_AT_ONCE // (processes * part[0].size))
+    whole = np.empty((processes, *part.shape), part.dtype)
+    for first in range(0, len(part), rows):
+        whole[:, first : first + rows] = multihost_utils.process_allgather(part[first : first + rows])
+    return whole.reshape(-1, *part.shape[1:])
 
 
 def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[str], None]) -> np.ndarray:

@@ -41,12 +41,14 @@ def test_more_views_agree_more():
 
 
 def test_no_view_is_in_both_draws():
-    """One draw's views alike and the other's too: where they differ from each other, not all is shared."""
+    """The first draw's views are all alike and so are the other's: as many of each agree as one of each."""
     one, labels = drawn(0, number=1)
     other = unit(one + np.random.default_rng(1).normal(size=one.shape))
-    (_, _, _, most) = views.compare(np.concatenate([one] * 8 + [other] * 8, axis=1), labels, num_classes=CLASSES)
+    *_, most = views.compare(np.concatenate([one] * 8 + [other] * 8, axis=1), labels, num_classes=CLASSES)
+    (single,) = views.compare(np.concatenate([one, other], axis=1), labels, num_classes=CLASSES)
     assert most["views"] == 8
-    assert most["overlap"]["labels"]["facility_location"] < 1
+    assert most["overlap"] == single["overlap"]
+    assert single["overlap"]["labels"]["facility_location"] < 1
 
 
 def test_picks_are_told_by_their_similarity_to_their_class():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sas_jax import embedding
 from sas_jax.embedding import embed
 from sas_jax.selection.pairwise import pairwise
 from sas_jax.views import Views, plain, view
@@ -68,3 +69,57 @@ def test_the_mean_over_all_pairs_of_views_is_the_product_of_embeddings(images):
     shifted = np.abs(views)
     clipped = np.asarray(pairwise(shifted, kind="clipped_cosine"))
     np.testing.assert_allclose(clipped[off], (shifted.mean(1) @ shifted.mean(1).T)[off], atol=1e-5)
+
+
+def test_the_next_batch_is_decoded_while_the_devices_compute(monkeypatch):
+    happened = []
+
+    class Slow:
+        """Images that are decoded when asked for."""
+
+        shape = (6, 4, 4, 3)
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, indices):
+            happened.append(("decode", int(indices[0])))
+            return np.zeros((len(indices), 4, 4, 3), np.uint8)
+
+    class Result:
+        """What a device computes, and is waited for when it is read."""
+
+        shape = (1, 2, 1)
+
+        def __init__(self, first):
+            self.first = first
+
+        def __array__(self, dtype=None, copy=None):
+            happened.append(("read", self.first))
+            return np.full(self.shape, self.first, np.float32)
+
+    def compute(variables, batch, examples, key):
+        happened.append(("compute", int(examples[0, 0])))
+        return Result(int(examples[0, 0]))
+
+    monkeypatch.setattr(embedding, "compiled", lambda *_: compute)
+    found = embedding.embed(None, {}, Slow(), views=None, batch_size=2, devices=tuple(jax.devices()[:1]))
+    assert found.ravel().tolist() == [0, 0, 2, 2, 4, 4]
+    assert happened == [
+        ("decode", 0), ("compute", 0), ("decode", 2), ("compute", 2), ("read", 0),
+        ("decode", 4), ("compute", 4), ("read", 2), ("read", 4),
+    ]  # fmt: skip
+
+
+def test_parts_of_several_processes_are_gathered_by_blocks(monkeypatch):
+    sizes = []
+
+    def gather(block):
+        sizes.append(len(block))
+        return np.stack([block, block + 100])
+
+    monkeypatch.setattr(embedding.multihost_utils, "process_allgather", gather)
+    monkeypatch.setattr(embedding, "_GATHERED_AT_ONCE", 2 * 3 * 4)  # four rows of three numbers, of two processes
+    part = np.arange(30, dtype=np.float32).reshape(10, 3)
+    np.testing.assert_array_equal(embedding._gathered(part, 2), np.concatenate([part, part + 100]))
+    assert sizes == [4, 4, 2]

@@ -29,15 +29,24 @@ def test_a_stage_fits_a_chip(stage, name):
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage.config == "cifar100"], ids=lambda s: s.name)
 def test_stages_are_lowered_as_the_pipeline_calls_them(stage):
-    """For devices that are there, too: a host's four."""
-    text = stage.lower(stage, stage.get_config(), tuple(jax.devices()[:4])).as_text()
+    """For devices that are there, too: a host's four. What is given, and what comes out."""
     config = stage.get_config()
-    shape = {
-        "embed": f"4x{config.embedding.batch_size}x32x32x3xui8",
-        "classes": f"{stage.images}x128xf32",
-        "rank": f"x{stage.size}x128xf32",
-    }
-    assert shape[stage.name.split("-")[0]] in text
+    lowered = stage.lower(stage, config, tuple(jax.devices()[:4]))
+    given, batch, features = lowered.as_text(), config.embedding.batch_size, config.proxy.encoder.head_features
+    results = [leaf.shape for leaf in jax.tree.leaves(lowered.out_info)]
+    kind = stage.name.split("-")[0]
+    if kind == "embed":
+        assert f"4x{batch}x32x32x3xui8" in given
+        assert f"{config.embedding.views}x{batch}x32x32x3xf32" in given
+        assert results == [(4, batch, features)]
+    elif kind == "classes":
+        assert f"{stage.images}x{features}xf32" in given
+        assert results == [(stage.images,), (config.latent_classes.num_classes, features), ()]
+    else:
+        assert f"x{stage.size}x{features}xf32" in given
+        ((classes, size), gains) = results
+        assert (size, gains) == (stage.size, (classes, size))
+        assert classes % 4 == 0
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +92,8 @@ def test_what_cannot_be_done_is_said():
     assert scaling.defect("rank", 10**8, 256) == ""
     assert scaling.defect("rank", 10**9, 256) == "rows exceed a host"
     assert scaling.defect("train", 10**9, 1) == ""
+    assert scaling.defect("embed", 10**8, 16) == ""
+    assert scaling.defect("embed", 10**8, 1) == scaling.defect("embed", 10**9, 256) == "rows exceed a host"
 
 
 @pytest.mark.parametrize(

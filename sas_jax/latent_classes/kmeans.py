@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from sas_jax.errors import InputError
 
-# Entries of a block's score matrix (4 MiB in float32: it stays in a CPU's cache).
+# Entries of a block's score matrix (4 MiB in float32: it stays in a CPU's cache), and the fewest rows of one: each
+# block reads all centres and sums, which are more than its rows where there are very many classes.
 _BLOCK_ENTRIES = 1 << 20
+_BLOCK_ROWS = 128
 
 
 class KMeans(NamedTuple):
@@ -167,13 +169,18 @@ def _to_unit_box(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return x / scale - shift, scale, shift
 
 
+def block_rows(num_classes: int, features: int) -> int:
+    """How many rows a block has."""
+    return max(_BLOCK_ROWS, _BLOCK_ENTRIES // max(num_classes, features))
+
+
 def _over_blocks(x, width, body, carry):
     """Folds body(carry, block, start, fresh) over blocks of rows whose [rows, width] matrix is bounded.
 
     The last block starts early enough to be whole; `fresh` is False on the rows that the block before has seen.
     """
     n, d = x.shape
-    rows = min(n, max(1, _BLOCK_ENTRIES // max(width, d)))
+    rows = min(n, block_rows(width, d))
 
     def step(i, carry):
         start = jnp.minimum(i * rows, n - rows)

@@ -227,3 +227,9 @@ def test_one_trace_for_all_restarts(monkeypatch):
 def test_bad_input(x, options, sentence):
     with pytest.raises(InputError, match=sentence):
         kmeans(KEY, x, **options)
+
+
+def test_blocks_are_bounded_and_never_a_few_rows():
+    assert module.block_rows(100, 128) * 128 == 2**20
+    assert module.block_rows(8192, 128) == 128
+    assert module.block_rows(10**6, 128) == 128

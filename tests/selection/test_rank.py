@@ -51,6 +51,23 @@ def cosines(z):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
+def test_whole_classes_may_be_ranked_apart(objective):
+    """As docs/scaling.md has it of several hosts: the same picks, and of a fraction the same share to within one."""
+    rng = np.random.default_rng(4)
+    classes = rng.permutation(np.repeat(np.arange(12), rng.integers(5, 60, size=12)))
+    z = unit(rng, len(classes), 4, 16).mean(axis=1)
+    whole = sas_jax.rank(z, classes, objective=objective, normalize=False)
+    chosen = np.isin(np.arange(len(z)), whole.subset(fraction=0.2))
+    for shard in range(2):
+        of = np.flatnonzero(classes % 2 == shard)
+        apart = sas_jax.rank(z[of], classes[of], objective=objective, normalize=False)
+        np.testing.assert_array_equal(apart.position, whole.position[of])
+        subset = classes[of[apart.subset(fraction=0.2)]]
+        for label in np.unique(classes[of]):
+            assert abs(np.sum(subset == label) - np.sum(classes[chosen] == label)) <= 1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("num_devices", [None, 8])
 def test_classes_of_all_sizes(objective, num_devices, check):
     """Labels with gaps, sizes from 1 to 300, rows of any norm, on one device and on eight."""
