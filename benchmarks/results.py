@@ -168,7 +168,8 @@ def _command(config: dict[str, Any]) -> str:
     base = min(bases, key=lambda name: (len(changes[name]), name))
     words = ["python", "-m", "sas_jax.main", f"--config=configs/{base}.py"]
     for name, value in changes[base].items():
-        words.append(f"--config.{name}={_without_directory(name, _tuple(value))}")
+        text = str(_without_directory(name, _tuple(value))).replace("'", '"')  # a shell's quotes go around it
+        words.append(f"--config.{name}={text}")
     return shlex.join(words)
 
 
