@@ -7,8 +7,8 @@ an example to itself, what the authors' code computes, and the baselines. At 20 
 set has, and under BYOL, SimSiam and MoCo; and networks trained with labels on the same subsets.
 
 The arms are in the order in which they tell most, and each is kept when it is done, so a run may be stopped and gone
-on with at any time. With latent classes from the labels, the upper bound, and with the proxy and those arms of the first
-run that latent classes have no part in:
+on with at any time. With latent classes from the labels, the upper bound, and with the proxy and those arms of the
+first run that latent classes have no part in:
 
     cp -r runs/compare_cifar100 runs/compare_cifar100-labels
     python -m sas_jax.main --config=configs/compare_cifar100.py --config.latent_classes.method=labels --rerun \

@@ -9,6 +9,7 @@ upper bound, and with the proxy and those arms of the first run that latent clas
     cp -r runs/compare_cifar100_small runs/compare_cifar100_small-labels
     python -m sas_jax.main --config=configs/compare_cifar100_small.py --config.latent_classes.method=labels --rerun \
         --workdir=runs/compare_cifar100_small-labels
+    # and likewise --config.latent_classes.method=few_labels --config.latent_classes.labelled_fraction=0.1
     python -m sas_jax.report runs/compare_cifar100_small runs/compare_cifar100_small-labels --output=comparison.html
 """
 
