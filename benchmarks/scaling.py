@@ -119,7 +119,7 @@ def defect(stage: str, n: int, chips: int) -> str:
     rows = n * FEATURES * 4
     if stage == "classes" and 2 * rows > TOPOLOGIES[TOPOLOGY].hbm:  # the rows and, for a moment, their copy
         return "rows exceed a chip"
-    # A host has four chips; the first one holds all embeddings, and a copy while they are gathered.
+    # A host has four chips. Every host holds all embeddings, and for a moment a copy.
     if stage in ("embed", "rank") and 2 * rows > min(chips, 4) * HOST.memory:
         return "rows exceed a host"
     return ""

@@ -9,6 +9,7 @@ view in both. The second puts the tables into docs/selection.md.
 
 import argparse
 import datetime
+import functools
 import json
 import time
 from pathlib import Path
@@ -58,14 +59,18 @@ def compare(views: np.ndarray, labels: np.ndarray, *, num_classes: int) -> list[
                 rankings = [sas_jax.rank(draw, classes, objective=each, normalize=False) for each in OBJECTIVES]
                 subsets.append([ranking.subset(fraction=FRACTION) for ranking in rankings])
             overlap[partition] = {
-                objective: len(np.intersect1d(one, other)) / len(one)
-                for objective, one, other in zip(OBJECTIVES, *subsets, strict=True)
+                objective: _shared(one, other) for objective, one, other in zip(OBJECTIVES, *subsets, strict=True)
             }
         norm = float(np.sqrt(np.mean(np.sum(draws[0] ** 2, axis=1))))
         found.append({"views": number, "norm": norm, "overlap": overlap})
         print(found[-1], flush=True)
         number *= 2
     return found
+
+
+def _shared(one: np.ndarray, other: np.ndarray) -> float:
+    """The share of two subsets of one size that is in both."""
+    return len(np.intersect1d(one, other)) / len(one)
 
 
 def picks(z: np.ndarray, partitions: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:
@@ -82,13 +87,14 @@ def picks(z: np.ndarray, partitions: dict[str, np.ndarray]) -> dict[str, dict[st
             of = np.flatnonzero(classes == label)
             total = np.maximum(z[of] @ z[of].T, 0).sum(axis=1)
             place[of] = np.argsort(np.argsort(total)) / max(1, len(of) - 1)
-        sas = sas_jax.rank(z, classes, objective="sas", normalize=False).subset(fraction=FRACTION)
-        found[partition] = {}
+        subsets = {}
         for name, objective, itself in PICKED:
             ranking = sas_jax.rank(z, classes, objective=objective, self_similarity=itself, normalize=False)
-            subset = ranking.subset(fraction=FRACTION)
-            shared = len(np.intersect1d(subset, sas)) / len(sas)
-            found[partition][name] = {"percentile": float(place[subset].mean()), "in_sas": shared}
+            subsets[name] = ranking.subset(fraction=FRACTION)
+        found[partition] = {
+            name: {"percentile": float(place[subset].mean()), "in_sas": _shared(subset, subsets["sas"])}
+            for name, subset in subsets.items()
+        }
     return found
 
 
@@ -104,7 +110,7 @@ def measure(workdir: Path, most: int) -> dict[str, Any]:
     assert state is not None
     start = time.process_time()
     views = embed(
-        lambda variables, images: networks.project(trainer.method, variables, images),
+        functools.partial(networks.project, trainer.method),
         {"params": state.params, "batch_stats": state.batch_stats},
         train.images,
         views=networks.make_views(config),
