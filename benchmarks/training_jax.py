@@ -23,7 +23,7 @@ from benchmarks.training_cases import (
     Case,
 )
 from sas_jax import devices
-from sas_jax.models import ProjectionHead, ResNet
+from sas_jax.models import ProjectionHead, ResNet, convolution
 from sas_jax.training import SimCLR, Trainer, fit, optimizer
 from sas_jax.training.batches import epoch_order, pad_subset
 from sas_jax.training.optimizer import Horizon
@@ -56,7 +56,13 @@ def make_trainer(case: Case, mesh: Mesh) -> Trainer:
     )
     return Trainer(
         SimCLR(
-            encoder=ResNet(depth=network.depth, width=network.width, stem=network.stem, dtype=dtype),
+            encoder=ResNet(
+                depth=network.depth,
+                width=network.width,
+                stem=network.stem,
+                dtype=dtype,
+                convolution=convolution.fastest(dtype),
+            ),
             head=ProjectionHead(features=FEATURES, dtype=dtype),
             temperature=TEMPERATURE,
         ),

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sas_jax import devices
-from sas_jax.models import LinearClassifier, ProjectionHead, ResNet
+from sas_jax.models import LinearClassifier, ProjectionHead, ResNet, convolution
 from sas_jax.training import BYOL, MoCo, SimCLR, SimSiam, Supervised, Trainer, optimizer
 from sas_jax.training.methods import Method
 from sas_jax.views import Views
@@ -74,7 +74,14 @@ def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_class
 
 
 def _encoder(section: ConfigDict, *, remat: bool, dtype: Any) -> ResNet:
-    return ResNet(depth=section.depth, width=section.width, stem=section.stem, remat=remat, dtype=dtype)
+    return ResNet(
+        depth=section.depth,
+        width=section.width,
+        stem=section.stem,
+        remat=remat,
+        dtype=dtype,
+        convolution=convolution.fastest(dtype),
+    )
 
 
 def _trainer(

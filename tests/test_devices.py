@@ -16,13 +16,38 @@ def test_the_mesh_has_one_axis_over_the_devices_asked_for():
     assert devices.mesh(2).shape == {"data": 2}
 
 
-@pytest.mark.parametrize(("batches", "count", "user"), [((128, 512), 4, None), ((6, 128), 2, None), ((128,), 8, "8")])
-def test_a_cpu_is_split_into_devices_that_divide_the_batches(batches, count, user):
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
-    environment |= {"JAX_NUM_CPU_DEVICES": user} if user else {}
-    code = f"import jax; from sas_jax import devices; devices.split_cpu(*{batches}); print(jax.device_count())"
+@pytest.mark.parametrize(
+    ("batches", "count"),
+    [((128, 512), 8), ((64, 128), 4), ((32,), 2), ((6, 128), 2), ((8,), 2), ((7, 128), 1), ((96,), 4)],
+)
+def test_a_cpu_is_as_many_devices_as_divide_the_batches_and_suit_the_smallest(batches, count):
+    assert devices.cpu_devices(*batches) == count
+
+
+SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "flags"),
+    [
+        ({}, 8, f"{SCHEDULER}=false"),
+        ({"JAX_NUM_CPU_DEVICES": "3", "XLA_FLAGS": "--xla_dump_to="}, 3, f"--xla_dump_to= {SCHEDULER}=false"),
+        ({"JAX_NUM_PROCESSES": "2", "XLA_FLAGS": f"{SCHEDULER}=true"}, 4, f"{SCHEDULER}=true"),
+    ],
+)
+def test_a_cpu_is_split_and_xla_told_to_compute_in_sequence_unless_the_user_says_otherwise(settings, count, flags):
+    environment = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")} | settings
+    code = "import os, jax; from sas_jax import devices; devices.split_cpu(128); "
+    code += "print(jax.device_count(), os.environ['XLA_FLAGS'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert int(done.stdout) == count
+    assert done.stdout.strip() == f"{count} {flags}"
+
+
+def test_a_version_of_xla_that_may_not_know_a_flag_is_not_given_it(monkeypatch):
+    monkeypatch.setattr(devices.jaxlib.version, "__version_info__", (0, 13, 0))
+    monkeypatch.setenv("XLA_FLAGS", "")
+    devices.split_cpu(128)
+    assert os.environ["XLA_FLAGS"] == ""
 
 
 @pytest.mark.parametrize(

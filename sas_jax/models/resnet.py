@@ -5,6 +5,7 @@ appendix B.9. ResNet-10 is the 18-layer network with one block a stage.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -42,10 +43,18 @@ class Block(nn.Module):
     stride: int
     bottleneck: bool
     dtype: Any
+    convolution: Callable[..., jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(nn.Conv, use_bias=False, kernel_init=torch_init, dtype=self.dtype)
+        conv = functools.partial(
+            nn.Conv,
+            padding=0,
+            use_bias=False,
+            kernel_init=torch_init,
+            dtype=self.dtype,
+            conv_general_dilated=self.convolution,
+        )
         norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
         strides = (self.stride, self.stride)
         out_features = self.features * (4 if self.bottleneck else 1)
@@ -72,6 +81,7 @@ class ResNet(nn.Module):
         remat: whether training computes each block anew on the way back, instead of keeping what is inside it: less
             memory, a third more arithmetic, the same numbers up to rounding.
         dtype: of the computation (float32, bfloat16); parameters and statistics are float32 whatever it is.
+        convolution: what computes the convolutions: `jax.lax.conv_general_dilated`, or a function that does the same.
     """
 
     depth: int = 18
@@ -79,6 +89,7 @@ class ResNet(nn.Module):
     stem: str = "3x3"
     remat: bool = False
     dtype: Any = jnp.float32
+    convolution: Callable[..., jax.Array] = jax.lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -94,6 +105,7 @@ class ResNet(nn.Module):
             use_bias=False,
             kernel_init=torch_init,
             dtype=self.dtype,
+            conv_general_dilated=self.convolution,
         )(images.astype(self.dtype))
         x = nn.relu(batch_norm(train=train, dtype=self.dtype)(x))
         if pool:
@@ -103,5 +115,5 @@ class ResNet(nn.Module):
             for i in range(count):
                 block_stride = 2 if stage > 0 and i == 0 else 1
                 name = f"Block_{sum(blocks[:stage]) + i}"  # Linen would name a block otherwise under remat
-                x = block(widths[stage], block_stride, bottleneck, self.dtype, name=name)(x, train)
+                x = block(widths[stage], block_stride, bottleneck, self.dtype, self.convolution, name=name)(x, train)
         return x.mean(axis=(1, 2), dtype=jnp.float32)
