@@ -17,6 +17,25 @@ jax.config.update("jax_num_cpu_devices", 8)
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 20_000
 
+# The files that take longest, longest first: of two workers neither waits long for the other at the end.
+LONGEST = (
+    "tests/test_main.py",
+    "tests/training/test_processes.py",
+    "tests/test_pipeline.py",
+    "tests/launch/test_tpu_vm.py",
+    "tests/test_benchmarks_training.py",
+    "tests/selection/test_sharded.py",
+    "tests/training/test_guarantees.py",
+    "tests/evaluation/test_probe.py",
+    "tests/selection/test_rank.py",
+    "tests/test_configs.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_that_fit():

@@ -11,6 +11,17 @@ import sas_jax
 from configs import default
 from sas_jax import pipeline
 from sas_jax.errors import InputError
+from sas_jax.models import resnet
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_stage():
+    """ResNet-10 ends after the first of its four stages, to compile sooner; tests/test_main.py has the whole one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.DEPTHS, 10, ((1,), False))
+        jax.clear_caches()  # a program of the whole one is not this one's
+        yield
+        jax.clear_caches()
 
 
 def small_config(data_dir="", **overrides):
@@ -29,13 +40,13 @@ def small_config(data_dir="", **overrides):
     return config
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("tfds")
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, data_dir):
+@pytest.fixture(scope="module")
+def finished(one_stage, tmp_path_factory, data_dir):
     """(workdir, results, what it said) of a run to the report; tests may only read it."""
     workdir = tmp_path_factory.mktemp("finished")
     said = []
@@ -221,7 +232,7 @@ def test_the_encoder_of_an_arm_is_found_again(finished):
     assert encoder.arm == "sas-0.20-s0"
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
     features = encoder.apply(images)
-    assert (features.shape, features.dtype) == ((5, 64), np.float32)
+    assert (features.shape, features.dtype) == ((5, 8), np.float32)
     np.testing.assert_allclose(encoder.apply(images / 255.0), features, atol=1e-5)
     other = sas_jax.load_encoder(workdir, arm="full-1.00-s0").apply(images)
     assert np.abs(other - features).max() > 1e-3
@@ -414,7 +425,7 @@ def test_methods_step_rules_and_selectors_are_arms_of_one_comparison(copied, dat
         assert not arm["collapsed"]
         assert arm["knn"]["n"] == 360
         features = sas_jax.load_encoder(copied, arm=arm["name"]).apply(np.zeros((3, 8, 8, 3), np.uint8))
-        assert features.shape == (3, 64)
+        assert features.shape == (3, 8)
     equal = found["facility_location_self0-0.20-s0-steps"]
     assert (equal["steps"], equal["epochs"]) == (1437 // 64, 5.5)  # 22 steps of 4 an epoch
     rankings = {
@@ -439,8 +450,9 @@ def test_methods_step_rules_and_selectors_are_arms_of_one_comparison(copied, dat
     assert pipeline.run(config, copied) == results
 
 
-def test_every_method_learns_digits(tmp_path, data_dir):
-    """In twelve epochs of a tiny network: past the untrained encoder by more than three standard errors."""
+def test_every_method_learns_digits(tmp_path, data_dir, monkeypatch):
+    """In twelve epochs of the whole network: past the untrained encoder by more than three standard errors."""
+    monkeypatch.setitem(resnet.DEPTHS, 10, ((1, 1, 1, 1), False))
     methods = ("byol", "simsiam", "moco")
     small = {f"methods.{method}.head_features": 32 for method in methods}
     small |= {

@@ -14,7 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 GCLOUD = shutil.which("gcloud")  # the real one, which knows whether a command line is one of its own
-_known: set[str] = set()
 
 
 class Stage:
@@ -105,27 +104,32 @@ def ctrl_c():
 
 
 @pytest.fixture
-def stage(tmp_path, ctrl_c):
-    """Its calls of gcloud are shown to the real one afterwards, where there is one."""
+def stage(tmp_path, ctrl_c, gcloud_calls):
     stage = Stage(tmp_path)
     yield stage
     stage.end()
     for call in stage.calls():
-        assert_known(call)
+        shape = " ".join(word.partition("=")[0] for word in call if not word.startswith(("sas-jax-", "/")))
+        gcloud_calls.setdefault(shape, shlex.join(["gcloud", *call]))
 
 
-def assert_known(call):
-    """Whether the real gcloud, where it is installed, would take this command line; nothing is sent anywhere."""
-    line = shlex.join(["gcloud", *call])
-    shape = " ".join(word.partition("=")[0] for word in call if not word.startswith(("sas-jax-", "/")))
-    if GCLOUD is None or shape in _known:
+@pytest.fixture(scope="module")
+def gcloud_calls(tmp_path_factory):
+    """A command line of each shape, which the real gcloud, where it is installed, is to take; nothing is sent.
+
+    It is asked once about all of a module, for its start takes seconds.
+    """
+    lines: dict[str, str] = {}
+    yield lines
+    if GCLOUD is None or not lines:
         return
-    empty = Path(os.environ.get("TMPDIR", "/tmp")) / "sas_jax-gcloud-config"
-    empty.mkdir(exist_ok=True)
+    folder = tmp_path_factory.mktemp("gcloud")
+    file = folder / "commands.json"
+    file.write_text(json.dumps([{"command_string": line} for line in lines.values()]))
     lint = subprocess.run(
-        [GCLOUD, "meta", "lint-gcloud-commands", f"--command-string={line}"],
-        env=os.environ | {"CLOUDSDK_CONFIG": str(empty)}, capture_output=True, text=True, check=False,
+        [GCLOUD, "meta", "lint-gcloud-commands", f"--commands-file={file}"],
+        env=os.environ | {"CLOUDSDK_CONFIG": str(folder)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    (result,) = json.loads(lint.stdout)
-    assert result["success"], result["error_message"]
-    _known.add(shape)
+    results = json.loads(lint.stdout)
+    assert len(results) == len(lines)
+    assert not [result["error_message"] for result in results if not result["success"]]
