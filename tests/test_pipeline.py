@@ -551,6 +551,20 @@ def test_empty_folder(tmp_path):
     assert "none was found" in bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images")})
 
 
+def test_what_only_later_stages_need_is_checked_for_these(tmp_path):
+    draw_folder(tmp_path / "images", 6)  # fewer than a batch, and than the classes wanted
+    config = small_config(**FOLDER | {"data.folder": str(tmp_path / "images"), "latent_classes.num_classes": 20})
+    results = pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
+    assert results["dataset"]["train_size"] == 6
+    for stage, message in (("proxy", "config.proxy.train.batch_size"), ("classes", "config.proxy.train.batch_size")):
+        with pytest.raises(InputError, match=message):
+            pipeline.run(config, tmp_path / "run", stop_after=stage, log=lambda _: None)
+    np.save(tmp_path / "e.npy", np.eye(6, dtype=np.float32))
+    config.proxy.embeddings = str(tmp_path / "e.npy")
+    with pytest.raises(InputError, match="at most the 6 images"):
+        pipeline.run(config, tmp_path / "run", stop_after="classes", rerun=True, log=lambda _: None)
+
+
 def test_a_broken_image_is_named_and_skipped(tmp_path):
     draw_folder(tmp_path / "images", 120)
     (tmp_path / "images" / "007.png").write_bytes(b"not an image")
