@@ -1,6 +1,7 @@
 """What the commands share: flags in, one sentence out for what a person can mend, and no traceback for it."""
 
 import errno
+import io
 import os
 import re
 import sys
@@ -29,6 +30,7 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
         main: the command.
         interrupted: what Ctrl-C or SIGTERM says beside that it did, such as how to go on.
     """
+    _speak_any_encoding()
     _use_compilation_cache()
     preemption.listen()
     try:
@@ -48,6 +50,17 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
     except Exception:
         _fail()
         raise
+
+
+def _speak_any_encoding() -> None:
+    """Lets names of any characters be read, and printed on a terminal that has not all of them (escaped)."""
+    if (
+        sys.getfilesystemencoding() == "ascii"
+    ):  # names on disk are bytes, and ours are UTF-8: only a new start changes it
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _exit(code: int, message: str) -> NoReturn:
@@ -100,9 +113,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         text = str(error).strip().splitlines()[0].removeprefix("flag ")
         raise InputError(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...") from error
     except RecursionError as error:  # absl looks for a similar name by recursion
-        raise InputError(
-            "every flag has to be a known one, but one of hundreds of characters is not: mend it"
-        ) from error
+        raise InputError("every flag has to be a known one, but one with a very long name is not: mend it") from error
     if len(rest) > 1:
         raise InputError(
             f"everything on the command line has to be a flag, but {shown(rest[1])} is not: write --name=value"

@@ -1,10 +1,16 @@
 """The command line, in this process: what is given comes through, and a mistake is one sentence and exit code 2."""
 
+import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 
+import sas_jax
 from sas_jax import command, main, pipeline, preemption
 
 
@@ -121,3 +127,40 @@ def test_fields_in_a_file_of_flags(run, configs, tmp_path):
     code, _, err = run(f"--flagfile={tmp_path / 'flags.txt'}", f"--workdir={tmp_path}", "--config.train.epochs=2")
     assert code == 0, err
     assert (configs[0].seed, configs[0].train.epochs) == (7, 2)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+def test_a_character_that_the_terminal_has_not_is_escaped(monkeypatch, encoding):
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding))
+    command._speak_any_encoding()
+    print("é ü \u4e2d \udcff", flush=True)
+    printed = out.getvalue().decode(encoding)
+    assert printed.endswith("\\udcff\n")
+    assert ("\u4e2d" in printed) == (encoding == "utf-8")
+    assert ("\\xe9" in printed) == (encoding == "ascii")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii:strict"},
+    ],
+)
+def test_names_that_are_not_ascii_where_the_locale_is(tmp_path, environment):
+    images = tmp_path / "bilder-é"
+    images.mkdir()
+    for name in ("ü.png", "中.png", "😀.png"):
+        (images / name).touch()
+    ids = sorted(path.name for path in images.iterdir())
+    sas_jax.rank(np.eye(3), ids=ids).save(str(tmp_path / "é.csv"))
+    command = [sys.executable, "-m", "sas_jax.export", f"--ranking={tmp_path / 'é.csv'}", "--fraction=1"]
+    command += [f"--output={tmp_path / 'ö.txt'}", f"--images={images}", f"--links={tmp_path / 'ä'}"]
+    base = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, env=base | environment, cwd=root, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert b"Kept 3 of 3" in done.stdout
+    assert (tmp_path / "ö.txt").read_text() == "".join(f"{images}/{name}\n" for name in ids)
+    assert sorted(path.name for path in (tmp_path / "ä").glob("*.png")) == ids
