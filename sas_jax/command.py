@@ -1,10 +1,9 @@
 """What the commands share: flags in, one sentence out for what a person can mend, and no traceback for it."""
 
-import difflib
 import errno
+import io
 import os
 import re
-import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,11 +14,13 @@ from absl import app, flags, logging
 from etils import epath
 
 from sas_jax import preemption
-from sas_jax.errors import InputError
-from sas_jax.workdir import flatten
+from sas_jax.errors import InputError, shown
 
 EXIT_INPUT = 2  # something given cannot be used
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
+LONGEST = 300  # characters of absl's sentences, which repeat what was given
+_FIELD = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
+_FLAG = re.compile(r"--?[a-zA-Z]")
 
 
 def run(main: Callable[[], None], *, interrupted: str = "") -> None:
@@ -29,6 +30,7 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
         main: the command.
         interrupted: what Ctrl-C or SIGTERM says beside that it did, such as how to go on.
     """
+    _speak_any_encoding()
     _use_compilation_cache()
     preemption.listen()
     try:
@@ -48,6 +50,17 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
     except Exception:
         _fail()
         raise
+
+
+def _speak_any_encoding() -> None:
+    """Lets names of any characters be read, and printed on a terminal that has not all of them (escaped)."""
+    if (
+        sys.getfilesystemencoding() == "ascii"
+    ):  # names on disk are bytes, and ours are UTF-8: only a new start changes it
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _exit(code: int, message: str) -> NoReturn:
@@ -92,94 +105,41 @@ def _name() -> str:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """flags.FLAGS(argv), with every mistake as an InputError."""
-    if "config" in flags.FLAGS and (path := _config_path(argv)) and not epath.Path(path.partition(":")[0]).is_file():
-        raise InputError(
-            f"--config has to name a config file such as configs/digits.py, but {path} cannot be read: mend the path "
-            f"(the configs are in a checkout of sas_jax, and named from there)"
-        )
     try:
+        if "config" in flags.FLAGS:
+            argv = _with_fields(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
         rest = flags.FLAGS(argv)
     except flags.Error as error:
-        raise InputError(_wrong_value(argv, _first_line(str(error)))) from error
-    except (KeyError, AttributeError, IndexError) as error:  # ml_collections, for what is not there
-        if (sentence := _unknown_field(argv)) is None:
-            raise  # a defect inside the config file keeps its traceback
-        raise InputError(sentence) from error
-    except SyntaxError as error:
-        raise InputError(
-            f"--config has to name a file of Python, but {_config_path(argv)} is not ({error}): see configs/digits.py"
-        ) from error
-    except ModuleNotFoundError as error:
-        if error.name != "configs":
-            raise
-        raise InputError(
-            f"{_config_path(argv)} imports the package configs, which is found only from the top of a checkout of "
-            f"sas_jax: run the command there"
-        ) from error
+        text = str(error).strip().splitlines()[0].removeprefix("flag ")
+        raise InputError(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...") from error
+    except RecursionError as error:  # absl looks for a similar name by recursion
+        raise InputError("every flag has to be a known one, but one with a very long name is not: mend it") from error
     if len(rest) > 1:
-        raise InputError(f"everything on the command line has to be a flag, but {rest[1]!r} is not: write --name=value")
+        raise InputError(
+            f"everything on the command line has to be a flag, but {shown(rest[1])} is not: write --name=value"
+        )
     return rest
 
 
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0].removeprefix("flag ")
+def _with_fields(argv: Sequence[str]) -> list[str]:
+    """Writes --config.section.field=value as --config_field=section.field=value, which absl knows.
 
-
-def _config_path(argv: Sequence[str]) -> str:
-    """The value of --config, written with "=" or behind a space; "" where there is none."""
-    for given, following in zip(argv, [*argv[1:], ""], strict=True):
-        if given.lstrip("-").startswith("config="):
-            return given.split("=", 1)[1]
-        if given in ("--config", "-config"):
-            return following
-    return ""
-
-
-def _fields(argv: Sequence[str]) -> dict[str, Any]:
-    """The config file's own fields and values: {"config.proxy.train.epochs": 400, ...}."""
-    path, _, argument = _config_path(argv).partition(":")
-    names = runpy.run_path(path)
-    if "get_config" not in names:
-        raise InputError(
-            f"--config has to name a file that defines get_config(), but {path} does not: see configs/digits.py"
-        )
-    get_config = names["get_config"]
-    config = get_config(argument) if argument else get_config()
-    return {f"config.{name}": value for name, value in flatten(config.to_dict()).items()}
-
-
-def _overrides(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """[("config.seed", "3"), ...] of --config.seed=3."""
-    found = [re.fullmatch(r"--?(config\.[^=]+)(?:=(.*))?", given, re.DOTALL) for given in argv]
-    return [(match[1], match[2] or "") for match in found if match]
-
-
-def _unknown_field(argv: Sequence[str]) -> str | None:
-    """One sentence with the nearest field, or None where all fields are known."""
-    fields = _fields(argv)
-    sections = {name.rsplit(".", i)[0] for name in fields for i in range(1, name.count(".") + 1)}
-    for field, _ in _overrides(argv):
-        if field not in fields and field not in sections:
-            near = difflib.get_close_matches(field, list(fields), n=1, cutoff=0.0)[0]
-            return (
-                f"{field} is not a field of the config; the nearest is {near} (configs/default.py explains every field)"
-            )
-    return None
-
-
-def _wrong_value(argv: Sequence[str], message: str) -> str:
-    """One sentence about a value that a field cannot take; `message`, absl's own, for a flag that is no field."""
-    match = re.match(r"--(config\.[^=]+)=(.*?): ", message)
-    if match is None:
-        return message
-    field, value = match[1], match[2]
-    default = _fields(argv).get(field)
-    if default is None:
-        return f"{field} is a section of the config and takes no value: give one of its fields (configs/default.py)"
-    kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text", tuple: "a tuple"}[
-        type(default)
-    ]
-    return f"{field} has to be {kind} (in {_config_path(argv)} it is {default!r}), but was given {value!r}: mend it"
+    The value may also be the next argument; where there is none it is true, and false after --noconfig.
+    """
+    rest, found = list(argv), []
+    while rest:
+        given = rest.pop(0)
+        match = _FIELD.fullmatch(given)
+        if match is None:
+            found.append(given)
+            continue
+        negated, name, value = match.groups()
+        if value is None:
+            value = "false" if negated else "true"
+            if not negated and rest and not _FLAG.match(rest[0]):
+                value = rest.pop(0)
+        found.append(f"--config_field={name}={value}")
+    return found
 
 
 def _use_compilation_cache() -> None:

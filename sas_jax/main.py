@@ -9,13 +9,13 @@ not done again.
 import sys
 
 from absl import flags
-from ml_collections import config_flags
 
 from sas_jax import command
 from sas_jax.errors import InputError
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The run's config file; configs/default.py explains the fields."
+CONFIG = flags.DEFINE_string("config", "", "The run's config file; configs/default.py explains the fields.")
+FIELDS = flags.DEFINE_multi_string(
+    "config_field", [], "section.field=value, of the config; written --config.section.field=value as well."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; runs/<config name> by default.")
 STOP_AFTER = flags.DEFINE_string(
@@ -32,19 +32,17 @@ DISTRIBUTED = flags.DEFINE_bool(
 
 def main() -> None:
     """Flags in, one call, a table out."""
-    from sas_jax import devices, pipeline, plan, table  # after the flags: a mistyped one is answered at once
+    command.require(CONFIG)
+    # After the flags: a mistyped one is answered at once.
+    from sas_jax import config_file, devices, pipeline, plan, table
 
-    if CONFIG.value is None:
-        raise InputError(
-            "--config has to name the run's config, and was not given: give --config=configs/digits.py, say"
-        )
-    name = plan.config_name(config_flags.get_config_filename(flags.FLAGS["config"]))
+    config = config_file.read(CONFIG.value, FIELDS.value)
+    name = plan.config_name(CONFIG.value)
     if WORKDIR.value == "":
         raise InputError("--workdir has to name a directory, but is empty: name one, or leave the flag out")
     workdir = WORKDIR.value or f"runs/{name}"
     if WORKDIR.value is None:
         print(f"workdir: {workdir} (--workdir chooses another)")
-    config = CONFIG.value
     if config.train.deterministic or config.proxy.train.deterministic:
         devices.make_deterministic()
     if DISTRIBUTED.value:

@@ -67,7 +67,7 @@ class _Run(Stages):
         settings = self.config.to_dict()
         if self.workdir.writes:
             claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart)
-        n = self._check_sizes(train="train" in wanted, fresh=restart)
+        n = self._check_sizes(wanted, fresh=restart)
         if self.workdir.writes:
             claim.take(self.workdir, self.inputs, restart=restart)
             write_json(self.workdir / "config.json", jsonable(settings))
@@ -103,8 +103,8 @@ class _Run(Stages):
             sizes += [self._size(arm, n) for arm in with_labels if not self._is_done(f"supervised/{arm.name}")]
         return sum(sizes)
 
-    def _check_sizes(self, *, train: bool, fresh: bool) -> int:
-        """Finds what does not fit the images or the devices before anything is computed, or removed.
+    def _check_sizes(self, wanted: Sequence[str], *, fresh: bool) -> int:
+        """Finds what of the wanted stages does not fit the images or the devices, before anything is done or removed.
 
         Returns how many images there are to train on.
         """
@@ -112,13 +112,13 @@ class _Run(Stages):
         facts = stamp if stamp and not fresh and self._is_done("data") else self._loaded[1]
         n = facts["train_size"]
         trained: list[tuple[str, int, ConfigDict, str]] = []
-        if train:
+        if "train" in wanted:
             trained += [(arm.name, self._size(arm, n), self.config.train, "config.train") for arm in self.arms]
         elif any(arm.selector == "file" for arm in self.arms):
             _ = self._listed
         if self.config.proxy.embeddings:
             self._given_embeddings(n, log=lambda _: None)
-        else:
+        elif "proxy" in wanted:
             trained.append(("proxy", n, self.config.proxy.train, "config.proxy.train"))
         for name, size, section, where in trained:
             check_batch(name, size, section.batch_size, section=where)
@@ -127,7 +127,7 @@ class _Run(Stages):
                     f"{where}.batch_size has to be a multiple of the {self.mesh.size} devices, but is "
                     f"{section.batch_size}: choose {-(-section.batch_size // self.mesh.size) * self.mesh.size}"
                 )
-        if not self._is_done("classes"):
+        if "classes" in wanted and not self._is_done("classes"):
             partition.check(self.config.latent_classes, facts, lambda: self._loaded[0])
         return n
 

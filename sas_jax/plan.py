@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sas_jax import devices
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 from sas_jax.training import CONTRASTIVE
 from sas_jax.workdir import fingerprint
 
@@ -64,33 +64,33 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
     for entry in config.arms:
         if not (isinstance(entry, (tuple, list)) and 3 <= len(entry) <= 5):
             raise InputError(
-                f"an entry of config.arms has to be (selector, fraction, seed), and perhaps a method and a step rule "
-                f"after them, but is {entry!r}: mend it"
+                f"An entry of config.arms must be (selector, fraction, seed), perhaps with a method and a step rule "
+                f"after them, got {shown(entry)}. Write it so."
             )
         selector, fraction, seed = entry[:3]
         method = entry[3] if len(entry) > 3 else config.method
         step_rule = entry[4] if len(entry) > 4 else "epochs"
-        one_of("a selector in config.arms", selector, SELECTORS)
-        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+        one_of("A selector in config.arms", selector, SELECTORS)
+        if type(fraction) not in (int, float) or not 0 < fraction <= 1:
             raise InputError(
-                f"a fraction in config.arms has to be more than 0 and at most 1, but that of {selector!r} is "
-                f"{fraction!r}: give the part of the images to keep, such as 0.2"
+                f"The fraction of an arm {selector!r} in config.arms must be more than 0 and at most 1, got "
+                f"{shown(fraction)}. Give the part of the images to keep, such as 0.2."
             )
         if selector in ("full", "file") and fraction != 1:
             raise InputError(
-                f"the arm {selector!r} of config.arms has to have the fraction 1.0, but has {fraction!r}: mend it"
+                f"The fraction of the arm {selector!r} in config.arms must be 1.0, got {fraction!r}. Set it to 1.0."
             )
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
             raise InputError(
-                f"a seed in config.arms has to be a whole number from 0 to {LARGEST_SEED}, but that of {selector!r} is "
-                f"{seed!r}: choose another"
+                f"The seed of an arm {selector!r} in config.arms must be a whole number from 0 to {LARGEST_SEED}, got "
+                f"{shown(seed)}. Choose another."
             )
-        one_of("a method in config.arms", method, CONTRASTIVE)
-        one_of("a step rule in config.arms", step_rule, STEP_RULES)
+        one_of("A method in config.arms", method, CONTRASTIVE)
+        one_of("A step rule in config.arms", step_rule, STEP_RULES)
         chosen = config.selection.objective if selector == "selected" else selector
         arm = Arm(chosen, float(fraction), seed, method, step_rule)
         if arm in found:
-            raise InputError(f"the arms of config.arms have to differ, but {arm.name} stands there twice: remove one")
+            raise InputError(f"The arms of config.arms must differ, got {arm.name} twice. Remove one.")
         found.append(arm)
     return tuple(found)
 
@@ -228,8 +228,8 @@ def _folder_fingerprint(folder: str) -> str:
     return fingerprint(sorted(sizes))
 
 
-def one_of(what: str, value: Any, known: tuple[Any, ...]) -> None:
+def one_of(what: str, value: Any, known: tuple[str, ...]) -> None:
     """Raises InputError unless the value is a known one."""
-    if value not in known:
+    if not (isinstance(value, str) and value in known):
         names = ", ".join(repr(k) for k in known)
-        raise InputError(f"{what} has to be one of {names}, but is {value!r}: choose one of them")
+        raise InputError(f"{what} must be one of {names}, got {shown(value, 40)}. Choose one.")

@@ -165,11 +165,11 @@ def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, bright
         ({"method": "clip_zeroshot", "class_names": ("a", "a")}, "'a' twice"),
         (
             {"prompts": ("a {}",)},
-            "config.latent_classes.prompts is given, but config.latent_classes.method is 'kmeans'",
+            "config.latent_classes.prompts must be empty where config.latent_classes.method is 'kmeans'",
         ),
         ({"method": "labels", "embeddings": "clip"}, "set the method to 'kmeans' or 'few_labels'"),
         ({"num_classes": 10**6}, "has to be at most the 1437 images"),
-        ({"num_classes": -1}, "config.latent_classes.num_classes has to be finite and at least 0"),
+        ({"num_classes": -1}, "config.latent_classes.num_classes must be a whole number from 0"),
     ],
 )
 def test_what_cannot_be_used_is_found_before_anything_is_computed(

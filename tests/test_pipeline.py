@@ -478,25 +478,25 @@ def test_every_method_learns_digits(tmp_path, data_dir, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"arms": (("random", 0.2, 0, "swav"),)}, "a method in config.arms has to be one of 'simclr', 'byol'"),
+        ({"arms": (("random", 0.2, 0, "swav"),)}, "A method in config.arms must be one of 'simclr', 'byol'"),
         (
             {"arms": (("random", 0.2, 0, "simclr", "time"),)},
-            "a step rule in config.arms has to be one of 'epochs', 'st",
+            "A step rule in config.arms must be one of 'epochs', 'st",
         ),
         (
             {"arms": (("random", 0.2, 0, "simclr", "steps", 1),)},
-            r"and perhaps a method and a step rule after them, but",
+            r"perhaps with a method and a step rule after them, got",
         ),
-        ({"method": "swav"}, "config.method has to be one of"),
+        ({"method": "swav"}, "config.method must be one of"),
         (
             {"method": "moco", "methods.moco.queue_size": 100},
-            r"multiple of two batches \(128 keys\), but is 100: choose 128",
+            r"multiple of two batches \(128 keys\), got 100. Choose 128",
         ),
-        ({"method": "moco", "methods.moco.batch_norm_groups": 6}, "has to be a multiple, and not the same, of the 6"),
-        ({"method": "moco", "methods.moco.batch_norm_groups": 64}, "has to be a multiple, and not the same, of the 64"),
-        ({"methods.byol.momentum": 1.5}, "config.methods.byol.momentum has to be at most 1"),
-        ({"methods.simsiam.learning_rate": 0.0}, "config.methods.simsiam.learning_rate has to be finite and above 0"),
-        ({"methods.byol.optimizer": "rms"}, "config.methods.byol.optimizer has to be one of 'adam'"),
+        ({"method": "moco", "methods.moco.batch_norm_groups": 6}, "must be a multiple, and at least twice, of the 6"),
+        ({"method": "moco", "methods.moco.batch_norm_groups": 64}, "must be a multiple, and at least twice, of the 64"),
+        ({"methods.byol.momentum": 1.5}, "config.methods.byol.momentum must be a number from 0 to 1"),
+        ({"methods.simsiam.learning_rate": 0.0}, "config.methods.simsiam.learning_rate must be a number from 1e-12"),
+        ({"methods.byol.optimizer": "rms"}, "config.methods.byol.optimizer must be one of 'adam'"),
     ],
 )
 def test_methods_that_cannot_be_used(tmp_path, overrides, message):
@@ -516,32 +516,35 @@ def test_fractions_out_of_range(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"arms": (("best", 0.2, 0),)}, "a selector in config.arms has to be one of 'selected', 'sas'"),
-        ({"arms": (("full", 0.5, 0),)}, "'full' of config.arms has to have the fraction 1.0"),
+        ({"arms": (("best", 0.2, 0),)}, "A selector in config.arms must be one of 'selected', 'sas'"),
+        ({"arms": (("full", 0.5, 0),)}, "'full' in config.arms must be 1.0"),
         ({"arms": (("random", 0.5, -1),)}, "a whole number from 0 to"),
         ({"arms": (("random", 0.5),)}, "(selector, fraction, seed)"),
-        ({"arms": (("sas", 0.5, 0), ("selected", 0.5, 0))}, "sas-0.50-s0 stands there twice"),
-        ({"selection.objective": "best"}, "config.selection.objective has to be one of 'sas'"),
-        ({"encoder.depth": 19}, "config.encoder.depth has to be one of 10, 18, 34, 50, but is 19"),
-        ({"train.epochs": 0}, "config.train.epochs has to be finite and at least 1, but is 0"),
-        ({"train.learning_rate": float("nan")}, "config.train.learning_rate has to be finite and above 0, but is nan"),
+        ({"arms": (("sas", 0.5, 0), ("selected", 0.5, 0))}, "got sas-0.50-s0 twice"),
+        ({"selection.objective": "best"}, "config.selection.objective must be one of 'sas'"),
+        ({"encoder.depth": 19}, "config.encoder.depth must be one of 10, 18, 34, 50, got 19"),
+        ({"train.epochs": 0}, "config.train.epochs must be a whole number from 1 to 1,000,000, got 0"),
+        (
+            {"train.learning_rate": float("nan")},
+            "config.train.learning_rate must be a number from 1e-12 to 1e+06",
+        ),
         ({"arms": (("random", 0.5, 2**31),)}, "a whole number from 0 to 2147483647"),
-        ({"seed": 10**20}, "config.seed has to be at most 2147483647"),
-        ({"train.weight_decay": float("inf")}, "config.train.weight_decay has to be finite"),
-        ({"data.image_size": 10**6}, "config.data.image_size has to be at most 4096"),
-        ({"encoder.width": 1e9}, "config.encoder.width has to be at most 64"),
-        ({"views.flip": 1.5}, "config.views.flip is a probability"),
-        ({"views.crop_scale": (0.5, 0.1)}, "config.views.crop_scale has to be (lowest, highest)"),
-        ({"data.std": (0.0, 0.1, 0.1)}, "config.data.std has to be three numbers"),
-        ({"data.mean": ("a", 0.1, 0.1)}, "config.data.mean has to be a tuple of 3 numbers"),
-        ({"views.crop_ratio": (0.5,)}, "config.views.crop_ratio has to be a tuple of 2 numbers"),
-        ({"data.test_folder": "x"}, "config.data.test_folder is given, but config.data.name is 'digits'"),
-        ({"latent_classes.file": "x.npy"}, "config.latent_classes.file is given, but"),
-        ({"latent_classes.method": "file"}, "config.latent_classes.file names none"),
-        ({"arms": (("file", 1.0, 0),)}, "config.selection.file names none"),
-        ({"arms": (("file", 0.5, 0),)}, "'file' of config.arms has to have the fraction 1.0"),
-        ({"selection.file": "x.npy"}, "but no arm trains on it: add ('file', 1.0, 0)"),
-        ({"selection.file_order": "alphabetical"}, "config.selection.file_order has to be one of"),
+        ({"seed": 10**20}, "config.seed must be a whole number from 0 to 2,147,483,647"),
+        ({"train.weight_decay": float("inf")}, "config.train.weight_decay must be a number from 0 to 1,000, got inf"),
+        ({"data.image_size": 10**6}, "config.data.image_size must be a whole number from 1 to 4,096"),
+        ({"encoder.width": 1e9}, "config.encoder.width must be a number from 0.01 to 64"),
+        ({"views.flip": 1.5}, "config.views.flip must be a number from 0 to 1, got 1.5"),
+        ({"views.crop_scale": (0.5, 0.1)}, "config.views.crop_scale must be (lowest, highest)"),
+        ({"data.std": (0.0, 0.1, 0.1)}, "config.data.std must be a tuple of 3, each a number from 0.001"),
+        ({"data.mean": ("a", 0.1, 0.1)}, "config.data.mean must be a tuple of 3, each a number"),
+        ({"views.crop_ratio": (0.5,)}, "config.views.crop_ratio must be a tuple of 2, each a number"),
+        ({"data.test_folder": "x"}, "config.data.test_folder must be empty where config.data.name is 'digits'"),
+        ({"latent_classes.file": "x.npy"}, "config.latent_classes.file must be empty where"),
+        ({"latent_classes.method": "file"}, "config.latent_classes.file must name a .npy"),
+        ({"arms": (("file", 1.0, 0),)}, "config.selection.file must name a list"),
+        ({"arms": (("file", 0.5, 0),)}, "'file' in config.arms must be 1.0"),
+        ({"selection.file": "x.npy"}, "must be empty where no arm trains on it"),
+        ({"selection.file_order": "alphabetical"}, "config.selection.file_order must be one of"),
     ],
 )
 def test_values_no_run_could_use(tmp_path, overrides, message):
@@ -558,6 +561,20 @@ def test_unknown_data_set(tmp_path):
 def test_empty_folder(tmp_path):
     (tmp_path / "images").mkdir()
     assert "none was found" in bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images")})
+
+
+def test_what_only_later_stages_need_is_checked_for_these(tmp_path):
+    draw_folder(tmp_path / "images", 6)  # fewer than a batch, and than the classes wanted
+    config = small_config(**FOLDER | {"data.folder": str(tmp_path / "images"), "latent_classes.num_classes": 20})
+    results = pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
+    assert results["dataset"]["train_size"] == 6
+    for stage, message in (("proxy", "config.proxy.train.batch_size"), ("classes", "config.proxy.train.batch_size")):
+        with pytest.raises(InputError, match=message):
+            pipeline.run(config, tmp_path / "run", stop_after=stage, log=lambda _: None)
+    np.save(tmp_path / "e.npy", np.eye(6, dtype=np.float32))
+    config.proxy.embeddings = str(tmp_path / "e.npy")
+    with pytest.raises(InputError, match="at most the 6 images"):
+        pipeline.run(config, tmp_path / "run", stop_after="classes", rerun=True, log=lambda _: None)
 
 
 def test_a_broken_image_is_named_and_skipped(tmp_path):

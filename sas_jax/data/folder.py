@@ -9,7 +9,6 @@ from typing import BinaryIO
 
 import numpy as np
 from etils import epath
-from PIL import ImageOps
 
 from sas_jax.data import encoded, images
 from sas_jax.data.dataset import Dataset, Split
@@ -17,7 +16,8 @@ from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
 from sas_jax.files import is_remote
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+# Those of torchvision's ImageFolder, and GIF.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 MAX_BROKEN = 0.01  # of the files; beyond that it is the folder that is wrong, not a file
 
 
@@ -53,11 +53,11 @@ def load(folder: str, test_folder: str, *, image_size: int, placement: str = "ho
 def read_folder(
     folder: str, *, image_size: int, class_names: Sequence[str] | None = None, placement: str = "host"
 ) -> tuple[Split, tuple[str, ...] | None, tuple[str, ...]]:
-    """Reads every image below a folder, in the order of their sorted paths.
+    """Reads every image below a folder, in the order of torchvision's ImageFolder.
 
     The first sub-folder on an image's path is its class; classes are numbered in the order of their sorted names.
-    There are no labels where an image lies in the folder itself, or where all lie in one sub-folder. Names that
-    begin with a dot are left alone.
+    There are no labels where an image lies in the folder itself, or where all lie in one sub-folder. Folders whose
+    names begin with a dot and files whose names begin with "._" are ignored. `find` says which images are left out.
 
     Args:
         folder: a local path, or one that etils.epath opens.
@@ -66,12 +66,13 @@ def read_folder(
         placement: as of `load`.
 
     Returns:
-        The images with their relative paths as ids; the class names or None; "path: reason" for each broken file.
-        Of images that are streamed, a file that is damaged between its ends is not known yet to be broken.
+        The images with their relative paths as ids; the class names or None; "path: reason" for each file or folder
+        that was left out. Of images that are streamed, a file that is damaged between its ends is not known yet to be
+        broken.
 
     Raises:
-        InputError: where the folder is missing or holds no image, more than 1 % of the images are broken, a name
-            cannot be an id, or there are sub-folders not in `class_names`.
+        InputError: where the folder is missing, cannot be read or holds no image, more than 1 % of the images are
+            broken, a name cannot be an id, or there are sub-folders not in `class_names`.
     """
     found = find(folder)
     stream = is_streamed(placement, memory(len(found.paths), image_size))
@@ -114,27 +115,41 @@ def read_paths(
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What lies in a folder: the sorted paths of its images, and "path: reason" for what only has an image's name."""
+    """What lies in a folder: the paths of its images in order, and "path: reason" for what is left out."""
 
     root: epath.Path
     paths: list[str]
-    strange: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def find(folder: str) -> Found:
-    """Looks which images lie in a folder or below it; none is opened.
+    """Lists the images in a folder and below it; none is opened.
+
+    Where all images lie in sub-folders, these are the samples of torchvision's ImageFolder in its order, so that an
+    index means the same image here and there. GIFs, which ImageFolder does not read, are left out then, unless the
+    folder has nothing else. Images directly in the folder, which ImageFolder never reads, come last.
 
     Raises:
-        InputError: the folder is missing or holds no image, or a name cannot be an id.
+        InputError: the folder is missing, cannot be read or holds no image, or a name cannot be an id.
     """
     root = epath.Path(folder).expanduser()
     if not root.is_dir():
         raise InputError(f"A folder of images was wanted, {folder!r} is not there or not a folder: correct the path.")
-    strange: list[str] = []
-    paths = sorted(_image_paths(root, strange))
+    left_out: list[str] = []
+    try:
+        paths = sorted(_image_paths(root, left_out), key=_as_image_folder)
+    except OSError as error:
+        raise InputError(
+            f"A folder of images that can be read was wanted, {folder!r} cannot be read ({error}): correct its rights "
+            "or the path."
+        ) from error
+    gifs = {path for path in paths if path.lower().endswith(".gif")}
+    if len(gifs) < len(paths) and all("/" in path for path in paths):
+        left_out += [f"{root / path}: torchvision's ImageFolder does not read GIF; save it as PNG" for path in gifs]
+        paths = [path for path in paths if path not in gifs]
     if not paths:
         raise InputError(
-            f"Images ({', '.join(sorted(SUFFIXES))}) were wanted in {folder!r} or below, none was found: "
+            f"Images ({', '.join(SUFFIXES)}) were wanted in {folder!r} or below, none was found: "
             "correct the path or put the images there."
         )
     bad = [path for path in (str(root), *paths) if not _can_be_written(path)]
@@ -143,7 +158,13 @@ def find(folder: str) -> Found:
             f"Paths in UTF-8 and of one line were wanted in {folder!r}, for they name the images wherever they go, "
             f"{len(bad)} are not (the first is {os.fsencode(bad[0])!r}): rename them."
         )
-    return Found(root, paths, tuple(sorted(strange)))
+    return Found(root, paths, tuple(sorted(left_out)))
+
+
+def _as_image_folder(path: str) -> tuple[bool, str, str, str]:
+    """Sorts as torchvision does: by class, then by folder, then by name; images without a folder last."""
+    folder, _, name = path.rpartition("/")
+    return not folder, folder.partition("/")[0], folder, name
 
 
 class FolderImages(StreamedImages):
@@ -190,35 +211,47 @@ def _read(
         number = {name: i for i, name in enumerate(names)}
         labels = np.array([number[path.split("/")[0]] for path in found.paths])
     split, skipped = read_paths(found.root, found.paths, labels, image_size=size, stream=stream)
-    return split, names, (*skipped, *found.strange)
+    return split, names, (*skipped, *found.left_out)
 
 
-def _image_paths(root: epath.Path, strange: list[str], below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+def _image_paths(root: epath.Path, left_out: list[str]) -> Iterator[str]:
     """The paths of the images relative to root, with forward slashes; links are followed, but not back up.
 
-    To `strange` goes "path: reason" for each pipe, socket, device or folder that is named like an image.
+    To `left_out` goes "path: reason" for each sub-folder that may not be read, and for each pipe, socket or device
+    that is named like an image.
     """
-    real = os.path.realpath(root / below)
-    if real in above:
-        return
-    for name, is_dir, is_strange in _entries(root / below):
-        if name.startswith("."):
+    folders: list[tuple[str, tuple[str, ...]]] = [("", ())]  # each with what it lies in, links resolved
+    while folders:
+        below, above = folders.pop()
+        real = os.path.realpath(root / below)
+        if real in above:
             continue
-        path = f"{below}/{name}" if below else name
-        if os.path.splitext(name)[1].lower() not in SUFFIXES:
+        try:
+            entries = list(_entries(root / below))
+        except PermissionError as error:  # such as lost+found at the top of a disk
+            if not below:
+                raise
+            left_out.append(f"{root / below}: {error.strerror}")
+            continue
+        for name, is_dir, is_strange in entries:
+            path = f"{below}/{name}" if below else name
+            if name.startswith("._"):  # macOS's metadata of the file without these two characters
+                continue
             if is_dir():
-                yield from _image_paths(root, strange, path, (*above, real))
-        elif is_strange():
-            strange.append(f"{root / path}: it is not a file")
-        else:
-            yield path
+                if not name.startswith("."):
+                    folders.append((path, (*above, real)))
+            elif name.lower().endswith(SUFFIXES):
+                if is_strange():
+                    left_out.append(f"{root / path}: it is not a file")
+                else:
+                    yield path
 
 
 def _entries(folder: epath.Path) -> Iterator[tuple[str, Callable[[], bool], Callable[[], bool]]]:
-    """Of what lies in a folder the name, whether it is a folder, and whether it is there but neither it nor a file."""
-    if is_remote(folder):  # there are no pipes in a bucket, and asking costs a call a name
+    """Of each entry of a folder the name, whether it is a folder, and whether it is neither a folder nor a file."""
+    if is_remote(folder):  # a bucket has no pipes, and each question is a call: what is named like an image is one
         for path in folder.iterdir():
-            yield path.name, path.is_dir, lambda: False
+            yield path.name, (lambda: False) if path.name.lower().endswith(SUFFIXES) else path.is_dir, lambda: False
         return
     with os.scandir(folder) as entries:  # knows what an entry is without asking for each
         for entry in entries:
@@ -313,7 +346,7 @@ def _decode(file: BinaryIO, size: int) -> np.ndarray:
     with images.opened(file) as image:
         # A large JPEG is decoded at a half, a quarter or an eighth, still twice as large as wanted. Others ignore it.
         image.draft("RGB", (2 * size, 2 * size))
-        return images.square_rgb(ImageOps.exif_transpose(image), size)
+        return images.square_rgb(image, size, upright=True)
 
 
 def _reason(error: Exception) -> str:

@@ -1,15 +1,18 @@
 """Decoded images to squares of one size, on several threads."""
 
 import concurrent.futures
+import contextlib
 import functools
 import os
+import re
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 import tqdm
-from PIL import Image
+from PIL import ExifTags, Image
 
 from sas_jax import devices
 
@@ -21,7 +24,17 @@ _THREADS = "decoding"  # how their names begin
 
 
 # Of what PIL can open. Not PostScript: a file that begins so, whatever it is called, PIL has Ghostscript run.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What shows an image upright, by its EXIF orientation."""
 
 
 def opened(file: BinaryIO) -> Image.Image:
@@ -33,27 +46,29 @@ def opened(file: BinaryIO) -> Image.Image:
     return Image.open(file, formats=_FORMATS)
 
 
-def square_rgb(image: Image.Image, size: int) -> np.ndarray:
+def square_rgb(image: Image.Image, size: int, *, upright: bool = False) -> np.ndarray:
     """An image of any mode and shape as an RGB square: the shorter side is resized to `size`, the longer one cut.
 
     Args:
-        image: any image PIL has opened; 16-bit greys keep their upper 8 bits, transparency is dropped.
+        image: as `opened` returns it; greys of 12 and 16 bits keep their upper 8 bits, transparency is dropped.
         size: pixels a side, at least 1.
+        upright: whether the image is turned as its EXIF orientation says.
 
     Returns:
         uint8 [size, size, 3]. An image that is size x size already keeps its pixels.
 
     Raises:
-        ValueError: for floating-point pixels, whose range nothing says.
+        ValueError: for floating-point, signed and 32-bit pixels, whose range is unknown.
     """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating point, of unknown range: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        image = Image.fromarray(np.clip(np.asarray(image, np.int64) >> 8, 0, 255).astype(np.uint8))
+    turn = _turn(image) if upright else None  # before all else: a converted image has lost its format and its EXIF
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_grey(image))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # PIL warns when such a palette goes to RGB in one step
     if image.mode != "RGB":
         image = image.convert("RGB")
+    if turn is not None:
+        image = image.transpose(turn)
     width, height = image.size
     if (width, height) != (size, size):
         side = min(width, height)
@@ -63,6 +78,53 @@ def square_rgb(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What turns an image upright. Pixels can be whole where the metadata beside them are damaged."""
+    image.load()  # PNG has EXIF behind the pixels; TIFF is turned by PIL, which takes the orientation away
+    try:
+        return _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
+    except Exception:  # there is none; or damaged metadata, which lead PIL's parsers into any error
+        return None
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """Grey pixels of more than 8 bits as uint8; the range of PNG's, PGM's and unsigned TIFF's is that of their bits."""
+    tiff = getattr(image, "tag_v2", {})
+    bits = tiff.get(258, (16,))[0]  # BitsPerSample
+    # PIL widens PGM's to its own 32 bits, scaled to 16.
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))):
+        kind = "floating point" if image.mode == "F" else "signed or 32-bit integers"
+        raise ValueError(f"its pixels are {kind}, of unknown range: save it with 8 or 16 bits")
+    grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    return 255 - grey if tiff.get(262) == 0 else grey  # PhotometricInterpretation: white is zero
+
+
+_PILS_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as warnings.filters has them
+_lock = threading.Lock()
+_decoding = 0
+
+
+@contextlib.contextmanager
+def _without_pils_warnings() -> Iterator[None]:
+    """PIL warns of odd metadata and of large images, which are read all the same. What cannot be read raises.
+
+    warnings.catch_warnings is for one thread at a time; here the last caller to leave removes the filter.
+    """
+    global _decoding
+    with _lock:
+        _decoding += 1
+        if _PILS_WARNINGS not in warnings.filters:
+            warnings.filters.insert(0, _PILS_WARNINGS)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        with _lock:
+            _decoding -= 1
+            if not _decoding and _PILS_WARNINGS in warnings.filters:
+                warnings.filters.remove(_PILS_WARNINGS)  # type: ignore[attr-defined]
+
+
+@_without_pils_warnings()
 def in_threads(work: Callable[[int, int], None], count: int, *, description: str = "") -> None:
     """Calls work(start, stop) over 0..count in pieces, on a thread a core (PIL decodes outside Python's lock).
 

@@ -37,8 +37,8 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
             memory is free.
 
     Returns:
-        The data set. Classes are numbered in the order of the sorted wnids, images in that of the sorted paths, as
-        torchvision's ImageFolder does; ids are the paths relative to the folder.
+        The data set. Classes are numbered in the order of the sorted wnids, and images are ordered as torchvision's
+        ImageFolder does; ids are the paths relative to the folder.
 
     Raises:
         InputError: a split is none, a file is missing or damaged, files contradict each other, or more than 1 % of the
@@ -58,15 +58,15 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
     stream = is_streamed(placement, memory(sum(len(paths) for paths, _, _ in found), image_size))
     splits: list[Split] = []
     skipped: tuple[str, ...] = ()
-    for paths, labels, strange in found:
+    for paths, labels, left_out in found:
         split, broken = folder.read_paths(root, paths, labels, image_size=image_size, stream=stream)
         splits.append(split)
-        skipped += (*broken, *strange)
+        skipped += (*broken, *left_out)
     return Dataset(NAME, splits[0], splits[1] if test_split else None, _class_names(root, wnids), skipped)
 
 
 _Listed = tuple[list[str], np.ndarray, tuple[str, ...]]
-"""Paths relative to the root, labels, and "path: reason" for what only has an image's name."""
+"""Paths relative to the root, labels, and "path: reason" for what is left out."""
 
 
 def _train(root: epath.Path, number: dict[str, int]) -> _Listed:
@@ -79,7 +79,7 @@ def _train(root: epath.Path, number: dict[str, int]) -> _Listed:
             f"else, {_first(strange)} there: unpack the archive anew."
         )
     labels = np.array([number[wnid] for wnid in wnids])
-    return [f"train/{path}" for path in found.paths], labels, found.strange
+    return [f"train/{path}" for path in found.paths], labels, found.left_out
 
 
 def _val(root: epath.Path, number: dict[str, int]) -> _Listed:
@@ -100,7 +100,7 @@ def _val(root: epath.Path, number: dict[str, int]) -> _Listed:
             "only one of them: unpack the archive anew."
         )
     labels = np.array([number[wnid_of[path]] for path in found.paths])
-    return [f"val/images/{path}" for path in found.paths], labels, found.strange
+    return [f"val/images/{path}" for path in found.paths], labels, found.left_out
 
 
 def _class_names(root: epath.Path, wnids: Sequence[str]) -> tuple[str, ...]:

@@ -116,6 +116,7 @@ def _read_csv(data: bytes) -> _Found:
         raise ValueError("the last line has no end")
     table = pyarrow.csv.read_csv(
         pa.BufferReader(rest),
+        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # for the reason above
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=_SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]

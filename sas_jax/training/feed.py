@@ -1,6 +1,9 @@
 """Where a step's images come from: a data set on the device, or batches that the host decodes as they are wanted."""
 
 import collections
+import functools
+import gc
+import multiprocessing.spawn
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -122,12 +125,15 @@ class Streamed:
         if self._workers:
             if not flags.FLAGS.is_parsed():  # grain's processes are given absl's flags, and a library call has none
                 flags.FLAGS.mark_as_parsed()
+            _start_without_main()
             batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
         return iter(batches)
 
     def _send(self, batch: dict[str, np.ndarray]) -> tuple[jax.Array, jax.Array]:
         """A process's part of a batch to its devices, as a part of the whole batch."""
         mesh, size = self._trainer.mesh, self._trainer.batch_size
+        if self._workers:  # out of shared memory, which JAX may hold until the interpreter ends, and then it is leaked
+            batch = {name: np.array(values) for name, values in batch.items()}
         return devices.joined(mesh, batch["pixels"], size), devices.joined(mesh, batch["examples"], size)
 
     def close(self) -> None:
@@ -136,7 +142,9 @@ class Streamed:
             close = getattr(self._next[1], "close", None)
             if close is not None:
                 close()
-        self._next = None
+            self._next = None
+            if self._workers:
+                gc.collect()  # grain's iterator holds its last batch, in shared memory, in a circle of references
 
 
 class Batches:
@@ -183,6 +191,23 @@ class Batches:
         low, high = (batch * self._batch_size + row for row in self._rows)
         examples = order[low:high]
         return {"pixels": self._images[examples], "examples": examples}
+
+
+@functools.cache
+def _start_without_main() -> None:
+    """Lets grain's processes start without the main script, of which they need nothing.
+
+    Python runs the main script again in every process that it spawns: one without a main guard would train there too.
+    """
+    prepared = multiprocessing.spawn.get_preparation_data
+
+    def prepare(name: str) -> dict[str, Any]:
+        data = prepared(name)
+        if name.startswith("grain-"):
+            data = {key: value for key, value in data.items() if not key.startswith("init_main_from_")}
+        return data
+
+    multiprocessing.spawn.get_preparation_data = prepare
 
 
 def _own_rows(mesh: Mesh, batch_size: int) -> tuple[int, int]:

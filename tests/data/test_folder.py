@@ -1,10 +1,13 @@
 import concurrent.futures
 import dataclasses
+import errno
 import multiprocessing
 import operator
 import os
 import pickle
 import shutil
+import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -17,6 +20,8 @@ from sas_jax.errors import InputError
 
 def draw(path, seed=0, shape=(8, 8, 3), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name.startswith(".") or path.suffix.lower() == ".pgm":  # PIL does not know the format by the name
+        options.setdefault("format", "PPM" if path.suffix.lower() == ".pgm" else "PNG")
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     Image.fromarray(pixels).save(path, **options)
     return pixels
@@ -49,10 +54,77 @@ def test_no_labels_in_a_flat_or_mixed_folder_or_one_sub_folder(tmp_path, paths):
     split, names, _ = folder.read_folder(str(tmp_path), image_size=8)
     assert split.labels is None
     assert names is None
-    assert list(split.ids) == sorted(paths)
+    assert list(split.ids) == sorted(paths, key=lambda path: ("/" not in path, path))
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"])
+def image_folder(root):
+    """The paths that torchvision 0.29's ImageFolder samples, in its order (find_classes and make_dataset)."""
+    suffixes = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+    paths = []
+    for name in sorted(entry.name for entry in os.scandir(root) if entry.is_dir()):
+        for place, _, files in sorted(os.walk(os.path.join(root, name), followlinks=True)):
+            paths += [os.path.join(place, file) for file in sorted(files) if file.lower().endswith(suffixes)]
+    return [os.path.relpath(path, root) for path in paths]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("a/z.png", "a/a/0.png", "a/b.png", "b/0.png"),
+        ("cat/1.png", "cat-big/1.png", "cat.png/1.png", "cat big/0.png"),  # one name begins another's
+        ("a/b/1.png", "a/b-c/1.png", "a/b/z/1.png", "a/b.png", "A/1.png"),
+        ("a/0.gif", "a/1.png", "b/2.GIF", "b/1.png"),
+        ("a/1.pgm", "a/0.png", "b/0.ppm", "b/1.PPM"),
+        ("a/.hidden.png", "a/0.png", "b/.png", "b/..png"),
+        ("a/x.png/0.png", "a/x.jpg", "b/0.png"),
+        ("b/10.png", "b/9.png", "b/é.png", "b/Z.png", "a/deep/er/0.png"),
+    ],
+)
+def test_an_index_means_the_same_image_as_in_torchvisions_image_folder(tmp_path, paths):
+    for i, path in enumerate(paths):
+        draw(tmp_path / path, i, (8, 8))
+    split, names, left_out = folder.read_folder(str(tmp_path), image_size=8)
+    assert list(split.ids) == image_folder(tmp_path)
+    assert names is None or names[split.labels[-1]] == split.ids[-1].split("/")[0]
+    gifs = sorted(path for path in paths if path.lower().endswith("gif"))
+    assert [text.partition(": ")[0] for text in left_out] == [f"{tmp_path}/{path}" for path in gifs]
+    assert all("ImageFolder does not read GIF" in text for text in left_out)
+
+
+def test_trees_of_any_shape_are_in_the_order_of_image_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = ("a", "a-", "a.b", "A", "_", "é", "x.png")
+    for i in range(30):
+        root = tmp_path / str(i)
+        for _ in range(12):
+            place = root.joinpath(*rng.choice(parts, rng.integers(1, 4)))
+            place.mkdir(parents=True, exist_ok=True)
+            name = "".join(rng.choice(("a", "B", "0", "-", "."), 2)) + rng.choice((".png", ".JPG", ".txt", "png"))
+            if not (name.startswith("._") or (place / name).is_dir()):
+                (place / name).touch()
+        if image_folder(root):
+            assert folder.find(str(root)).paths == image_folder(root)
+
+
+def test_gifs_are_read_where_image_folder_reads_nothing(tmp_path):
+    for path in ("flat/0.gif", "flat/1.png", "classes/a/0.gif", "classes/b/0.gif", "mixed/0.png", "mixed/a/0.gif"):
+        draw(tmp_path / path)
+    for name, ids in (
+        ("flat", ["0.gif", "1.png"]),
+        ("classes", ["a/0.gif", "b/0.gif"]),
+        ("mixed", ["a/0.gif", "0.png"]),
+    ):
+        split, _, left_out = folder.read_folder(str(tmp_path / name), image_size=8)
+        assert (list(split.ids), left_out) == (ids, ())
+
+
+def test_metadata_of_macos_and_hidden_folders_are_no_images(tmp_path):
+    for path in ("a/0.png", "b/0.png", "a/._0.png", "._b.png", ".Trash/0.png", "a/.cache/0.png", "__MACOSX/a/._0.png"):
+        draw(tmp_path / path)
+    assert list(folder.read_folder(str(tmp_path), image_size=8)[0].ids) == ["a/0.png", "b/0.png"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "ppm", "bmp", "tif", "tiff", "webp", "gif"])
 def test_every_format_promised_is_read(tmp_path, suffix):
     draw(tmp_path / f"0.{suffix}", shape=(20, 20, 3))
     with Image.open(tmp_path / f"0.{suffix}") as image:
@@ -72,6 +144,54 @@ def test_the_cameras_orientation_is_honoured(tmp_path):
     np.testing.assert_array_equal(folder.read_folder(str(tmp_path), image_size=8)[0].images[0], np.rot90(pixels, -1))
 
 
+TIFF = b"II*\0\x08\0\0\0"
+TURNED = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)  # orientation, a short, one of them: 6
+
+
+def ifd(*entries):
+    """EXIF of these entries."""
+    return b"Exif\0\0" + TIFF + struct.pack("<H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize(
+    ("exif", "turned"),
+    [
+        (ifd(TURNED, struct.pack("<HHII", 0x100, 99, 1, 5)), True),  # a width of no known type
+        (ifd(TURNED, struct.pack("<HHI4s", 0x101, 2, 4, b"abc\0")), True),  # a height that is text
+        (ifd(TURNED, struct.pack("<HHII", 0x11A, 4, 1, 72)), True),  # a resolution that is an integer
+        (ifd(TURNED, struct.pack("<HHII", 0x8769, 2, 9, 0)), True),  # a place that is text
+        (ifd(struct.pack("<HHI4s", 0x112, 5, 1, b"\xff" * 4)), False),  # the orientation beyond the end
+        (ifd(struct.pack("<HHIHH", 0x112, 3, 2, 6, 6)), True),  # two orientations
+        (ifd(struct.pack("<HHIHH", 0x112, 3, 1, 0, 0)), False),  # none of 1 to 8
+        (ifd(TURNED)[:-9], False),
+        (b"Exif\0\0II*\0" + b"\xff" * 20, False),
+        (b"Exif\0\0MM\0+garbage", False),
+    ],
+)
+def test_damaged_metadata_do_not_break_whole_pixels(tmp_path, suffix, exif, turned):
+    pixels = np.tile(np.arange(0, 240, 15, np.uint8)[:, None, None], (1, 16, 3))
+    Image.fromarray(pixels).save(tmp_path / f"0.{suffix}", exif=exif, **({} if suffix == "png" else {"quality": 100}))
+    expected = np.rot90(pixels, -1) if turned else pixels
+    for split, _, _ in read_both(tmp_path, size=16):
+        assert np.abs(split.images[0].astype(int) - expected).max() <= 8
+
+
+def test_pil_warns_of_nothing_that_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    draw(tmp_path / "large.png", 0, (20, 20, 3))
+    draw(tmp_path / "cut.jpg", 1, exif=ifd(TURNED)[:-9])
+    Image.fromarray(np.zeros((8, 8), np.uint8)).convert("P").save(tmp_path / "p.png", transparency=bytes(range(256)))
+    before = list(warnings.filters)
+    for split, _, skipped in read_both(tmp_path):  # a warning is an error here, and would make a broken image
+        assert (split.images[:].shape, skipped) == ((3, 8, 8, 3), ())
+        assert split.images[0].shape == (8, 8, 3)
+    assert list(warnings.filters) == before
+    draw(tmp_path / "huge.png", 0, (30, 30, 3))
+    with pytest.raises(InputError, match=r"huge\.png \(Image size \(900 pixels\) exceeds limit of 600 pixels"):
+        folder.read_folder(str(tmp_path), image_size=8)
+
+
 def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path, monkeypatch):
     x = np.linspace(0, 255, 800)
     smooth = np.stack([np.tile(x, (600, 1)), np.tile(x[:600, None], (1, 800)), np.full((600, 800), 90)], -1)
@@ -80,7 +200,9 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path, monkeypatch)
         expected = images.square_rgb(image, 32).astype(int)
     decoded = []
     square_rgb = images.square_rgb
-    monkeypatch.setattr(images, "square_rgb", lambda image, size: decoded.append(image.size) or square_rgb(image, size))
+    monkeypatch.setattr(
+        images, "square_rgb", lambda image, *a, **k: decoded.append(image.size) or square_rgb(image, *a, **k)
+    )
     found = folder.read_folder(str(tmp_path), image_size=32)[0].images[0]
     assert decoded == [(100, 75)]
     assert np.abs(found - expected).max() <= 3
@@ -176,7 +298,7 @@ def many(tmp_path_factory):
     exif = Image.Exif()
     exif[0x0112] = 6
     for i in range(120):
-        suffix = sorted(folder.SUFFIXES)[i % len(folder.SUFFIXES)]
+        suffix = folder.SUFFIXES[i % 9]  # all but GIF, which is left out where there are classes
         options = {"exif": exif} if suffix in (".jpg", ".png") and i % 3 else {}
         draw(path / "ab"[i % 2] / f"{i:03d}{suffix}", i, (20 + i % 7, 30, 3) if i % 5 else (90, 70, 3), **options)
     return path, folder.read_folder(str(path), image_size=16)[0]
@@ -301,7 +423,7 @@ def test_auto_counts_the_images_of_both_folders_before_it_decodes_one(tmp_path, 
     expected = folder.load(*folders, image_size=8)
     decoded = []
     square_rgb = images.square_rgb
-    monkeypatch.setattr(images, "square_rgb", lambda *a: decoded.append(0) or square_rgb(*a))
+    monkeypatch.setattr(images, "square_rgb", lambda *a, **k: decoded.append(0) or square_rgb(*a, **k))
     monkeypatch.setattr(devices, "free_memory", lambda: free)
     dataset = folder.load(*folders, image_size=8, placement="auto")
     assert len(decoded) == (0 if streams else 5)
@@ -310,7 +432,7 @@ def test_auto_counts_the_images_of_both_folders_before_it_decodes_one(tmp_path, 
         np.testing.assert_array_equal(split.images[:], whole.images)
 
 
-def test_a_pipe_or_a_folder_that_is_named_like_an_image_is_left_out(tmp_path):
+def test_a_pipe_that_is_named_like_an_image_is_left_out_and_a_folder_is_not(tmp_path):
     for i in range(2):
         draw(tmp_path / f"{i}.png", i)
     os.mkfifo(tmp_path / "pipe.png")
@@ -318,8 +440,27 @@ def test_a_pipe_or_a_folder_that_is_named_like_an_image_is_left_out(tmp_path):
     (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
     (tmp_path / "image.png").symlink_to(tmp_path / "0.png")
     for split, _, skipped in read_both(tmp_path):
-        assert list(split.ids) == ["0.png", "1.png", "image.png"]
-        assert skipped == tuple(f"{tmp_path}/{name}.png: it is not a file" for name in ("folder", "link", "pipe"))
+        assert list(split.ids) == ["folder.png/0.png", "0.png", "1.png", "image.png"]
+        assert skipped == tuple(f"{tmp_path}/{name}.png: it is not a file" for name in ("link", "pipe"))
+
+
+def test_a_sub_folder_that_may_not_be_read_is_named_and_left_out(tmp_path, monkeypatch):
+    for path in ("0.png", "a/0.png", "a/deep/0.png", "lost+found/0.png"):
+        draw(tmp_path / path)
+    scandir = os.scandir
+
+    def refused(path, locked):
+        if os.path.basename(path) in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", lambda path: refused(path, ("lost+found", "deep")))
+    for split, _, skipped in read_both(tmp_path):
+        assert list(split.ids) == ["a/0.png", "0.png"]
+        assert skipped == tuple(f"{tmp_path}/{name}: Permission denied" for name in ("a/deep", "lost+found"))
+    monkeypatch.setattr(os, "scandir", lambda path: refused(path, (tmp_path.name,)))
+    with pytest.raises(InputError, match=r"cannot be read \(.*Permission denied.*\): correct its rights"):
+        folder.read_folder(str(tmp_path), image_size=8)
 
 
 def test_a_link_to_nothing_or_itself_is_a_broken_image(tmp_path):

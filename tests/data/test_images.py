@@ -1,4 +1,6 @@
 import concurrent.futures
+import io
+import struct
 import subprocess
 import sys
 import threading
@@ -44,7 +46,6 @@ def test_modes_other_than_rgb():
         "RGBA": (Image.fromarray(np.concatenate([colours, alpha], -1)), colours),
         "1": (Image.fromarray(grey > 127), np.where(three > 127, 255, 0)),
         "I;16": (Image.fromarray(grey.astype(np.uint16) * 256 + 255), three),
-        "I": (Image.fromarray(grey.astype(np.int32) * 256), three),
     }
     for mode, (image, expected) in cases.items():
         assert image.mode == mode
@@ -62,9 +63,89 @@ def test_a_palette_with_transparency_gives_its_colours_and_no_warning(tmp_path):
         np.testing.assert_array_equal(images.square_rgb(image, 8), np.asarray(palette.convert("RGB")))
 
 
-def test_floating_point_pixels_are_refused():
-    with pytest.raises(ValueError, match="floating point"):
-        images.square_rgb(Image.fromarray(np.zeros((4, 4), np.float32)), 4)
+def tiff(pixels, bits, photometric=1, sample_format=1):
+    """An uncompressed greyscale TIFF, int [h, w]."""
+    if bits == 12:
+        high, low = pixels.reshape(-1, 2).T
+        data = np.stack([high >> 4, (high & 15) << 4 | low >> 8, low & 255], 1).astype(np.uint8).tobytes()
+    else:
+        data = pixels.astype(f"<i{bits // 8}").tobytes()
+    height, width = pixels.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(data)}
+    entries = sorted((tags | {339: sample_format}).items())
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in entries)
+    return struct.pack("<4sI", b"II*\0", 8 + len(data)) + data + directory + b"\0\0\0\0"
+
+
+def saved(image, format):
+    file = io.BytesIO()
+    image.save(file, format)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_greys_of_more_bits_keep_the_upper_8(turn):
+    grey = _random(8, 8).astype(np.int64)
+    white = 255 - grey
+    wide = Image.fromarray((grey * 256 + 9).astype(np.uint16))
+    pgm = b"P5 8 8 1023\n" + (grey * 4).astype(">u2").tobytes()
+    cases = {
+        "png": (saved(wide, "PNG"), grey),
+        "tiff": (saved(wide, "TIFF"), grey),
+        "big-endian tiff": (saved(Image.fromarray((grey * 257).astype(">u2")), "TIFF"), grey),
+        "pgm": (saved(wide, "PPM"), grey),
+        "pgm of 10 bits": (pgm, grey * 4 * 65535 // 1023 >> 8),
+        "12 bits": (tiff(grey * 16 + 9, 12), grey),
+        "16 bits": (tiff(grey * 256 + 9, 16), grey),
+        "16 bits, white is zero": (tiff(grey * 256 + 9, 16, photometric=0), white),
+        "8 bits, white is zero": (tiff(grey, 8, photometric=0), white),
+    }
+    for name, (data, expected) in cases.items():
+        with images.opened(io.BytesIO(data)) as image:
+            found = images.square_rgb(image, 8, upright=turn)
+        assert found.dtype == np.uint8
+        assert np.abs(found - np.stack([expected] * 3, -1)).max() <= ("pgm of" in name), name
+
+
+def test_colours_of_16_bits_keep_the_upper_8():
+    colours = _random(8, 8, 3)
+    data = b"P6 8 8 65535\n" + (colours.astype(np.uint16) * 257).astype(">u2").tobytes()
+    with images.opened(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(images.square_rgb(image, 8), colours)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (saved(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "floating point"),
+        (b"Pf 4 4 -1.0\n" + bytes(64), "floating point"),
+        (saved(Image.fromarray(np.full((4, 4), 200, np.int32)), "TIFF"), "signed or 32-bit"),
+        (tiff(np.full((4, 4), 200), 32), "signed or 32-bit"),
+        (tiff(np.full((4, 4), 200), 16, sample_format=2), "signed or 32-bit"),
+    ],
+)
+def test_pixels_of_unknown_range_are_refused(data, kind):
+    with images.opened(io.BytesIO(data)) as image, pytest.raises(ValueError, match=f"{kind}.*of unknown range"):
+        images.square_rgb(image, 4)
+
+
+def test_callers_at_a_time_leave_the_filters_of_warnings_as_they_were():
+    before = list(warnings.filters)
+    barrier = threading.Barrier(2)
+
+    def work(start, stop):
+        warnings.warn_explicit("of metadata", UserWarning, "Image.py", 1, "PIL.Image")
+
+    def call(order):
+        for _ in range(50):
+            images.in_threads(work, 200)
+        barrier.wait(20)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as callers:
+        list(callers.map(call, range(2)))
+    assert list(warnings.filters) == before
+    with pytest.warns(UserWarning, match="of metadata"):
+        work(0, 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 64, 1000])

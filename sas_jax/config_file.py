@@ -1,0 +1,95 @@
+"""A config from its file and the command line; a mistake in either is one sentence."""
+
+import contextlib
+import functools
+import runpy
+import sys
+import traceback
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from sas_jax import config_checks
+from sas_jax.config_fields import FIELDS
+from sas_jax.errors import InputError, shown
+
+_CONFIGS = Path(__file__).parent.parent / "configs"  # of a checkout; an installed package has none
+
+
+def read(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config that a file makes, with some fields replaced.
+
+    Args:
+        path: of a Python file that defines get_config(); what follows a ":" is passed to it.
+        overrides: each "section.field=value", the value as text.
+
+    Returns:
+        The config, checked and locked.
+
+    Raises:
+        InputError: the file cannot be run, or it or an override does not fit configs/default.py.
+    """
+    config = _run(path)
+    config_checks.named(config)
+    for override in overrides:
+        name, _, text = override.partition("=")
+        if name not in FIELDS:
+            raise config_checks.unknown(name)
+        *sections, last = name.split(".")
+        section = functools.reduce(ConfigDict.__getitem__, sections, config)
+        with section.ignore_type():
+            section[last] = FIELDS[name].parse(f"config.{name}", text)
+    config_checks.check(config)
+    return config.lock()
+
+
+def _run(path: str) -> ConfigDict:
+    """What get_config() of a file returns."""
+    name, _, argument = path.partition(":")
+    wanted, place = "--config must be a config file such as configs/digits.py", shown(name)
+    if not epath.Path(name).is_file():
+        raise InputError(f"{wanted}, got {place}, which is no file. Correct the path.")
+    try:
+        with _our_configs(Path(name).absolute().parent):
+            names = runpy.run_path(name)
+            if "get_config" not in names:
+                raise InputError(f"{wanted}, got {place}, which does not define get_config(). See configs/digits.py.")
+            config = names["get_config"](*([argument] if argument else []))
+            if not isinstance(config, ConfigDict):
+                raise InputError(
+                    f"get_config() must return a ConfigDict, got {shown(config)} from {place}. See configs/digits.py."
+                )
+            config.to_dict()
+    except InputError:
+        raise
+    except Exception as error:  # whatever the file does
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
+        where = f"{place}, line {lines[-1]}" if lines else place
+        reason = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {reason if len(reason) <= 110 else reason[:107] + '...'}"
+        fix = "Correct the file." if _CONFIGS.is_dir() else "Install sas_jax by pip install -e from a checkout."
+        raise InputError(f"{wanted}, got {where}, which raises {reason}. {fix}") from error
+    return config
+
+
+@contextlib.contextmanager
+def _our_configs(folder: Path) -> Iterator[None]:
+    """Makes `from configs import default` mean ours, whatever else is called configs where the command runs.
+
+    Modules that ours has not are looked for in the config file's own folder, where that is called configs.
+    """
+    ours = types.ModuleType("configs")
+    ours.__path__ = [str(each) for each in (_CONFIGS, folder) if each.name == "configs"]
+    theirs = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "configs"}
+    for name in theirs:
+        del sys.modules[name]
+    sys.modules["configs"] = ours
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
+            del sys.modules[name]
+        sys.modules.update(theirs)
