@@ -23,6 +23,9 @@ SELECTORS = (
 
 def get_config():
     config = digits.get_config()
+    # Twice as long as the demonstration.
+    config.proxy.train.epochs = 20
+    config.train.epochs = 40
     config.arms = tuple(
         [("full", 1.0, seed) for seed in SEEDS]
         + [(selector, fraction, seed) for fraction in (0.2, 0.4, 0.6, 0.8) for selector in SELECTORS for seed in SEEDS]

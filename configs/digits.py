@@ -33,8 +33,8 @@ def get_config():
     for method in (config.methods.byol, config.methods.simsiam):
         method.head_hidden = method.predictor_hidden = method.head_features = 128
     config.methods.moco.queue_size = 512
-    config.proxy.train.epochs = 20
-    config.train.epochs = 40
+    config.proxy.train.epochs = 10
+    config.train.epochs = 20
     config.embedding.views = 8
     config.latent_classes.num_classes = 10
     config.runtime.checkpoint_seconds = 20.0
