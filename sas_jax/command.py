@@ -60,13 +60,18 @@ def _exit(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
+def _platforms() -> str | None:
+    """What JAX_PLATFORMS names."""
+    return jax.config.values["jax_platforms"]
+
+
 def _without_devices() -> str:
     """A sentence where JAX finds no device, whatever it raised when it was first asked; "" where it finds some."""
     try:
         jax.devices()
     except Exception as error:  # RuntimeError, or an AssertionError without a word
         reason = _first_line(str(error) or type(error).__name__).rstrip(".")
-        platforms = jax.config.values["jax_platforms"]
+        platforms = _platforms()
         wanted = "JAX_PLATFORMS must name" if platforms else "JAX must find"
         return (
             f"{wanted} a platform that this machine and this installation of JAX have, got "

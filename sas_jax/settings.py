@@ -25,11 +25,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OF_JITTED = ("lower", "trace", "eval_shape", "clear_cache", "_cache_size")
 
 
-def key(seed: Any) -> jax.Array:
-    """The typed PRNG key of a seed; keys are made here alone, so that none is of the user's JAX_DEFAULT_PRNG_IMPL."""
-    return jax.random.key(seed, impl=PRNG)
-
-
 @contextlib.contextmanager
 def context() -> Iterator[None]:
     """JAX's settings as this code needs them."""
@@ -60,3 +55,9 @@ def fixed(function: _Function) -> _Function:
         if hasattr(function, name):
             setattr(call, name, getattr(function, name))
     return cast(_Function, call)
+
+
+@fixed
+def key(seed: Any) -> jax.Array:
+    """The typed PRNG key of a seed; keys are made here alone, so that none is of the user's JAX_DEFAULT_PRNG_IMPL."""
+    return jax.random.key(seed, impl=PRNG)

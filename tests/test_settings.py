@@ -64,7 +64,9 @@ def first_loss():
     key = trainer.key(0)
     arguments = (trainer.init(key), IMAGES, np.arange(16, dtype=np.int32), key)
     horizon = trainer.horizon(steps=4, steps_per_epoch=1)
-    state, seen = trainer.compile("step", *arguments, horizon)(*arguments, horizon)
+    step = trainer.compile("step", *arguments, horizon)
+    with settings.context():  # as the loop that calls it
+        state, seen = step(*arguments, horizon)
     return seen.losses[:1], *jax.tree.leaves(state.params)[:2]
 
 
@@ -104,12 +106,10 @@ CALLS = {
 }
 
 TRACED = {
-    "jit": lambda s, w: jax.jit(lambda s, w: greedy.facility_location(s, weights=w, budget=N))(s, w),
-    "vmap": lambda s, w: jax.vmap(lambda w: greedy.similarity_sum(s, weights=w, budget=N))(jnp.stack([w, w])),
-    "jit of embeddings": lambda s, w: jax.jit(lambda z: greedy.sas(embeddings=z, budget=9))(s / 8),
-    "view": lambda s, w: jax.jit(functools.partial(view, views=Views(size=4)))(
-        settings.key(0), s[:8, :24].reshape(8, 8, 3)
-    ),
+    "jit": jax.jit(lambda s, w: greedy.facility_location(s, weights=w, budget=N)),
+    "vmap": jax.jit(lambda s, w: jax.vmap(lambda w: greedy.similarity_sum(s, weights=w, budget=N))(jnp.stack([w, w]))),
+    "jit of embeddings": jax.jit(lambda s, w: greedy.sas(embeddings=s / 8, budget=9)),
+    "view": jax.jit(lambda s, w: view(settings.key(0), s[:8].reshape(8, 8, 3), Views(size=4))),
 }
 
 
