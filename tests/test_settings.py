@@ -67,7 +67,7 @@ def first_loss():
     step = trainer.compile("step", *arguments, horizon)
     with settings.context():  # as the loop that calls it
         state, seen = step(*arguments, horizon)
-    return seen.losses[:1], *jax.tree.leaves(state.params)[:2]
+    return np.asarray(seen.losses)[:1], *jax.tree.leaves(state.params)[:2]
 
 
 CALLS = {
