@@ -48,6 +48,8 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
     except KeyboardInterrupt:
         _exit(EXIT_INTERRUPTED, f"interrupted{interrupted}")
     except Exception:
+        if sentence := _without_devices():
+            _exit(EXIT_INPUT, sentence)
         _fail()
         raise
 
@@ -69,6 +71,26 @@ def _exit(code: int, message: str) -> NoReturn:
     if jax.distributed.is_initialized():
         os._exit(code)  # an ordinary exit would wait for the other processes, and these wait for this one
     sys.exit(code)
+
+
+def _platforms() -> str | None:
+    """What JAX_PLATFORMS names."""
+    return jax.config.values["jax_platforms"]
+
+
+def _without_devices() -> str:
+    """A sentence where JAX finds no device, whatever it raised when it was first asked; "" where it finds some."""
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError, or an AssertionError without a word
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        platforms = _platforms()
+        wanted = "JAX_PLATFORMS must name" if platforms else "JAX must find"
+        return (
+            f"{wanted} a platform that this machine and this installation of JAX have, got "
+            f"{platforms or 'none'!r} ({reason}). Unset JAX_PLATFORMS, or set it to cpu."
+        )
+    return ""
 
 
 def _fail() -> None:

@@ -12,7 +12,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from sas_jax import files
+from sas_jax import files, settings
 from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.views import Views, plain, view
@@ -47,6 +47,7 @@ def compiled(
     return jax.pmap(one_batch, in_axes=(None, 0, 0, None), devices=devices)
 
 
+@settings.fixed
 def embed(
     apply: Apply,
     variables: Any,
@@ -81,7 +82,7 @@ def embed(
     assert (num_views is None) == (key is None)
     devices = devices or tuple(jax.local_devices())
     function = compiled(apply, views, num_views, keep_views, devices)
-    key = jax.random.key(0) if key is None else key
+    key = settings.key(0) if key is None else key
     n, processes = len(images), jax.process_count()
     batch_size = min(batch_size, -(-n // (len(devices) * processes)))
     stride = batch_size * len(devices)

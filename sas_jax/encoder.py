@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from sas_jax import devices, plan
+from sas_jax import devices, plan, settings
 from sas_jax.data.streamed import StreamedImages
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
@@ -66,6 +66,7 @@ def _uint8(images: np.ndarray) -> np.ndarray:
     return images
 
 
+@settings.fixed
 def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
     """The encoder that a run trained.
 

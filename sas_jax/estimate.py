@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from sas_jax import settings
 from sas_jax.models import ResNet
 
 DAY = 86400.0
@@ -53,7 +54,7 @@ def forward_flops(encoder: ConfigDict, size: int) -> float:
     """Floating-point operations of one image's way through an encoder, counted by XLA without compiling."""
     model = ResNet(depth=encoder.depth, width=encoder.width, stem=encoder.stem)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    variables = jax.eval_shape(lambda k, x: model.init(k, x, train=False), jax.random.key(0), image)
+    variables = jax.eval_shape(lambda k, x: model.init(k, x, train=False), settings.key(0), image)
     analysis = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, image).cost_analysis()
     assert analysis is not None
     return float(analysis["flops"])

@@ -124,13 +124,13 @@ def mapped(path: str) -> np.ndarray:
 
 
 def lines(path: str) -> list[str]:
-    """The lines of a text file, UTF-8, without their ends.
+    """The lines of a text file, UTF-8 with or without a byte order mark, without their ends.
 
     Raises:
       InputError: there is no such file, or it is not such text.
     """
     try:
-        text = whole(path).decode().replace("\r\n", "\n").replace("\r", "\n")
+        text = whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as lines of UTF-8 ({reason(error)}); check the path.") from error
     return text.removesuffix("\n").split("\n")

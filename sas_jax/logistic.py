@@ -22,6 +22,7 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
+from sas_jax import arrays, settings
 from sas_jax.errors import InputError
 
 # Squares beyond it would overflow float32's sums.
@@ -46,6 +47,7 @@ class Logistic(NamedTuple):
     gradient_norm: jax.Array
 
 
+@settings.fixed
 def fit(
     x: ArrayLike, y: ArrayLike, *, num_classes: int, l2: float, max_iterations: int = 1000, tolerance: float = 1e-5
 ) -> Logistic:
@@ -80,6 +82,7 @@ def fit(
     return solve(x, y, l2, tolerance, max_iterations, num_classes=num_classes)
 
 
+@settings.fixed
 @jax.jit
 def predict(model: Logistic, x: jax.Array) -> jax.Array:
     """Returns the likeliest class of each row of `x`, float [n, d], as int32 [n]; ties go to the lowest class."""
@@ -87,6 +90,7 @@ def predict(model: Logistic, x: jax.Array) -> jax.Array:
     return jnp.argmax(logits, axis=1).astype(jnp.int32)
 
 
+@settings.fixed
 def checked_examples(x: ArrayLike, y: ArrayLike, *, num_classes: int, what: str) -> tuple[jax.Array, jax.Array]:
     """Returns features and labels on the device, float32 [n, d] and int32 [n], or says what is wrong with them.
 
@@ -99,7 +103,7 @@ def checked_examples(x: ArrayLike, y: ArrayLike, *, num_classes: int, what: str)
     Raises:
         InputError: they are not finite features with one label in range for each row.
     """
-    x, y = (value if isinstance(value, jax.Array) else np.asarray(value) for value in (x, y))
+    x, y = (value if isinstance(value, jax.Array) else arrays.array(what, value) for value in (x, y))
     check_labels(x, y, num_classes=num_classes, what=what)
     with np.errstate(over="ignore"):
         x = jnp.asarray(x, jnp.float32)
@@ -166,6 +170,7 @@ class _Search(NamedTuple):
     stalled: jax.Array
 
 
+@settings.fixed
 @partial(jax.jit, static_argnames=("num_classes",))
 def solve(
     x: jax.Array,

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from sas_jax import claim, config_checks, devices, environment, files, partition, plan, report, results
+from sas_jax import claim, config_checks, devices, environment, files, partition, plan, report, results, settings
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
@@ -26,6 +26,7 @@ from sas_jax.training import COLLAPSED, FitResult, Trainer, TrainState, check_ba
 from sas_jax.workdir import Workdir, fingerprint, jsonable, write_array, write_json
 
 
+@settings.fixed
 def run(
     config: ConfigDict,
     workdir: epath.PathLike,
@@ -209,7 +210,7 @@ class _Run(Stages):
                     views=self.views,
                     num_views=self.config.embedding.views,
                     keep_views=pairs,
-                    key=jax.random.fold_in(jax.random.key(self.config.seed), EMBED),
+                    key=jax.random.fold_in(settings.key(self.config.seed), EMBED),
                     batch_size=self.config.embedding.batch_size,
                     label="embeddings",
                 )
@@ -229,7 +230,7 @@ class _Run(Stages):
             if not self.workdir.writes:
                 return
             classes, found = partition.make(
-                jax.random.fold_in(jax.random.key(self.config.seed), CLUSTER),
+                jax.random.fold_in(settings.key(self.config.seed), CLUSTER),
                 self.config.latent_classes,
                 self.dataset,
                 lambda: self.embeddings,
@@ -351,7 +352,7 @@ class _Run(Stages):
         assert test is not None
         assert train.labels is not None
         assert test.labels is not None
-        key = jax.random.key(self.config.seed)  # not the arm's: one draw for all
+        key = settings.key(self.config.seed)  # not the arm's: one draw for all
         labelled = (train.images, train.labels), (test.images, test.labels)
         found = accuracies(
             self._encode,

@@ -4,10 +4,9 @@ import dataclasses
 import os
 import time
 
-import jax
 import numpy as np
 
-from sas_jax import devices, files, latent_classes
+from sas_jax import devices, files, latent_classes, settings
 from sas_jax.errors import InputError
 from sas_jax.progress import Progress
 from sas_jax.selection import budgets, checks, ranking_files
@@ -17,6 +16,7 @@ from sas_jax.selection.rank import rank
 from sas_jax.selection.ranking import Ranking
 
 
+@settings.fixed
 def rank_file(
     embeddings: str,
     output: str,
@@ -108,7 +108,7 @@ def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> 
     rows = checks.embeddings(values, normalize=normalize)
     try:
         return latent_classes.assign(
-            "kmeans", key=jax.random.key(seed), embeddings=rows if rows.ndim == 2 else rows.mean(1), num_classes=number
+            "kmeans", key=settings.key(seed), embeddings=rows if rows.ndim == 2 else rows.mean(1), num_classes=number
         )
     except InputError as error:
         raise InputError(f"--kmeans={number} is not possible: {error}") from error

@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import sas_jax.data
-from sas_jax import devices, files, plan
+from sas_jax import devices, files, plan, settings
 from sas_jax.data import index_files, subsets
 from sas_jax.embedding import read_embeddings
 from sas_jax.errors import InputError
@@ -180,7 +180,7 @@ class Stages:
     def subset(self, arm: plan.Arm) -> np.ndarray:
         """int64 [k], ascending indices of an arm's images."""
         n = self.facts["train_size"]
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), RANDOM), arm.seed)
+        key = jax.random.fold_in(jax.random.fold_in(settings.key(self.config.seed), RANDOM), arm.seed)
         if arm.selector == "full":
             return np.arange(n)
         if arm.selector == "file":

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sas_jax import settings
 from sas_jax.errors import InputError
 
 # Small products, on whose result the similarity of examples rests: full float32 where TF32 or bfloat16 is the default.
@@ -114,6 +115,7 @@ class Draws(NamedTuple):
     sigma: jax.Array
 
 
+@settings.fixed
 def view(key: jax.Array, image: jax.Array, views: Views) -> jax.Array:
     """One random view of an image.
 
@@ -143,6 +145,7 @@ def view(key: jax.Array, image: jax.Array, views: Views) -> jax.Array:
     return _normalise(x, views)
 
 
+@settings.fixed
 def plain(image: jax.Array, views: Views) -> jax.Array:
     """An image as it is: its central square, resized where its size differs, and normalised.
 

@@ -90,6 +90,12 @@ def test_any_change_gives_an_array_or_a_sentence(tmp_path_factory, data):
     assert "\n" not in sentence
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_lines_behind_a_byte_order_mark(tmp_path, ends):
+    (tmp_path / "ids.txt").write_bytes(("\ufeff" + ends.join(["a.jpg", "\ufeffb.jpg", ""])).encode())
+    assert files.lines(str(tmp_path / "ids.txt")) == ["a.jpg", "\ufeffb.jpg"]
+
+
 def test_lines(tmp_path):
     path = tmp_path / "a.ids.txt"
     path.write_bytes("a/1.png\n b \r\nä\x85,c\n\nlast\n".encode())

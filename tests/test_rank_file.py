@@ -204,8 +204,8 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
         ({"embeddings": "e.npy", "normalize": False}, "With normalize=False the norm of every row is at most 1"),
         ({"classes": "none.npy"}, "none.npy cannot be read as a .npy file"),
         ({"classes": "e.npy"}, "Classes have one entry an example, so [60], and these have [60, 8]"),
-        ({"classes": "w.npy"}, "Classes are integers, 0 or more, and these are float64"),
-        ({"classes": "negative.npy"}, "Classes are integers from 0 to 2^31 - 1, and entry 0 is -1"),
+        ({"classes": "w.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, and entry 0 is "),
+        ({"classes": "negative.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, and entry 0 is -1"),
         ({"classes": "c.npy", "kmeans": 3}, "--classes and --kmeans both say what the latent classes are"),
         ({"kmeans": 61}, "--kmeans=61 is not possible: k-means wants at least as many rows as classes"),
         (

@@ -1,12 +1,15 @@
 """`python -m sas_jax.select`."""
 
+import re
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 import sas_jax
+from sas_jax import command
 
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": sas_jax.__path__[0] + "/.."}
 
@@ -65,3 +68,36 @@ def test_an_interruption_says_how_to_go_on(files):
     done = start(files, "-c", code)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.endswith("interrupted; the same command goes on with what was ranked\n")
+
+
+def test_a_platform_that_is_not_there_is_one_sentence(files):
+    environment = ENVIRONMENT | {"JAX_PLATFORMS": "nonsense"}
+    arguments = [sys.executable, "-m", "sas_jax.select", "--embeddings=e.npy", "--output=r.npz"]
+    done = subprocess.run(arguments, cwd=files, env=environment, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith("sas_jax.select: JAX_PLATFORMS must name a platform that this machine and")
+    assert "got 'nonsense' (Unable to initialize backend 'nonsense'" in line
+    assert line.endswith("). Unset JAX_PLATFORMS, or set it to cpu.")
+
+
+@pytest.mark.parametrize(
+    ("platforms", "error", "sentence"),
+    [
+        ("cuda", AssertionError(), "JAX_PLATFORMS must name .* got 'cuda' .AssertionError.. Unset"),
+        (
+            "tpu,cpu",
+            RuntimeError("No TPU.\nA second line."),
+            "JAX_PLATFORMS must name .* got 'tpu,cpu' .No TPU.. Unset",
+        ),
+        (None, RuntimeError("No driver"), "JAX must find a platform .* got 'none' .No driver.. Unset"),
+    ],
+)
+def test_no_device_is_told_whatever_jax_raises(monkeypatch, platforms, error, sentence):
+    def devices():
+        raise error
+
+    assert command._without_devices() == ""
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(command, "_platforms", lambda: platforms)
+    assert re.fullmatch(sentence + " JAX_PLATFORMS, or set it to cpu.", command._without_devices().replace("\n", "|"))

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sas_jax import settings
 from sas_jax.errors import InputError
 from sas_jax.evaluation import blocks
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
@@ -45,6 +46,7 @@ class Centres:
     n: int
 
 
+@settings.fixed
 def centres(views: blocks.Rows, labels: np.ndarray, *, num_classes: int, where: np.ndarray | None = None) -> Centres:
     """Measures alignment and class centres.
 
@@ -101,6 +103,7 @@ def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.linalg.norm(some - others, axis=1)
 
 
+@settings.fixed
 def nearest_centre(vectors: np.ndarray, features: blocks.Rows, labels: np.ndarray) -> Accuracy:
     """Classifies by the nearest class centre; the error rate is 1 less the accuracy.
 
@@ -167,6 +170,7 @@ class Geometry:
         return dataclasses.asdict(self) | {"largest_distance": self.largest_distance}
 
 
+@settings.fixed
 def geometry(
     views: blocks.Rows,
     labels: np.ndarray,

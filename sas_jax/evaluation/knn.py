@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
+from sas_jax import arrays, settings
 from sas_jax.errors import InputError
 from sas_jax.evaluation import blocks
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
@@ -20,6 +21,7 @@ _BLOCK_ENTRIES = 1 << 24
 _TRAIN_BYTES = 1 << 28
 
 
+@settings.fixed
 def knn(
     train_x: Any,
     train_y: ArrayLike,
@@ -53,6 +55,7 @@ def knn(
             f"kNN wants k of at least 1 and a temperature over 0, and was given k={k} and temperature={temperature}: "
             "200 and 0.1 are the usual ones."
         )
+    arrays.check_dense("kNN's training set", train_x)
     train_x, train_y = train_x if hasattr(train_x, "shape") else np.asarray(train_x), np.asarray(train_y)
     check_labels(train_x, train_y, num_classes=num_classes, what="kNN's training set")
     test_x, test_y = checked_examples(test_x, test_y, num_classes=num_classes, what="kNN's test set")
@@ -79,11 +82,13 @@ class Nearest(NamedTuple):
     label: jax.Array
 
 
+@settings.fixed
 def none_yet(t: int, k: int) -> Nearest:
     """Of t test rows no neighbour."""
     return Nearest(jnp.full((t, k), -jnp.inf), jnp.zeros((t, k), jnp.int32))
 
 
+@settings.fixed
 @jax.jit
 def nearer(found: Nearest, train_x: jax.Array, train_y: jax.Array, test_x: jax.Array) -> Nearest:
     """Takes further training rows into account.
@@ -114,6 +119,7 @@ def nearer(found: Nearest, train_x: jax.Array, train_y: jax.Array, test_x: jax.A
     return lax.map(search, (test_x, found), batch_size=min(rows, len(test_x)))
 
 
+@settings.fixed
 @partial(jax.jit, static_argnames=("num_classes",))
 def vote(found: Nearest, temperature: float | jax.Array, *, num_classes: int) -> jax.Array:
     """Returns the class of the largest summed vote for each test row, int32 [t]; of equal ones the lowest."""

@@ -3,9 +3,11 @@
 import jax
 import numpy as np
 
+from sas_jax import settings
 from sas_jax.errors import InputError
 
 
+@settings.fixed
 def few(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
     """Draws the examples whose labels are used: a fraction of all, in proportion, and at least one of each class.
 
@@ -31,6 +33,7 @@ def few(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
     return np.sort(order[: max(round(fraction * len(labels)), np.count_nonzero(position == 0))])
 
 
+@settings.fixed
 def held_out(key: jax.Array, labels: np.ndarray, *, share: float = 0.2) -> np.ndarray:
     """Draws the part of labelled examples that a penalty is chosen by.
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from sas_jax import logistic
+from sas_jax import arrays, logistic, settings
 from sas_jax.errors import InputError
 from sas_jax.evaluation import blocks, labelled, streamed
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
@@ -49,6 +49,7 @@ class Probe:
         return self.accuracy.to_dict() | rest | {"validated": [list(pair) for pair in self.validated]}
 
 
+@settings.fixed
 def linear_probe(
     key: jax.Array,
     train_x: blocks.Rows | Sequence,
@@ -124,7 +125,8 @@ _Examples = tuple[blocks.Rows, np.ndarray]  # features [n, d] and labels int [n]
 
 
 def _given(x: Any, y: ArrayLike) -> _Examples:
-    return x if hasattr(x, "shape") else np.asarray(x), np.asarray(y)
+    arrays.check_dense("The probe's features", x)
+    return x if hasattr(x, "shape") else np.asarray(x), arrays.array("The probe's labels", y)
 
 
 def _taken(examples: _Examples, indices: np.ndarray) -> _Examples:

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
-from sas_jax import logistic
+from sas_jax import logistic, settings
 from sas_jax.errors import InputError
 from sas_jax.evaluation import blocks
 
@@ -29,6 +29,7 @@ _RUN = 32
 _MOMENTUM = 0.9
 
 
+@settings.fixed
 def fit(
     key: jax.Array,
     x: blocks.Rows,
@@ -92,6 +93,7 @@ def fit(
     return logistic.Logistic(weights, bias, jnp.int32(done), jnp.float32(loss), jnp.float32(gradient_norm))
 
 
+@settings.fixed
 def predict(model: logistic.Logistic, x: blocks.Rows, *, what: str = "The streamed probe's test set") -> np.ndarray:
     """Returns the likeliest class of each row of features [t, d], read in blocks, as int32 [t].
 

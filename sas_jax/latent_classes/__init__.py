@@ -5,7 +5,7 @@ import numpy as np
 from etils import epath
 from scipy.optimize import linear_sum_assignment
 
-from sas_jax import files
+from sas_jax import arrays, files, settings
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import clip, few_labels, number
 from sas_jax.latent_classes.kmeans import KMeans, kmeans
@@ -15,6 +15,7 @@ __all__ = ["METHODS", "KMeans", "agreement", "assign", "clip", "few_labels", "fr
 METHODS = ("kmeans", "few_labels", "clip_zeroshot", "labels", "file")
 
 
+@settings.fixed
 def assign(
     method: str,
     *,
@@ -68,7 +69,7 @@ def assign(
                 "use method 'kmeans'."
             )
         if method == "labels":
-            return _checked(np.asarray(labels), len(embeddings), "the data set's labels")
+            return _checked(arrays.array("Labels", labels), len(embeddings), "the data set's labels")
         if key is None:
             raise TypeError('assign("few_labels") needs a key')
         return few_labels.spread(key, embeddings, labels).classes
@@ -81,7 +82,7 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
     """Reads latent classes from a .npy file.
 
     Args:
-        file: a path, local or remote, of an integer array [n], at least 0.
+        file: a path, local or remote, of an array [n] of whole numbers, at least 0, or of text.
         n: the number of examples.
 
     Returns:
@@ -105,8 +106,8 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
         ) from None
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
-            f"Latent classes by method 'file' want a .npy file of integers, and {path} cannot be read as one "
-            f"({files.reason(error)}): write it with numpy.save."
+            f"Latent classes by method 'file' want a .npy file of one class an example, and {path} cannot be read as "
+            f"one ({files.reason(error)}): write it with numpy.save."
         ) from error
     return _checked(classes, n, str(path))
 
@@ -148,19 +149,10 @@ def agreement(classes: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def _checked(classes: np.ndarray, n: int, source: str) -> np.ndarray:
-    if not np.issubdtype(classes.dtype, np.integer):
-        raise InputError(
-            f"Latent classes want integers, and {source} holds {classes.dtype}: save them with .astype('int32')."
-        )
     if classes.shape != (n,):
         found = f"{classes.shape[0]}" if classes.ndim == 1 else f"an array of shape {list(classes.shape)}"
         raise InputError(
             f"Latent classes want one class for each of the {n} examples, and {source} holds {found}: "
             "make them for this data set and split, in its order."
         )
-    if n and (classes.min() < 0 or classes.max() > np.iinfo(np.int32).max):
-        raise InputError(
-            f"Latent classes want numbers from 0 to 2^31 - 1, and {source} holds {classes.min()} to {classes.max()}: "
-            "number the classes from 0, and leave out examples without one."
-        )
-    return classes.astype(np.int32)
+    return arrays.classes(f"The latent classes of {source}", classes)[0]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from sas_jax import files, logistic
+from sas_jax import arrays, files, logistic, settings
 from sas_jax.errors import InputError
 
 # Of the mean squared weight on features of unit variance in all; see `spread`.
@@ -39,6 +39,7 @@ class FewLabels(NamedTuple):
     accuracy: float | None
 
 
+@settings.fixed
 def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLabels:
     """Predicts the labels of the examples that have none, by logistic regression on those that have.
 
@@ -59,7 +60,7 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
     Raises:
         InputError: no example is labelled, or the embeddings are no matrix of finite numbers with one row each.
     """
-    labels = np.asarray(labels)
+    labels, embeddings = arrays.array("Labels", labels), arrays.array("Embeddings", embeddings)
     if np.ndim(embeddings) != 2 or labels.shape != np.shape(embeddings)[:1]:
         raise InputError(
             f"Latent classes from few labels want embeddings [n, d] and one label for each, and were given "
@@ -101,6 +102,7 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
     return FewLabels(classes, len(few), L2_TRIED[best], float(right[best]) / held_out if held_out else None)
 
 
+@settings.fixed
 def draw(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
     """Keeps the labels of a few: of each class the given fraction, rounded to the nearest, and at least one.
 

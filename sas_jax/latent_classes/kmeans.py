@@ -17,6 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
+from sas_jax import arrays, settings
 from sas_jax.errors import InputError
 
 # Entries of a block's score matrix (4 MiB in float32: it stays in a CPU's cache), and the fewest rows of one: each
@@ -40,6 +41,7 @@ class KMeans(NamedTuple):
     inertia: float
 
 
+@settings.fixed
 def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5, iterations: int = 100) -> KMeans:
     """Partitions rows by k-means, keeping the best of several restarts.
 
@@ -63,7 +65,7 @@ def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5,
         Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding" (SODA 2007), section 2.2, and its
         greedy variant (the best of 2 + log k candidates for each seed), which is scikit-learn's.
     """
-    x = np.asarray(x) if not isinstance(x, jax.Array) else x
+    x = arrays.array("The rows of k-means", x) if not isinstance(x, jax.Array) else x
     if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.number) or jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise InputError(
             f"k-means wants a matrix of real numbers [n, d] and was given {x.dtype} {list(x.shape)}: "
@@ -103,6 +105,7 @@ def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5,
     return KMeans(new_of_old[labels], (centres[old_of_new] + shift) * np.float32(scale), inertia * scale**2)
 
 
+@settings.fixed
 @partial(jax.jit, static_argnames=("num_classes",))
 def solve(key: jax.Array, x: jax.Array, *, num_classes: int, iterations: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Runs one seeding and Lloyd's iterations from it.
@@ -120,6 +123,7 @@ def solve(key: jax.Array, x: jax.Array, *, num_classes: int, iterations: int) ->
     return _finish(x, _lloyd(x, seeds(key, x, num_classes=num_classes), iterations))
 
 
+@settings.fixed
 @partial(jax.jit, static_argnames=("num_classes",))
 def seeds(key: jax.Array, x: jax.Array, *, num_classes: int) -> jax.Array:
     """Chooses k rows as seeds by greedy k-means++.

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from tqdm import tqdm
 
+from sas_jax import settings
 from sas_jax.errors import InputError
 from sas_jax.latent_classes.kmeans import kmeans
 
@@ -40,6 +41,7 @@ class Choice(NamedTuple):
     silhouettes: tuple[float, ...]
 
 
+@settings.fixed
 def choose(key: jax.Array, x: np.ndarray, *, rows: int = 10_000, per_class: int = PER_CLASS) -> Choice:
     """Chooses the number of classes by the silhouette of k-means, and where that decides nothing by the square root.
 
@@ -86,6 +88,7 @@ def choose(key: jax.Array, x: np.ndarray, *, rows: int = 10_000, per_class: int 
     return Choice(number, decided, tried, tuple(found))
 
 
+@settings.fixed
 def silhouette(x: np.ndarray, labels: np.ndarray) -> float:
     """The mean silhouette of a partition: how much nearer rows are to their own class than to the next.
 

@@ -1,16 +1,19 @@
 """What every other selector is compared with: those that look at nothing, and simple ones of other papers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sas_jax import settings
 from sas_jax.errors import InputError
-from sas_jax.selection import checks, classwise
+from sas_jax.selection import checks, classwise, columns
 from sas_jax.selection.ranking import Ranking, fingerprint
 
 
+@settings.fixed
 def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
     """Ranks n examples in a uniformly random order, as one class.
 
@@ -28,15 +31,16 @@ def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
     found = checks.integer(n)
     if found is None or found < 1:
         raise InputError(f"A random ranking is of 1 example or more, and n is {checks.shown(n)}; give their number.")
-    return _ranking("random", key, np.zeros(found, np.int32), ids)
+    return _ranking("random", key, np.zeros(found, np.int32), None, ids)
 
 
+@settings.fixed
 def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | None = None) -> Ranking:
     """Ranks each latent class in a uniformly random order, so that every subset keeps the classes' proportions.
 
     Args:
       key: a typed PRNG key; the ranking is a function of it and the classes.
-      classes: int [n], the latent classes, 0 or more.
+      classes: int [n], the latent classes, 0 or more, or str [n].
       ids: str [n], the examples' names.
 
     Returns:
@@ -48,9 +52,10 @@ def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | No
     classes = checks.array("Classes", classes)
     if not classes.size:
         raise InputError("A random ranking is of 1 example or more, and there are no classes; give one an example.")
-    return _ranking("random_balanced", key, checks.classes(classes, len(np.atleast_1d(classes))), ids)
+    return _ranking("random_balanced", key, *checks.classes(classes, len(np.atleast_1d(classes))), ids)
 
 
+@settings.fixed
 def prototypes(
     embeddings: np.ndarray, classes: np.ndarray | None = None, *, hard: bool = False, ids: np.ndarray | None = None
 ) -> Ranking:
@@ -58,7 +63,7 @@ def prototypes(
 
     Args:
       embeddings: float [n, d]; the rows are divided by their norms.
-      classes: int [n], the latent classes, 0 or more. None: all are one class.
+      classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
       hard: those furthest from their prototype first, instead of the nearest ("easy").
       ids: str [n], the examples' names.
 
@@ -81,6 +86,7 @@ def prototypes(
     return _by_class("prototypes_hard" if hard else "prototypes_easy", order, embeddings, classes, ids)
 
 
+@settings.fixed
 def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: np.ndarray | None = None) -> Ranking:
     """Ranks each latent class farthest first: each pick is the example least similar to all that are picked before.
 
@@ -89,7 +95,7 @@ def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
 
     Args:
       embeddings: float [n, d]; the rows are divided by their norms.
-      classes: int [n], the latent classes, 0 or more. None: all are one class.
+      classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
       ids: str [n], the examples' names.
 
     Returns:
@@ -155,17 +161,19 @@ def _by_class(
     if given.ndim != 2:
         raise InputError(f"{name} wants one embedding an example, [n, d], and these are {list(given.shape)}.")
     units = np.asarray(checks.embeddings(given, normalize=True))
-    classes = checks.classes(classes, len(units))
+    classes, names = checks.classes(classes, len(units))
     position = np.empty(len(units), np.int32)
     gain = np.empty(len(units), np.float32)
     for members in classwise.divide(classes)[1]:
         picks, gains = order(units[members])
         position[members[picks]] = np.arange(len(members))
         gain[members[picks]] = gains
-    return Ranking(position, gain, classes, ids, {"objective": name, "fingerprint": fingerprint(given)})
+    return Ranking(position, gain, classes, ids, _metadata(name, names) | {"fingerprint": fingerprint(given)})
 
 
-def _ranking(name: str, key: jax.Array, classes: np.ndarray, ids: np.ndarray | None) -> Ranking:
+def _ranking(
+    name: str, key: jax.Array, classes: np.ndarray, class_names: list[str] | None, ids: np.ndarray | None
+) -> Ranking:
     n = len(classes)
     # The order of a permutation, taken class by class.
     order = np.asarray(jax.random.permutation(key, n))
@@ -173,4 +181,8 @@ def _ranking(name: str, key: jax.Array, classes: np.ndarray, ids: np.ndarray | N
     sizes = np.unique(classes, return_counts=True)[1]
     position = np.empty(n, np.int32)
     position[order] = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return Ranking(position, np.full(n, np.nan, np.float32), classes, ids, {"objective": name})
+    return Ranking(position, np.full(n, np.nan, np.float32), classes, ids, _metadata(name, class_names))
+
+
+def _metadata(name: str, class_names: list[str] | None) -> dict[str, Any]:
+    return {"objective": name} | ({} if class_names is None else {columns.CLASS_NAMES: class_names})

@@ -10,25 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sas_jax import arrays
+from sas_jax.arrays import array, shown
 from sas_jax.errors import InputError
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
 _ROWS = 16384  # a block of rows for the checks, so that they need little memory beside the input
-_LARGEST_CLASS = np.iinfo(np.int32).max
-
-
-def array(what: str, values: Any) -> np.ndarray:
-    """A NumPy array of anything that can be one: lists, arrays of other libraries, mapped files (which stay mapped)."""
-    try:
-        return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; another library's array that is not here
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise InputError(
-            f"{what} must be an array, and NumPy cannot make one of this {type(values).__name__} ({reason}); give an "
-            f"array in the host's memory, with rows of one length."
-        ) from error
+SMALLEST_SCALE = 2.0**-64
+"""Similarities of which none is larger are scaled before they become float32s."""
+_LARGEST_GAIN = float(np.finfo(np.float32).max)
+# Beside the largest of its class, in fixed point: less than the last of 23 bits is lost; less than 2^-16 has two
+# significant digits or fewer, which is told where it is true of more than a few examples.
+_LOST = 2.0**-23
+_COARSE = 2.0**-16
+_FEW = 0.01
 
 
 def choice(what: str, value: str, known: tuple[str, ...]) -> str:
@@ -94,19 +91,23 @@ def similarity(values: np.ndarray) -> np.ndarray:
             f"the similarities of all pairs of the same examples."
         )
     floating("A similarity matrix", values)
+    # Rounding is relative to the largest entry; matrices are of any scale below 1.
+    largest = min(1.0, max(0.0, float(np.fmax.reduce(values, axis=None))))
+    tolerance = 1e-6 * largest
+    compared: Any = np.float32 if largest > SMALLEST_SCALE else np.float64
     step = max(1, _ROWS * 1024 // len(values))
     for begin in range(0, len(values), step):
         with np.errstate(over="ignore"):  # infinity is outside as well
-            rows = np.asarray(values[begin : begin + step], np.float32)
-            columns = np.asarray(values[:, begin : begin + step], np.float32).T
-        outside = ~((rows >= -1e-6) & (rows <= 1 + 1e-6))
+            rows = np.asarray(values[begin : begin + step], compared)
+            columns = np.asarray(values[:, begin : begin + step], compared).T
+        outside = ~((rows >= -tolerance) & (rows <= 1 + 1e-6))
         if outside.any():
             i, j = (int(place[0]) for place in np.nonzero(outside))
             raise InputError(
                 f"Similarities are from 0 to 1, and at row {begin + i}, column {j} stands {rows[i, j]:.8g}; clip or "
                 f"scale the matrix."
             )
-        differ = np.abs(rows - columns) > 1e-6
+        differ = np.abs(rows - columns) > tolerance
         if differ.any():
             i, j = (int(place[0]) for place in np.nonzero(differ))
             raise InputError(
@@ -116,19 +117,11 @@ def similarity(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def classes(values: np.ndarray | None, n: int) -> np.ndarray:
-    """Latent classes as int32 [n]; zeros for None."""
+def classes(values: np.ndarray | None, n: int) -> tuple[np.ndarray, list[str] | None]:
+    """Latent classes as int32 [n], zeros for None; and their names, where they were given as text."""
     if values is None:
-        return np.zeros(n, np.int32)
-    values = _one_each("Classes", values, n)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise InputError(f"Classes are integers, 0 or more, and these are {values.dtype}; convert them.")
-    bad = np.flatnonzero((values < 0) | (values > _LARGEST_CLASS))
-    if bad.size:
-        raise InputError(
-            f"Classes are integers from 0 to 2^31 - 1, and entry {bad[0]} is {values[bad[0]]}; number them from 0."
-        )
-    return values.astype(np.int32)
+        return np.zeros(n, np.int32), None
+    return arrays.classes("Classes", _one_each("Classes", values, n))
 
 
 def candidates(values: np.ndarray | None, n: int) -> np.ndarray:
@@ -173,22 +166,102 @@ def initial(values: np.ndarray | None, n: int) -> np.ndarray:
 
 
 def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
-    """The examples' weights as float32 [n], or None."""
+    """The examples' weights as float64 [n], or None."""
     if values is None:
         return None
     values = _one_each("Weights", values, n)
     if not np.issubdtype(values.dtype, np.integer):
         floating("Weights", values)
-    with np.errstate(over="ignore"):  # what float32 does not hold counts as infinite
-        result = values.astype(np.float32)
-    bad = np.flatnonzero(~((result >= 0) & (result < np.inf)))
+    with np.errstate(over="ignore"):  # what float64 does not hold counts as infinite
+        result = values.astype(np.float64)
+    bad = np.flatnonzero(~((result >= 0) & (result <= _LARGEST_GAIN)))
     if bad.size:
         raise InputError(
             f"Weights are finite, 0 or more, and entry {bad[0]} is {values[bad[0]]}; mend it, or scale them all."
         )
     if not result.any():
         raise InputError("Weights say how much each example counts, and all are 0; give one of them more.")
+    if (total := result.sum()) > _LARGEST_GAIN:
+        raise InputError(
+            f"Gains are float32 and can reach the weights' sum, so that must be at most {_LARGEST_GAIN:.3g}, and it is "
+            f"{total:.3g}; divide all weights by one number, which changes no pick."
+        )
     return result
+
+
+def weights_range(values: np.ndarray, of: np.ndarray) -> str:
+    """What there is to warn of: too many weights are rounded away beside the largest of their class.
+
+    Args:
+      values: float64 [n], 0 or more.
+      of: int [n], each example's class, from 0.
+
+    Returns:
+      A sentence or "".
+
+    Raises:
+      InputError: an example would count as 0.
+    """
+    largest = np.zeros(of.max() + 1)
+    np.maximum.at(largest, of, values)
+    share = values / np.where(largest[of] == 0, 1, largest[of])
+    lost = np.flatnonzero((values > 0) & (share < _LOST))
+    if lost.size:
+        i = lost[np.argmin(share[lost])]
+        raise InputError(
+            f"Weights of a class must be 0 or at least {_LOST:.1e} times its largest, and {lost.size:,} are less, such "
+            f"as entry {i}, {values[i]:.3g} beside {largest[of[i]]:.3g}; raise them, or set them to 0."
+        )
+    coarse = (values > 0) & (share < _COARSE)
+    if coarse.sum() <= _FEW * np.count_nonzero(values):
+        return ""
+    return (
+        f"{coarse.sum():,} of {np.count_nonzero(values):,} weights are less than {_COARSE:.1e} times the largest of "
+        f"their class (the least {share[coarse].min():.1e} times), and gains are summed in steps of {_LOST:.1e} times "
+        f"it, so these examples count inexactly; raise them, or lower the largest."
+    )
+
+
+def largest_similarity(values: np.ndarray, self_similarity: float | None) -> tuple[float, str]:
+    """The largest similarity that counts, and what there is to warn of: too many are rounded away beside it.
+
+    Args:
+      values: float [n, n], a class's matrix.
+      self_similarity: what replaces its diagonal; None leaves it.
+
+    Returns:
+      The largest, and a sentence or "".
+    """
+    n = len(values)
+    to_others = np.empty(n)
+    step = max(1, _ROWS * 1024 // n)
+    for begin in range(0, n, step):
+        rows = np.array(values[begin : begin + step])
+        rows[np.arange(len(rows)), begin + np.arange(len(rows))] = 0
+        to_others[begin : begin + step] = rows.max(1)
+    to_itself = np.diagonal(values).astype(np.float64) if self_similarity is None else np.full(n, self_similarity)
+    counts = np.maximum(to_others, to_itself)
+    largest, other = float(counts.max()), float(to_others.max())
+    coarse = (counts > 0) & (counts < _COARSE * largest)
+    warning = self_similarity_warning(other, largest)
+    if not warning and coarse.sum() > _FEW * n:
+        warning = (
+            f"{coarse.sum():,} of {n:,} examples of a class have no similarity above {counts[coarse].max():.1e} where "
+            f"the largest is {largest:.1e}, and gains are summed in steps of {_LOST * largest:.1e}, so these examples "
+            f"count inexactly or not at all; rank them as a class of their own, or put all on one scale."
+        )
+    return largest, warning
+
+
+def self_similarity_warning(other: float, largest: float) -> str:
+    """A sentence where similarities to other examples, at most `other`, are rounded away beside the largest; or ""."""
+    if not 0 < other < _COARSE * largest:
+        return ""
+    return (
+        f"Similarities to other examples are at most {other:.1e} beside self-similarities of up to {largest:.1e}, and "
+        f"gains are summed in steps of {_LOST * largest:.1e}, so the others count inexactly or not at all; give "
+        f"self_similarity=0, or put both on one scale."
+    )
 
 
 def budget(value: int | None, number: int) -> int:
@@ -295,12 +368,6 @@ def floating(what: str, values: np.ndarray) -> None:
 
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise InputError(f"{what} must be floating point, and the type is {values.dtype}; convert it to float32.")
-
-
-def shown(value: Any) -> str:
-    """A value as a sentence can hold it."""
-    text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def _one_each(what: str, values: Any, n: int) -> np.ndarray:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from sas_jax.selection import greedy
-from sas_jax.selection.similarity import products
+from sas_jax import settings
+from sas_jax.selection import checks, greedy
+from sas_jax.selection.similarity import one_of_embeddings, products
 from sas_jax.selection.work import Work
 
 _LARGEST_MATRIX = 8192
@@ -58,7 +59,7 @@ class Run:
     steps: list[int]  # how many to pick of each class
     where: np.ndarray  # bool [n], the candidates
     initial: np.ndarray  # int64 [k], already chosen; no candidates
-    weights: np.ndarray | None  # float32 [n]
+    weights: np.ndarray | None  # float64 [n]
     self_similarity: float | None
     mesh: Mesh
 
@@ -79,11 +80,15 @@ class Run:
 
     def from_matrices(
         self, matrix_of: Callable[[np.ndarray], np.ndarray], work: Work, self_similarity: float | None = None
-    ) -> None:
+    ) -> str:
         """Ranks classes one after the other, each from the matrix that `matrix_of` gives of its members.
 
-        `self_similarity` is what it is where the run does not say.
+        `self_similarity` is what it is where the run does not say. Returns what there is to warn of the first class
+        of which there is anything, "" where of none.
         """
+        to_itself = self_similarity if self.self_similarity is None else self.self_similarity
+        counts = 0.0 if self.objective == "sas" else to_itself  # of a cut the diagonal plays no part
+        warning = ""
         for label, wanted in enumerate(self.steps):
             members = self.members[label]
             if not wanted or work.has(members, wanted):
@@ -92,16 +97,25 @@ class Run:
             size = padded(len(members)) if len(self.members) > 1 else len(members)
             padding = size - len(members)
             matrix = matrix_of(members)
+            largest, found = checks.largest_similarity(matrix, counts)
+            warning = warning or found
+            scale = 1.0
+            if 0 < largest < checks.SMALLEST_SCALE:  # greedy scales what float32 holds
+                exponent = np.frexp(largest)[1]
+                scale = float(np.ldexp(1.0, exponent))
+                matrix = np.ldexp(np.asarray(matrix, np.float64), -exponent).astype(np.float32)
             matrix = np.pad(matrix, (0, padding)) if padding else matrix
-            to_itself = self_similarity if self.self_similarity is None else self.self_similarity
-            self._one(label, size, work, similarity=matrix, self_similarity=to_itself)
+            diagonal = None if to_itself is None else to_itself / scale
+            self._one(label, size, work, scale, similarity=matrix, self_similarity=diagonal)
+        return warning
 
-    def _one(self, label: int, size: int, work: Work, **source) -> None:
-        """Ranks one class of padded size by itself, step by step."""
+    def _one(self, label: int, size: int, work: Work, scale: float = 1.0, **source) -> None:
+        """Ranks one class of padded size by itself, step by step; its similarities were divided by `scale`."""
         members, wanted = self.members[label], self.steps[label]
         padding = size - len(members)
         where = np.pad(self.where[members], (0, padding))
-        weights = None if self.weights is None else np.pad(self.weights[members], (0, padding))
+        weights, of_weights = self._weights(label)
+        weights = None if weights is None else np.pad(weights, (0, padding))
         source = {"self_similarity": self.self_similarity} | source
         problem = _problem(objective=self.objective, weights=weights, **source)
         begin = functools.partial(greedy.start, budget=size, where=where, initial=self._initial(label))
@@ -119,7 +133,7 @@ class Run:
             rate = (now - picked) / (time.perf_counter() - began)
             steps, picked = max(1, min(2 * steps, round(rate * _STEP_SECONDS))), now
         picks, gains = (np.asarray(x)[:wanted] for x in greedy.result(problem, state))
-        work.add(members[picks], gains)
+        work.add(members[picks], _scaled(gains, scale * of_weights))
 
     def _many(self, z: np.ndarray, size: int, labels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ranks classes of one padded size: their picks, as indices among all, and gains, class by class."""
@@ -136,14 +150,17 @@ class Run:
             weights = None if self.weights is None else np.zeros((together, size), np.float32)
             steps = np.zeros(together, np.int32)
             initial = np.full((together, chosen), -1, np.int32)
+            scales = []
             # Classes are dealt to the devices in turn.
             at = [turn % self.mesh.size * places + turn // self.mesh.size for turn in range(len(part))]
             for row, label, already in zip(at, part, begun[first : first + together], strict=True):
                 members = self.members[label]
                 rows[row, : len(members)] = z[members]
                 where[row, : len(members)] = self.where[members]
-                if weights is not None and self.weights is not None:
-                    weights[row, : len(members)] = self.weights[members]
+                of_class, scale = self._weights(label)
+                scales.append(scale)
+                if weights is not None:
+                    weights[row, : len(members)] = of_class
                 initial[row, : len(already)] = already
                 steps[row] = self.steps[label]
             picks, gains = map(
@@ -159,8 +176,16 @@ class Run:
                     mesh=self.mesh,
                 ),
             )
-            for row, label in zip(at, part, strict=True):
-                yield self.members[label][picks[row, : steps[row]]], gains[row, : steps[row]]
+            for row, label, scale in zip(at, part, scales, strict=True):
+                yield self.members[label][picks[row, : steps[row]]], _scaled(gains[row, : steps[row]], scale)
+
+    def _weights(self, label: int) -> tuple[np.ndarray | None, float]:
+        """A class's weights as float32s of at most 1, and the power of two that they were divided by."""
+        if self.weights is None:
+            return None, 1.0
+        weights = self.weights[self.members[label]]
+        exponent = int(np.frexp(weights.max())[1])
+        return np.ldexp(weights, -exponent).astype(np.float32), float(np.ldexp(1.0, exponent))
 
     def _initial(self, label: int) -> np.ndarray:
         """Which of a class's members, as places among them, are already chosen."""
@@ -168,9 +193,19 @@ class Run:
         return np.searchsorted(members, np.intersect1d(members, self.initial)).astype(np.int32)
 
 
+def _scaled(gains: np.ndarray, scale: float) -> np.ndarray:
+    """Gains times a power of two, float32. Not by XLA, which makes 0 of what is below 2^-126.
+
+    What is too small for a float32 keeps its sign, which says where a ranking turns.
+    """
+    scaled = (gains.astype(np.float64) * scale).astype(np.float32)
+    return np.where((scaled == 0) & (gains != 0), np.copysign(np.finfo(np.float32).smallest_subnormal, gains), scaled)
+
+
 _problem = jax.jit(greedy.problem, static_argnames=("objective", "self_similarity", "mesh"))
 
 
+@settings.fixed
 @functools.partial(jax.jit, static_argnames=("objective", "self_similarity", "mesh"))
 def rank_many(
     rows: jax.Array,
@@ -197,6 +232,9 @@ def rank_many(
             weights=weights,
             self_similarity=1.0 if self_similarity is None else self_similarity,
         )
+        # As from embeddings: by the norms, so that unit rows are rounded alike whatever else is in their class.
+        bound = one_of_embeddings(z, problem.similarity.self_similarity)
+        problem = dataclasses.replace(problem, similarity=dataclasses.replace(problem.similarity, one=bound))
         state = greedy.start(problem, budget=size, where=where, initial=initial)
         return greedy.result(problem, greedy.advance(problem, state, steps))
 

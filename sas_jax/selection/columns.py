@@ -10,9 +10,12 @@ from sas_jax.selection import checks
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 """position int32 [n], gain float32 [n], classes int32 [n], ids str [n] or None."""
 
+CLASS_NAMES = "class_names"
+"""In a ranking's metadata: the names of classes 0, 1, ..., where they were given as text."""
 
-def check(position: Any, gain: Any, classes: Any, ids: Any) -> Columns:
-    """The columns with their types, if they are those of a ranking.
+
+def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, list[str] | None]:
+    """The columns with their types, if they are those of a ranking; and the names of classes that are text.
 
     Raises:
       InputError: types or lengths are others; or the positions of a class are not 0, 1, 2, ... each once (and -1 where
@@ -34,13 +37,15 @@ def check(position: Any, gain: Any, classes: Any, ids: Any) -> Columns:
                 f"and {name} {list(values.shape)}; give columns of the same examples."
             )
     n = len(position)
-    classes = checks.classes(classes, n)
+    classes, names = checks.classes(classes, n)
     position = _positions(position, classes)
-    return position, _gains(gain, position), classes, checks.ids(ids, n)
+    return (position, _gains(gain, position), classes, checks.ids(ids, n)), names
 
 
 def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Positions as int32, if each class has 0, 1, 2, ... each once."""
+    if np.issubdtype(position.dtype, np.floating) and (position == np.floor(position)).all():
+        position = position.astype(np.int64)  # as tables hold a column that had an empty entry once
     if not np.issubdtype(position.dtype, np.integer):
         raise InputError(f"Positions are integers, -1 where not ranked, and these are {position.dtype}; convert them.")
     labels, places = np.unique(classes, return_inverse=True)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from sas_jax import settings
 from sas_jax.selection import fixed_point, greedy
 from sas_jax.selection.fixed_point import Total
 
@@ -39,6 +40,7 @@ class Cut(NamedTuple):
         return np.sum(self.chosen, axis=-1)
 
 
+@settings.fixed
 @jax.jit
 def double_greedy(
     similarity: ArrayLike | None = None, *, embeddings: ArrayLike | None = None, key: jax.Array | None = None
@@ -78,7 +80,7 @@ def double_greedy(
         side = jnp.where(joins, 0, 1)
         lowered = fixed_point.add(totals.at(side), -2 * row)
         totals = jax.tree.map(lambda both, one: both.at[side].set(one), totals, lowered)
-        gain = jnp.where(joins, fixed_point.to_float(joining), jnp.nan)
+        gain = jnp.where(joins, fixed_point.to_float(joining) * source.one, jnp.nan)
         return totals, Cut(cut.chosen.at[index].set(joins), cut.gains.at[index].set(gain))
 
     def decide_block(block, carry):
@@ -95,6 +97,7 @@ def double_greedy(
     return jax.lax.fori_loop(0, -(-n // source.block), decide_block, (totals, nothing))[1]
 
 
+@settings.fixed
 @jax.jit
 def turning_point(similarity: ArrayLike | None = None, *, embeddings: ArrayLike | None = None) -> Cut:
     """The examples that `greedy.sas` picks before its gains turn negative: the largest cut of a subset of its ranking.

@@ -3,6 +3,9 @@
 A similarity is rounded to a multiple of 2^-23 and held as an int32 in [0, 2^23]. A total is ``high * 2^16 + low`` of
 those units with ``low`` in [0, 2^16), so it is exact, and the same in whatever order and on however many devices it
 was summed, for up to 2^23 examples in a class. int64 is off in JAX, and float64 is not there on TPUs.
+
+Where all similarities are small, the integers count multiples of 2^-23 of a smaller power of two, `one`, that none of
+them exceeds: the picks do not depend on a common factor, and the gains are multiplied by `one` in the end.
 """
 
 from typing import NamedTuple
@@ -13,14 +16,16 @@ import jax.numpy as jnp
 from sas_jax.selection import collectives
 
 ONE = 2**23
-"""Similarity 1."""
+"""Similarity 1, or `one`."""
+
+SMALLEST_ONE = 2.0**-100
+"""2^-23 of it is still a float32 that XLA does not flush to 0."""
 
 LARGEST_SUM = 255
 """An int32 holds sums of up to so many similarities."""
 
 _LOW_BITS = 16
 _LOW = 2**_LOW_BITS - 1
-_ONE_BITS = 0x3F800000  # of the float32 1
 
 
 class Total(NamedTuple):
@@ -34,13 +39,37 @@ class Total(NamedTuple):
         return Total(self.high[index], self.low[index])
 
 
-def quantise(similarity: jax.Array) -> jax.Array:
-    """Rounds similarities to the nearest int32 multiple of 2^-23; what is outside [0, 1] is brought back.
+def power_of_two(largest: jax.Array) -> jax.Array:
+    """float32 (): the smallest power of two that is not below `largest`, which is at least 0; 1 for 0."""
+    mantissa, exponent = jnp.frexp(largest.astype(jnp.float32))
+    return jnp.ldexp(jnp.float32(1), jnp.clip(exponent - (mantissa == 0.5), -126, 127))  # exp2 is not exact
 
-    The float32s from 1 to 2 are 2^-23 apart, and their bits count them. Rounding and converting, to whatever multiple,
-    takes XLA:CPU longer than reading the similarity does.
+
+def normalised(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """float32 weights [n], 0 or more, divided by the power of two from the largest on, exactly; and that power."""
+    # XLA takes what is below 2^-126 for 0; as integers its bits count multiples of 2^-149.
+    bits = jax.lax.bitcast_convert_type(weights, jnp.int32)
+    raised = jnp.where(bits < 2**23, bits.astype(jnp.float32) * 2.0**-49, weights * 2.0**100)
+    small = jnp.max(weights) < 2.0**-80
+    weights = jnp.where(small, raised, weights)
+    scale = power_of_two(jnp.max(weights))
+    return weights / scale, jnp.where(small, scale * 2.0**-100, scale)
+
+
+def one_of(largest: jax.Array) -> jax.Array:
+    """The `one` of similarities of which `largest` is the largest: from `SMALLEST_ONE` to 1."""
+    return jnp.clip(power_of_two(largest), SMALLEST_ONE, 1)
+
+
+def quantise(similarity: jax.Array, one: jax.Array | float = 1.0) -> jax.Array:
+    """Rounds similarities to the nearest int32 multiple of 2^-23 `one`; what is outside [0, one] is brought back.
+
+    The float32s from 1 to 2 are 2^-23 apart, and their bits count them; so do those from any power of two to the next.
+    Rounding and converting, to whatever multiple, takes XLA:CPU longer than reading the similarity does.
     """
-    return jax.lax.bitcast_convert_type(jnp.clip(similarity, 0, 1) + jnp.float32(1), jnp.int32) - _ONE_BITS
+    one = jnp.float32(one)
+    raised = jnp.clip(similarity, 0, one) + one
+    return jax.lax.bitcast_convert_type(raised, jnp.int32) - jax.lax.bitcast_convert_type(one, jnp.int32)
 
 
 def zeros(n: int) -> Total:

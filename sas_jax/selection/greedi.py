@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sas_jax import settings
 from sas_jax.errors import InputError
 from sas_jax.selection import checks, fixed_point
 from sas_jax.selection.fixed_point import ONE, Total
@@ -41,6 +42,7 @@ _BLOCK = 2**22  # similarities, or numbers of embeddings, that the host holds at
 _TAKEN = np.iinfo(np.int64).min  # below every gain
 
 
+@settings.fixed
 def facility_location(
     key: jax.Array,
     embeddings: np.ndarray,
@@ -83,6 +85,7 @@ def facility_location(
     return _two_rounds("facility_location", key, embeddings, budget, partitions, where, sample, self_similarity, mesh)
 
 
+@settings.fixed
 def sas(
     key: jax.Array,
     embeddings: np.ndarray,
@@ -121,6 +124,7 @@ def sas(
     return _two_rounds("sas", key, embeddings, budget, partitions, where, sample, 0.0, mesh)
 
 
+@settings.fixed
 def similarity_sum(
     key: jax.Array,
     embeddings: np.ndarray,
@@ -158,6 +162,7 @@ def similarity_sum(
     return _two_rounds("similarity_sum", key, embeddings, budget, partitions, where, sample, self_similarity, mesh)
 
 
+@settings.fixed
 def deal(key: jax.Array, number: int, partitions: int) -> np.ndarray:
     """Deals candidates to parts, each independently and to every part with the same probability.
 
@@ -172,6 +177,7 @@ def deal(key: jax.Array, number: int, partitions: int) -> np.ndarray:
     return np.asarray(jax.random.randint(jax.random.fold_in(key, 0), (number,), 0, partitions))
 
 
+@settings.fixed
 def draw(key: jax.Array, n: int, sample: int) -> np.ndarray:
     """Draws the examples that stand for all when gains are computed, every set of them with the same probability.
 
@@ -197,15 +203,17 @@ def _two_rounds(
     self_similarity: float,
     mesh: Mesh | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    embeddings = _checked(embeddings)
+    embeddings, norm = _checked(embeddings)
     n = len(embeddings)
     candidates = np.flatnonzero(checks.candidates(where, n))
     budget = _whole("The budget", budget, len(candidates), "candidates")
     partitions = _whole("The number of partitions", partitions, len(candidates), "candidates")
-    itself = round(checks.unit_interval("self_similarity", self_similarity) * ONE)
+    self_similarity = checks.unit_interval("self_similarity", self_similarity)
+    one = float(fixed_point.one_of(jnp.float32(max(self_similarity, norm**2))))
+    itself = round(self_similarity / one * ONE)
     mesh = checks.mesh(mesh)
     drawn = None if sample is None else draw(key, n, _whole("The sample", sample, n, "examples"))
-    ground_set = _GroundSet(embeddings, drawn, itself)
+    ground_set = _GroundSet(embeddings, drawn, itself, one)
 
     dealt = deal(key, len(candidates), partitions)
     parts = [candidates[dealt == part] for part in range(partitions)]
@@ -218,26 +226,29 @@ def _two_rounds(
     # A part with fewer candidates than the budget is no solution; all of it is in the union.
     picks, gains = max((s for s in solutions if len(s[0]) == budget), key=lambda s: sum(s[1]))
     if drawn is not None:
-        gains = _gains(objective, embeddings, picks, itself)
-    return picks.astype(np.int32), (np.array(gains, np.float64) / ONE).astype(np.float32)
+        gains = _gains(objective, embeddings, picks, itself, one)
+    return picks.astype(np.int32), (np.array(gains, np.float64) / ONE * one).astype(np.float32)
 
 
 class _GroundSet:
     """The represented examples, on the host; their similarities in fixed point, their sums in int64."""
 
-    def __init__(self, embeddings: np.ndarray, drawn: np.ndarray | None, itself: int):
-        """With `drawn`, ascending indices, these stand for all; `itself` is an example's similarity to itself."""
+    def __init__(self, embeddings: np.ndarray, drawn: np.ndarray | None, itself: int, one: float):
+        """With `drawn`, ascending indices, these stand for all; `itself` is an example's similarity to itself.
+
+        `one` is the similarity that fixed point calls 1.
+        """
         self.embeddings = embeddings
         self.represented = embeddings if drawn is None else np.asarray(embeddings[drawn], np.float32)
         self.indices = np.arange(len(embeddings)) if drawn is None else drawn
-        self.itself = itself
+        self.itself, self.one = itself, one
 
     def column(self, index: int) -> np.ndarray:
         """int32 [represented]: the similarity of the represented examples to the example at an index."""
         vector = np.asarray(self.embeddings[index], np.float32)
         column = np.empty(len(self.indices), np.int32)
         for rows in _blocks(len(column), self.represented.shape[1]):
-            column[rows] = _quantise(np.asarray(self.represented[rows], np.float32) @ vector)
+            column[rows] = _quantise(np.asarray(self.represented[rows], np.float32) @ vector, self.one)
         column[self.indices == index] = self.itself
         return column
 
@@ -255,7 +266,7 @@ class _GroundSet:
             chunk[:size] = self.represented[rows[part]]
             levels = np.full((3, _CHUNK), -1, np.int32)  # of the places that are not taken, low and high are the same
             levels[:, :size] = self.indices[rows[part]], low[part], high[part]
-            total = _between(*candidates.arrays, chunk, *levels, -(-size // _TILE), self.itself)
+            total = _between(*candidates.arrays, chunk, *levels, -(-size // _TILE), self.itself, self.one)
             upper, lower = (np.asarray(part)[: candidates.number].astype(np.int64) for part in total)
             totals += upper * 2**16 + lower
         return totals
@@ -291,7 +302,7 @@ class _Candidates:
 def _greedy(
     objective: str, ground_set: _GroundSet, indices: np.ndarray, budget: int, padded: int, mesh: Mesh | None
 ) -> tuple[np.ndarray, list[int]]:
-    """The picks, up to the budget, among the examples at ascending indices, and their gains in units of 1 / ONE."""
+    """The picks, up to the budget, among the examples at ascending indices, and their gains in units of one / ONE."""
     candidates = _Candidates(ground_set.embeddings, indices, padded, mesh)
     if objective == "facility_location":
         gains = ground_set.first(candidates)
@@ -312,23 +323,23 @@ def _greedy(
             gains -= ground_set.between(candidates, raised, coverage[raised], column[raised])
             coverage[raised] = column[raised]
         elif objective == "sas":
-            gains -= 2 * _quantise(candidates.values @ candidates.values[best]).astype(np.int64)
+            gains -= 2 * _quantise(candidates.values @ candidates.values[best], ground_set.one).astype(np.int64)
     return np.array(picks), picked_gains
 
 
-def _gains(objective: str, embeddings: np.ndarray, picks: np.ndarray, itself: int) -> list[int]:
-    """The gains on all n of picks in their order, in units of 1 / ONE."""
+def _gains(objective: str, embeddings: np.ndarray, picks: np.ndarray, itself: int, one: float) -> list[int]:
+    """The gains on all n of picks in their order, in units of one / ONE."""
     chosen = np.asarray(embeddings[picks], np.float32)
     gains = np.zeros(len(picks), np.int64)
     for rows in _blocks(len(embeddings), len(picks)):
-        similarity = _quantise(np.asarray(embeddings[rows], np.float32) @ chosen.T)
+        similarity = _quantise(np.asarray(embeddings[rows], np.float32) @ chosen.T, one)
         similarity[picks == np.arange(rows.start, rows.start + len(similarity))[:, None]] = itself
         if objective == "facility_location":
             similarity = np.diff(np.maximum.accumulate(similarity, axis=1), axis=1, prepend=0)
         gains += similarity.sum(0, dtype=np.int64)
     if objective == "sas":
         for step in range(len(picks) - 1):
-            gains[step + 1 :] -= 2 * _quantise(chosen[step + 1 :] @ chosen[step]).astype(np.int64)
+            gains[step + 1 :] -= 2 * _quantise(chosen[step + 1 :] @ chosen[step], one).astype(np.int64)
     return gains.tolist()
 
 
@@ -342,6 +353,7 @@ def _between(
     high: jax.Array,
     tiles: jax.Array | int,
     itself: jax.Array | int,
+    one: jax.Array | float,
 ) -> Total:
     """`_GroundSet.between` of the first `tiles` tiles of rows [k, d], for candidates [c, d]; exact."""
 
@@ -351,7 +363,7 @@ def _between(
 
         # Accelerators would multiply in TF32 or bf16 unless told otherwise.
         product = jnp.dot(of_tile(rows)[:, 0], candidates.T, precision=jax.lax.Precision.HIGHEST)
-        similarity = jnp.where(of_tile(row_indices) == indices, itself, fixed_point.quantise(product))
+        similarity = jnp.where(of_tile(row_indices) == indices, itself, fixed_point.quantise(product, one))
         parts = jnp.clip(similarity - of_tile(low), 0, of_tile(high - low))
         return fixed_point.add(total, jnp.sum(parts, axis=0))
 
@@ -359,9 +371,9 @@ def _between(
     return jax.lax.fori_loop(0, tiles, add_tile, Total(nothing, nothing))
 
 
-def _quantise(similarity: np.ndarray) -> np.ndarray:
+def _quantise(similarity: np.ndarray, one: float) -> np.ndarray:
     """`fixed_point.quantise` on the host."""
-    return np.rint(np.clip(similarity, 0, 1) * np.float32(ONE)).astype(np.int32)
+    return np.rint(np.clip(similarity, 0, one) * np.float32(ONE / one)).astype(np.int32)
 
 
 def _blocks(n: int, width: int) -> list[slice]:
@@ -381,14 +393,15 @@ def _whole(what: str, value: Any, most: int, of: str) -> int:
     return found
 
 
-def _checked(embeddings: Any) -> np.ndarray:
-    """Embeddings as they are, if their shape, type and values will do."""
+def _checked(embeddings: Any) -> tuple[np.ndarray, float]:
+    """Embeddings as they are, if their shape, type and values will do, and their largest norm."""
     embeddings = checks.array("Embeddings", embeddings)
     if embeddings.ndim != 2 or 0 in embeddings.shape:
         raise InputError(
             f"Embeddings have the shape [n, d], and these have {list(embeddings.shape)}; give one row an example."
         )
     checks.floating("Embeddings", embeddings)
+    largest = 0.0
     for rows in _blocks(*embeddings.shape):
         with np.errstate(over="ignore"):  # what float64 does not hold counts as infinite
             norms = np.linalg.norm(np.asarray(embeddings[rows], np.float64), axis=1)
@@ -398,4 +411,5 @@ def _checked(embeddings: Any) -> np.ndarray:
                 f"Embeddings have finite rows with norms of at most 1, and that of row {rows.start + bad[0]} is "
                 f"{norms[bad[0]]:.8g}; divide the rows by their norms."
             )
-    return embeddings
+        largest = max(largest, float(norms.max()))
+    return embeddings, largest

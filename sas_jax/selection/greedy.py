@@ -24,10 +24,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
+from sas_jax import settings
 from sas_jax.errors import InputError
 from sas_jax.selection import checks, collectives, fixed_point, windows
 from sas_jax.selection.objectives import OBJECTIVES, Sizes
-from sas_jax.selection.similarity import Embeddings, Matrix
+from sas_jax.selection.similarity import Embeddings, Matrix, one_of_embeddings, one_of_matrix
 
 _TILE = 1024
 """Rows of embeddings in a product on CPU, with the 64 of a block: as fast as NumPy multiplies large matrices."""
@@ -41,7 +42,7 @@ class Problem:
     """What is maximised: an objective on similarities, where they are."""
 
     similarity: Matrix | Embeddings
-    scale: jax.Array  # float32: by which gains are multiplied
+    scale: jax.Array  # float32: by which weights were divided
     objective: str
     mesh: Mesh | None
     size: int  # how many examples, without padding
@@ -59,6 +60,7 @@ class State(NamedTuple):
     step: jax.Array  # int32: how many are picked
 
 
+@settings.fixed
 def problem(
     similarity: ArrayLike | None = None,
     *,
@@ -90,30 +92,30 @@ def problem(
             raise InputError(
                 f"`weights` are of {n} examples, so float [{n}]; they are {weights.dtype} {list(weights.shape)}."
             )
-        # The power of two from the largest on, so that dividing by it and multiplying by it is exact; exp2 is not.
-        mantissa, exponent = jnp.frexp(jnp.max(weights).astype(jnp.float32))
-        scale = jnp.ldexp(jnp.float32(1), jnp.clip(exponent - (mantissa == 0.5), -126, 127))
-        weights = weights.astype(jnp.float32) / scale
+        weights, scale = fixed_point.normalised(_undifferentiated(weights.astype(jnp.float32)))
     if similarity is not None:
         padding = -n % shards
         values = values if not padding else jnp.pad(values, ((0, 0), (0, padding)))
+        weights = weights if weights is None else jnp.pad(weights, (0, padding))
+        one = one_of_matrix(values, weights, self_similarity, rows=1 if on_cpu else 64)
         source: Matrix | Embeddings = Matrix(
-            values, None, self_similarity, axis, block=16 if on_cpu else 64, unroll=on_cpu
+            values, weights, self_similarity, axis, block=16 if on_cpu else 64, unroll=on_cpu, one=one
         )
     else:
         tile = _TILE if on_cpu else None
         padding = -n % (shards * (tile or 1))
         values = values if not padding else jnp.pad(values, ((0, padding), (0, 0)))
+        weights = weights if weights is None else jnp.pad(weights, (0, padding))
         to_itself = 1.0 if self_similarity is None else self_similarity
-        source = Embeddings(values, None, to_itself, axis, block=64 if on_cpu else 128, tile=tile)
-    if weights is not None:
-        source = dataclasses.replace(source, weights=jnp.pad(weights, (0, padding)))
+        one = one_of_embeddings(values, to_itself)
+        source = Embeddings(values, weights, to_itself, axis, block=64 if on_cpu else 128, tile=tile, one=one)
     if mesh is not None:
         # Once and for all: or each call of `advance` would spread it again.
         source = _placed(source, _split(source), mesh)
     return Problem(source, scale, objective, mesh, n)
 
 
+@settings.fixed
 @functools.partial(jax.jit, static_argnames="budget")
 def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, initial: ArrayLike | None = None) -> State:
     """The state before the first pick; the arguments are those of `facility_location`."""
@@ -145,6 +147,7 @@ def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, init
     return _on_devices(problem, run, available, initial)
 
 
+@settings.fixed
 @jax.jit
 def advance(problem: Problem, state: State, steps: ArrayLike) -> State:
     """Picks `steps` more, as far as the budget and the candidates go."""
@@ -178,10 +181,11 @@ def advance(problem: Problem, state: State, steps: ArrayLike) -> State:
     return _on_devices(problem, run, state, jnp.asarray(steps, jnp.int32))
 
 
+@settings.fixed
 def result(problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
     """The picks, int32 [budget], and their gains, float32 [budget]; -1 and nan where not picked (yet)."""
     budget = state.picks.shape[0] - _sizes(problem).window
-    return state.picks[:budget], state.picked_gains[:budget] * problem.scale
+    return state.picks[:budget], state.picked_gains[:budget] * (problem.scale * problem.similarity.one)
 
 
 def _sizes(problem: Problem) -> Sizes:
@@ -224,10 +228,12 @@ def _split(similarity: Matrix | Embeddings) -> Any:
     """How similarity is spread over the devices: the same, with a PartitionSpec for each array."""
     split: Any = PartitionSpec(similarity.axis)
     columns: Any = PartitionSpec(None, similarity.axis)
+    whole: Any = PartitionSpec()
     return dataclasses.replace(
         similarity,
         values=columns if isinstance(similarity, Matrix) else split,
         weights=None if similarity.weights is None else split,
+        one=whole,
     )
 
 
@@ -247,7 +253,21 @@ def _checked(similarity, embeddings) -> jax.Array:
         raise InputError(f"Embeddings have the shape [n, d], one row an example, and these have {list(values.shape)}.")
     if similarity is not None and (values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] == 0):
         raise InputError(f"A similarity matrix has the shape [n, n], and this one has {list(values.shape)}.")
-    return values.astype(jnp.float32)
+    return _undifferentiated(values.astype(jnp.float32))
+
+
+@jax.custom_jvp
+def _undifferentiated(values: jax.Array) -> jax.Array:
+    """The values; raises where a derivative passes, which would be 0 whatever they are: gains are sums of integers."""
+    return values
+
+
+@_undifferentiated.defjvp
+def _refuse_derivative(primals, tangents):
+    raise InputError(
+        "Gains and picks have no derivative here, for gains are summed in integers; differentiate the objective at the "
+        "picks, and pass jax.lax.stop_gradient of the similarity, embeddings and weights to this function."
+    )
 
 
 def _run(objective, similarity, embeddings, budget, where, initial, weights, self_similarity, mesh):
@@ -263,6 +283,7 @@ def _run(objective, similarity, embeddings, budget, where, initial, weights, sel
     return result(whole, advance(whole, start(whole, budget=budget, where=where, initial=initial), budget))
 
 
+@settings.fixed
 @functools.partial(jax.jit, static_argnames=("budget", "self_similarity", "mesh"))
 def facility_location(
     similarity: ArrayLike | None = None,
@@ -300,6 +321,7 @@ def facility_location(
     return _run("facility_location", similarity, embeddings, budget, where, initial, weights, self_similarity, mesh)
 
 
+@settings.fixed
 @functools.partial(jax.jit, static_argnames=("budget", "mesh"))
 def sas(
     similarity: ArrayLike | None = None,
@@ -337,6 +359,7 @@ def sas(
     return _run("sas", similarity, embeddings, budget, where, initial, None, None, mesh)
 
 
+@settings.fixed
 @functools.partial(jax.jit, static_argnames=("budget", "self_similarity", "mesh"))
 def similarity_sum(
     similarity: ArrayLike | None = None,

@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from sas_jax import settings
 from sas_jax.errors import InputError
 from sas_jax.selection.checks import choice
 
@@ -15,11 +16,13 @@ KINDS = ("cosine", "clipped_cosine", "gaussian")
 _CHUNK = 16
 
 
+@settings.fixed
 def embed_views(views: ArrayLike) -> jax.Array:
     """The embeddings [n, d] of views [n, m, d] of norm 1: their means, whose inner products are the mean cosines."""
     return jnp.mean(jnp.asarray(views), axis=1)
 
 
+@settings.fixed
 def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: Mesh | None = None) -> jax.Array:
     """Expected augmentation similarity from all pairs of views of all pairs of examples.
 

@@ -1,7 +1,9 @@
 """From embeddings, or similarities, and latent classes to a ranking: what a user calls."""
 
+import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +13,16 @@ from etils import epath
 from jax.sharding import Mesh
 
 import sas_jax
-from sas_jax import devices
+from sas_jax import devices, settings
 from sas_jax.errors import InputError
-from sas_jax.selection import budgets, checks, classwise
+from sas_jax.selection import budgets, checks, classwise, columns
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.pairwise import KINDS, embed_views, pairwise
 from sas_jax.selection.ranking import Ranking, fingerprint
 from sas_jax.selection.work import Work
 
 
+@settings.fixed
 def rank(
     embeddings: np.ndarray | None = None,
     classes: np.ndarray | None = None,
@@ -43,7 +46,8 @@ def rank(
 
     Args:
       embeddings: float [n, d], or [n, m, d] for m views of each example (see pairwise.py). Or give the similarity.
-      classes: int [n], 0 or more: the latent classes, within which similarity counts. None: all are one class.
+      classes: int [n], 0 or more, or str [n]: the latent classes, within which similarity counts. Each distinct value
+        is one; see `Ranking.classes` for text. None: all are one class.
       similarity: float [n, n], symmetric, in [0, 1], instead of embeddings.
       objective: "sas", "facility_location" or "similarity_sum".
       kind: of similarity from embeddings: "cosine", "clipped_cosine" or "gaussian".
@@ -87,7 +91,7 @@ def rank(
         parameters |= {"normalize": normalize} | ({"tau": tau} if kind == "gaussian" else {})
         values = checks.embeddings(given, normalize=normalize)
     n = len(values)
-    classes = checks.classes(classes, n)
+    classes, class_names = checks.classes(classes, n)
     where = checks.candidates(where, n)
     initial = checks.initial(initial, n)
     weights = checks.weights(weights, n)
@@ -101,7 +105,7 @@ def rank(
     if len(initial):
         parameters["initial"] = {"number": len(initial), "fingerprint": _digest(np.sort(initial))}
     if weights is not None:
-        parameters["weights"] = fingerprint(weights)
+        parameters["weights"] = _digest(weights)
     metadata = {
         "objective": objective,
         "kind": kind,
@@ -109,8 +113,11 @@ def rank(
         "versions": {"sas_jax": sas_jax.__version__, "jax": jax.__version__, "numpy": np.__version__},
         "fingerprint": fingerprint(given),
     }
+    if class_names is not None:
+        metadata[columns.CLASS_NAMES] = class_names
 
     of, members = classwise.divide(classes)
+    found = [] if weights is None else [checks.weights_range(weights, of)]
     sizes = np.array([len(each) for each in members])
     steps = budgets.divide(sizes, np.bincount(of[where], minlength=len(members)), budget).tolist()
     run = classwise.Run(
@@ -126,12 +133,21 @@ def rank(
     same = json.dumps([metadata, _digest(classes), _digest(where), 1 if mesh is None else mesh.size])
     with Work(n, budget, progress, None if resume is None else epath.Path(resume), same) as work:
         if kind == "matrix":
-            run.from_matrices(lambda of: values if len(of) == n else values[np.ix_(of, of)], work)  # one class: no copy
+            # Of one class no copy is made.
+            found.append(run.from_matrices(lambda of: values if len(of) == n else values[np.ix_(of, of)], work))
         elif kind == "cosine":
-            run.from_embeddings(values if values.ndim == 2 else np.asarray(embed_views(values)), work)
+            z = values if values.ndim == 2 else np.asarray(embed_views(values))
+            if objective != "sas":
+                to_itself = 1.0 if self_similarity is None else self_similarity
+                largest = float(np.einsum("nd,nd->n", z, z).max())
+                found.append(checks.self_similarity_warning(largest, to_itself))
+            run.from_embeddings(z, work)
         else:
             views = values if values.ndim == 3 else values[:, None]
-            run.from_matrices(lambda of: _pair_matrix(views[of], kind=kind, tau=tau, mesh=mesh), work, 1.0)
+            pairs = functools.partial(_pair_matrix, kind=kind, tau=tau, mesh=mesh)
+            found.append(run.from_matrices(lambda of: pairs(views[of]), work, 1.0))
+    for warning in filter(None, found):
+        warnings.warn(warning, UserWarning, stacklevel=2)
     return Ranking(work.position, work.gain, classes, ids, metadata)
 
 

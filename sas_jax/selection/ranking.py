@@ -20,7 +20,8 @@ class Ranking:
     Attributes:
       position: int32 [n], the example's place in its class's order, 0 first; -1 where it was not ranked.
       gain: float32 [n], the marginal gain when it was picked; nan where it was not ranked, or by a selector without.
-      classes: int32 [n], the latent class, 0 or more.
+      classes: int32 [n], the latent class, 0 or more. Given as text, they are numbered from 0 in sorted order, and
+        metadata["class_names"] holds the names in that order.
       ids: str [n], the names of the examples in their data set, all different; None where they have none but the index.
       metadata: of JSON's types: "objective", "kind" (of the similarity), "parameters", "versions", "fingerprint" (of
         what was ranked, see `fingerprint`) and "source" (the name of its file), as far as the selector has them.
@@ -36,13 +37,15 @@ class Ranking:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        checked = columns.check(self.position, self.gain, self.classes, self.ids)
+        checked, class_names = columns.check(self.position, self.gain, self.classes, self.ids)
         for name, values in zip(("position", "gain", "classes", "ids"), checked, strict=True):
             object.__setattr__(self, name, values)
         if not isinstance(self.metadata, Mapping):
             raise InputError(
                 f"A ranking's metadata are a mapping, and these are {checks.shown(self.metadata)}; give {{}}."
             )
+        if class_names is not None:
+            object.__setattr__(self, "metadata", {**self.metadata, columns.CLASS_NAMES: class_names})
 
     def __len__(self) -> int:
         return len(self.position)

@@ -2,9 +2,11 @@
 
 The metadata are JSON: in a Parquet file's schema, in a .csv's first line behind "# ", in a .npz's array "metadata".
 With them goes a checksum of everything, so that a file that was cut, damaged or edited is known. A file without one, as
-other programs write it, is taken if its columns are those of a ranking.
+pandas, polars or DuckDB write it again, is taken if its columns are those of a ranking: integers of any width, text as
+categories, no metadata, a byte order mark.
 """
 
+import codecs
 import hashlib
 import io
 import json
@@ -34,6 +36,8 @@ _CHECKSUM = "checksum"
 _SCHEMA = pa.schema(
     {"index": pa.int64(), "id": pa.string(), "class": pa.int32(), "position": pa.int32(), "gain": pa.float32()}
 )
+
+_CSV_TYPES = {"id": pa.string(), "gain": pa.float32()}  # numbers can be names; the others' types show
 
 
 def save(path: str, of: Columns, metadata: Mapping[str, Any]) -> None:
@@ -75,10 +79,10 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
         raise InputError(f"The ranking {path} cannot be read ({files.reason(error)}); check the path.") from error
     try:
         found, text = _READERS[suffix](data)
-        metadata = json.loads(text)
+        metadata = {} if text is None else json.loads(text)
         checksum = metadata.pop(_CHECKSUM, None)
-        if not np.array_equal(found["index"], np.arange(len(found["index"]))):
-            raise ValueError("its index column is not 0, 1, 2, ...")
+    except InputError as error:  # it could be read, and is something else
+        raise InputError(f"The ranking {path} cannot be used: {error}") from error
     # Damage shows as whatever the three libraries raise where they meet it.
     except Exception as error:
         raise InputError(
@@ -86,19 +90,22 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
             f"Ranking.save."
         ) from error
     try:
-        of = columns.check(found["position"], found["gain"], found["class"], found["id"])
+        if not np.array_equal(found["index"], np.arange(len(found["index"]))):
+            raise InputError("its index column must be 0, 1, 2, ... in this order; sort the rows by it.")
+        of, names = columns.check(found["position"], found["gain"], found["class"], found["id"])
     except InputError as error:
-        raise InputError(f"The ranking {path} is damaged or was edited: {error}") from error
+        edited = "cannot be used" if checksum is None else "is damaged or was edited"
+        raise InputError(f"The ranking {path} {edited}: {error}") from error
     if checksum is not None and checksum != _checksum(of, metadata):
         raise InputError(
             f"The ranking {path} is not what Ranking.save wrote, by its checksum: it was damaged or edited; write it "
             f"again with Ranking.save."
         )
-    return of, metadata
+    return of, metadata | ({} if names is None else {columns.CLASS_NAMES: names})
 
 
-_Found = tuple[dict[str, Any], str]
-"""The columns by name, "id" None where there are none, and the metadata's JSON."""
+_Found = tuple[dict[str, Any], str | None]
+"""The columns by name, "id" None where there are none, and the metadata's JSON, None where there are none."""
 
 
 def _read_parquet(data: bytes) -> _Found:
@@ -107,49 +114,59 @@ def _read_parquet(data: bytes) -> _Found:
     if file.metadata.num_rows > MOST:
         raise ValueError(f"it has {file.metadata.num_rows:,} rows, and may have {MOST:,}")
     table = file.read(use_threads=False)
-    return _from_table(table), (table.schema.metadata or {})[KEY].decode()
+    text = (table.schema.metadata or {}).get(KEY)
+    return _from_table(table), None if text is None else text.decode()
 
 
 def _read_csv(data: bytes) -> _Found:
-    first, rest = data.split(b"\n", 1)
-    if not rest.endswith(b"\n"):
-        raise ValueError("the last line has no end")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    text = None
+    if data.startswith(b"# "):
+        first, data = data.split(b"\n", 1)
+        text = first.removeprefix(b"# ").decode()
+        if not data.endswith(b"\n"):
+            raise ValueError("the last line has no end")
     table = pyarrow.csv.read_csv(
-        pa.BufferReader(rest),
+        pa.BufferReader(data),
         read_options=pyarrow.csv.ReadOptions(use_threads=False),  # for the reason above
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types=_SCHEMA, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
+            column_types=_CSV_TYPES, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
         ),
     )
-    return _from_table(table), first.removeprefix(b"# ").decode()
+    return _from_table(table), text
 
 
 def _read_npz(data: bytes) -> _Found:
     files.check_unpacked(data, largest=files.LARGEST)
     with np.load(io.BytesIO(data)) as arrays:
         found = {name: arrays[name] for name in arrays.files}
-    for name in ("index", "class", "position", "gain", "metadata"):
-        if name not in found:
-            raise ValueError(f"it has no array {name!r}")
-    return {"id": None} | found, str(found["metadata"])
+    if missing := [name for name in ("index", "class", "position", "gain") if name not in found]:
+        raise InputError(f"it has no array {missing[0]!r}, which a ranking has; give a file that Ranking.save wrote.")
+    return {"id": None} | found, str(found["metadata"]) if "metadata" in found else None
 
 
 _READERS: dict[str, Callable[[bytes], _Found]] = {".parquet": _read_parquet, ".csv": _read_csv, ".npz": _read_npz}
 
 
 def _from_table(table: pa.Table) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"id": None}
     for name in _SCHEMA.names:
-        if table.column_names.count(name) != 1:
-            raise ValueError(f"it has {table.column_names.count(name)} columns {name!r}, and should have one")
-        empty = table[name].null_count
-        if name == "id":
-            found[name] = None if empty == len(table) else np.array(table[name].to_pylist(), object)
-        elif empty and name != "gain":  # other programs write nan, where nothing was gained, as an empty entry
-            raise ValueError(f"{empty} entries of its column {name!r} are empty")
-        else:
-            found[name] = table[name].to_numpy()
+        if (number := table.column_names.count(name)) != 1 and not (name == "id" and number == 0):
+            raise InputError(
+                f"it has {number} columns {name!r}, and a ranking has one; its columns are {', '.join(_SCHEMA.names)}."
+            )
+        if not number:
+            continue
+        column = table[name]
+        if pa.types.is_dictionary(column.type):  # pandas' and polars' categories
+            column = column.cast(column.type.value_type)
+        if empty := column.null_count:
+            if name == "id" and empty == len(table):
+                continue
+            if name not in ("id", "gain"):  # other programs write nan, where nothing was gained, as an empty entry
+                raise InputError(f"{empty} entries of its column {name!r} are empty; fill them.")
+        found[name] = np.array(column.to_pylist(), object) if name == "id" else column.to_numpy()
     return found
 
 

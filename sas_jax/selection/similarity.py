@@ -63,7 +63,7 @@ class Similarity(Protocol):
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["values", "weights"],
+    data_fields=["values", "weights", "one"],
     meta_fields=["self_similarity", "axis", "block", "unroll"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Matrix:
     block: int = 16
     unroll: bool = True
     """Read rows by one slice each, which XLA:CPU makes one loop of: up to twice as fast as its gather."""
+    one: jax.Array | float = 1.0  # a power of two that no similarity exceeds: see fixed_point.py
 
     @property
     def size(self) -> int:
@@ -95,17 +96,17 @@ class Matrix:
 
     def covered(self, examples: Examples) -> jax.Array:
         rows = _with_diagonal(self.values[examples.index], examples.index[:, None], self)
-        return fixed_point.quantise(rows if self.weights is None else rows * self.weights)
+        return fixed_point.quantise(rows if self.weights is None else rows * self.weights, self.one)
 
     def summed(self, examples: Examples, function: Callable, *parameters: jax.Array) -> jax.Array:
         if not self.unroll:
             rows = _with_diagonal(self.values[examples.index], examples.index[:, None], self)
-            return _sum_of_rows(rows, examples, function, parameters)
+            return _sum_of_rows(rows, examples, function, parameters, self.one)
         each = []
         for k in range(examples.index.shape[0]):
             row = jax.lax.dynamic_index_in_dim(self.values, examples.index[k], keepdims=False)
             row = _with_diagonal(row, examples.index[k], self)
-            row = fixed_point.quantise(row if examples.weight is None else row * examples.weight[k])
+            row = fixed_point.quantise(row if examples.weight is None else row * examples.weight[k], self.one)
             each.append(function(row, *(parameter[k] for parameter in parameters)))
         return functools.reduce(jnp.add, each)
 
@@ -114,12 +115,12 @@ class Matrix:
         local = index - _first(self)
         here = (local >= 0) & (local < self.size)
         values = self.values[index[:, None], jnp.clip(local, 0, self.size - 1)]
-        return collectives.total(fixed_point.quantise(jnp.where(here, values, 0)), self.axis)
+        return collectives.total(fixed_point.quantise(jnp.where(here, values, 0), self.one), self.axis)
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["values", "weights"],
+    data_fields=["values", "weights", "one"],
     meta_fields=["self_similarity", "axis", "block", "tile"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Embeddings:
     axis: str | None = None
     block: int = 64
     tile: int | None = None
+    one: jax.Array | float = 1.0
 
     @property
     def size(self) -> int:
@@ -155,14 +157,14 @@ class Embeddings:
     def covered(self, examples: Examples) -> jax.Array:
         def of_tile(values, columns, weights):
             rows = _with_diagonal(products(examples.vector, values), examples.index[:, None], self, columns)
-            return fixed_point.quantise(rows if weights is None else rows * weights)
+            return fixed_point.quantise(rows if weights is None else rows * weights, self.one)
 
         return jnp.moveaxis(self._by_tile(of_tile), 0, 1).reshape(-1, self.size)
 
     def summed(self, examples: Examples, function: Callable, *parameters: jax.Array) -> jax.Array:
         def of_tile(values, columns, _):
             rows = _with_diagonal(products(examples.vector, values), examples.index[:, None], self, columns)
-            return _sum_of_rows(rows, examples, function, parameters)
+            return _sum_of_rows(rows, examples, function, parameters, self.one)
 
         return self._by_tile(of_tile).reshape(-1)
 
@@ -170,7 +172,7 @@ class Embeddings:
         vectors = examples.vector
         k = vectors.shape[0]
         others = vectors if self.tile is None else jnp.pad(vectors, ((0, -k % self.tile), (0, 0)))
-        return fixed_point.quantise(products(vectors, others)[:, :k])
+        return fixed_point.quantise(products(vectors, others)[:, :k], self.one)
 
     def _by_tile(self, function: Callable):
         """function(values, columns, weights) of each tile, one after the other: [tiles, ...]."""
@@ -186,9 +188,47 @@ def products(one: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.dot(one, other.T, precision=jax.lax.Precision.HIGHEST)
 
 
-def _sum_of_rows(rows: jax.Array, examples: Examples, function: Callable, parameters: tuple) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("self_similarity", "rows"))
+def one_of_matrix(
+    values: jax.Array, weights: jax.Array | None, self_similarity: float | None, *, rows: int
+) -> jax.Array:
+    """`Matrix.one`, from the largest similarity that counts: the power of two from it on, or 1.
+
+    The first rows often show that it is 1, and then no other one is read.
+
+    Args:
+      values, weights, self_similarity: those of the Matrix, not yet spread over devices.
+      rows: how many are read at a time: XLA:CPU's loops are fast over a single one.
+    """
+    n, columns = values.shape[0], jnp.arange(values.shape[1])
+    rows = min(rows, n)
+
+    def read(step, largest):
+        first = jnp.minimum(step * rows, n - rows)
+        found = jax.lax.dynamic_slice_in_dim(values, first, rows)
+        if self_similarity is not None:
+            found = jnp.where(first + jnp.arange(rows)[:, None] == columns, self_similarity, found)
+        return jnp.maximum(largest, jnp.max(found if weights is None else found * weights, axis=0))
+
+    few, all_of_them = -(-min(n, 64) // rows), -(-n // rows)
+    largest = jax.lax.fori_loop(0, few, read, jnp.zeros(len(columns), values.dtype))
+    largest = jax.lax.cond(
+        jnp.max(largest) > 0.5, lambda: largest, lambda: jax.lax.fori_loop(few, all_of_them, read, largest)
+    )
+    return fixed_point.one_of(jnp.max(largest))
+
+
+@functools.partial(jax.jit, static_argnames="self_similarity")
+def one_of_embeddings(values: jax.Array, self_similarity: float) -> jax.Array:
+    """`Embeddings.one`, from the largest norm, which bounds every similarity: 1 for unit rows."""
+    return fixed_point.one_of(jnp.maximum(jnp.max(jnp.sum(values * values, axis=1)), self_similarity))
+
+
+def _sum_of_rows(
+    rows: jax.Array, examples: Examples, function: Callable, parameters: tuple, one: jax.Array | float
+) -> jax.Array:
     """int32 [m]: the sum over rows [k, m] of the function of each."""
-    rows = fixed_point.quantise(rows if examples.weight is None else rows * examples.weight[:, None])
+    rows = fixed_point.quantise(rows if examples.weight is None else rows * examples.weight[:, None], one)
     return jnp.sum(function(rows, *(parameter[:, None] for parameter in parameters)), axis=0, dtype=jnp.int32)
 
 

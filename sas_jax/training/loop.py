@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from sas_jax import devices, preemption
+from sas_jax import devices, preemption, settings
 from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.training.checkpoint import Checkpoints
@@ -67,6 +67,7 @@ def check_batch(name: str, size: int, batch_size: int, *, section: str) -> None:
         )
 
 
+@settings.fixed
 def fit(
     trainer: Trainer,
     images: jax.Array | Images,

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from sas_jax import devices
+from sas_jax import devices, settings
 from sas_jax.training.methods import Method
 from sas_jax.training.optimizer import Horizon
 from sas_jax.views import Views, view
@@ -112,7 +112,7 @@ class Trainer:
         # It runs once and is mostly random numbers, which LLVM takes long to optimise. Compiled in 1.8 s instead of 5.3
         # (quarter-width ResNet-10, 2 cores of an AMD EPYC, jax 0.10.2, 2026-11-26).
         quickly = None if self.loop_on_device else {"xla_backend_optimization_level": 1}
-        self.init = jax.jit(self._init, out_shardings=self._shared, compiler_options=quickly)
+        self.init = settings.fixed(jax.jit(self._init, out_shardings=self._shared, compiler_options=quickly))
         self._compiled: dict[tuple[str, tuple[int, ...]], Compiled] = {}
 
     def _init(self, key: jax.Array) -> TrainState:
@@ -130,15 +130,17 @@ class Trainer:
             skipped=jnp.zeros((), jnp.int32),
         )
 
+    @settings.fixed
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and placement of a state, for a checkpoint to be read into."""
-        shapes = jax.eval_shape(self._init, jax.random.key(0))
+        shapes = jax.eval_shape(self._init, settings.key(0))
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self._shared), shapes)
 
+    @settings.fixed
     def key(self, seed: int) -> jax.Array:
         """A run's key, on every device."""
         # By a program: device_put does not send typed keys to the devices of other processes.
-        return jax.jit(jax.random.key, out_shardings=self._shared)(np.uint32(seed))
+        return jax.jit(settings.key, out_shardings=self._shared)(np.uint32(seed))
 
     def horizon(self, *, steps: int, steps_per_epoch: int) -> Horizon:
         """How far a run goes, on every device."""
@@ -149,6 +151,7 @@ class Trainer:
         """A host's value on every device of the mesh."""
         return jax.device_put(value, self._shared)
 
+    @settings.fixed
     def step(
         self, state: TrainState, pixels: jax.Array, examples: jax.Array, key: jax.Array, horizon: Horizon
     ) -> tuple[TrainState, Seen]:
@@ -221,6 +224,7 @@ class Trainer:
         )
         return state, state.seen
 
+    @settings.fixed
     def compile(self, name: str, *arguments: Any) -> Compiled:
         """The program `name` ("step", "resident_step", "resident_chunk") for arguments of these shapes, once."""
         programs: dict[str, Callable[..., Any]] = {

@@ -44,14 +44,24 @@ def test_file_is_read(tmp_path, dtype):
 
 
 @pytest.mark.parametrize(
+    "convert", [lambda c: c.astype(float), lambda c: np.array(list("abcdefg"))[c], lambda c: c == 3]
+)
+def test_a_class_is_a_distinct_value(tmp_path, convert):
+    given = np.arange(40) % 7
+    np.save(tmp_path / "classes.npy", convert(given))
+    classes = latent_classes.assign("file", embeddings=X, file=tmp_path / "classes.npy")
+    np.testing.assert_array_equal(classes, np.unique(convert(given), return_inverse=True)[1])
+
+
+@pytest.mark.parametrize(
     ("classes", "sentence"),
     [
         (np.zeros(39, int), "each of the 40 examples, and .*classes.npy holds 39"),
         (np.zeros((40, 1), int), r"each of the 40 examples, and .* an array of shape \[40, 1\]"),
-        (np.zeros(40), "want integers, and .* holds float64"),
-        (np.zeros(40, bool), "want integers, and .* holds bool"),
-        (np.arange(40) - 1, "from 0 to 2.31 - 1, and .* holds -1 to 38"),
-        (np.arange(40) + 2**31, "holds 2147483648 to"),
+        (np.full(40, 0.5), r"classes of .*classes.npy must be text, or whole numbers .* and entry 0 is 0\.5; number"),
+        (np.zeros(40, complex), "must be whole numbers or text, and these are complex128; convert"),
+        (np.arange(40) - 1, "from 0 to 2.31 - 1, and entry 0 is -1; number"),
+        (np.arange(40) + 2**31, "entry 0 is 2147483648; number"),
         (np.array([{}] * 40), "cannot be read as one"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_matrix_is_looked_at_in_blocks(monkeypatch):
 @pytest.mark.parametrize("convert", [list, np.float16, np.float64, jnp.asarray, lambda x: np.array(x, np.uint8)])
 def test_weights_of_any_real_type(convert):
     found = checks.weights(convert([0, 2, 1]), 3)
-    assert found.dtype == np.float32
+    assert found.dtype == np.float64
     assert found.tolist() == [0, 2, 1]
     assert checks.weights(None, 3) is None
 
@@ -122,7 +122,7 @@ def test_weights_of_any_real_type(convert):
         ([1.0, 1.0, INF], "finite, 0 or more, and entry 2 is inf;"),
         ([1.0, 1.0, 1e39], "finite, 0 or more, and entry 2 is 1e.39;"),
         ([-1.0, 1.0, 1.0], "finite, 0 or more, and entry 0 is -1.0;"),
-        ([0.0, 0.0, 1e-60], "all are 0; give one"),
+        ([0.0, 0.0, 0.0], "all are 0; give one"),
     ],
 )
 def test_weights_that_cannot_be_used(values, message):
@@ -159,7 +159,6 @@ def test_initial_that_cannot_be_used(values, message):
 
 def test_classes_and_candidates_that_are_no_arrays():
     refused(checks.classes, [0, [1]], 2, message="Classes must be an array")
-    refused(checks.classes, [True, False], 2, message="0 or more, and these are bool")
     refused(checks.candidates, [True, [False]], 2, message="where= must be an array")
 
 

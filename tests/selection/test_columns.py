@@ -27,7 +27,7 @@ def test_positions_are_checked_as_defined(rows):
     position, classes = zip(*rows, strict=True)
     gains = np.full(len(rows), NAN)
     if is_ranking(position, classes):
-        found = columns.check(position, gains, classes, None)
+        found, _ = columns.check(position, gains, classes, None)
         assert found[0].tolist() == list(position)
         assert found[2].tolist() == list(classes)
     else:
@@ -36,7 +36,7 @@ def test_positions_are_checked_as_defined(rows):
 
 
 def test_columns_get_their_types():
-    position, gain, classes, ids = columns.check(
+    (position, gain, classes, ids), _ = columns.check(
         np.array([1, 0, -1], np.int8), [0.1, 2, NAN], np.array([7, 7, 2**31 - 1], np.uint64), [3, 4, 5]
     )
     assert (position.dtype, gain.dtype, classes.dtype) == (np.int32, np.float32, np.int32)
@@ -55,15 +55,15 @@ def test_columns_get_their_types():
         ({"gain": [1.0, 0.5]}, r"position has \[3\] and gain \[2\]"),
         ({"classes": [0, 0, 0, 0]}, r"position has \[3\] and classes \[4\]"),
         ({"ids": ["a", "b"]}, r"position has \[3\] and ids \[2\]"),
-        ({"position": [0.0, 1.0, -1.0]}, "Positions are integers, -1 where not ranked, and these are float64"),
+        ({"position": [0.5, 1.0, -1.0]}, "Positions are integers, -1 where not ranked, and these are float64"),
         ({"position": ["0", "1", "-1"]}, "Positions are integers, -1 where not ranked, and these are <U2"),
         ({"position": [True, False, True]}, "Positions are integers, -1 where not ranked, and these are bool"),
         ({"position": [0, 2, -1]}, "The 2 ranked examples of class 5 have the positions 0 to 1, .* entry 1 is 2;"),
         ({"position": [0, 2**40, -1]}, "entry 1 is 1099511627776;"),
         ({"position": [0, 1, -2]}, "entry 2 is -2;"),
         ({"position": [0, 0, -1]}, "class 5 have the positions 0 to 1, each once, and position 0 stands there 2 times"),
-        ({"classes": [5, 5, -1]}, "Classes are integers from 0 .*entry 2 is -1"),
-        ({"classes": [5.0, 5.0, 5.0]}, "Classes are integers, 0 or more, and these are float64"),
+        ({"classes": [5, 5, -1]}, "Classes must be text, or whole numbers from 0 .*entry 2 is -1"),
+        ({"classes": [5.0, 5.0, 5.5]}, r"Classes must be text, or whole numbers .* entry 2 is 5\.5"),
         ({"gain": ["1", "2", "3"]}, "Gains are floating point, nan where not ranked, and these are <U1"),
         ({"gain": [True, True, False]}, "Gains are floating point, nan where not ranked, and these are bool"),
         ({"gain": [1.0, np.inf, NAN]}, "Gains are finite where .* entry 1 is inf at position 1;"),

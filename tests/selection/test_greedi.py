@@ -250,7 +250,7 @@ def test_no_n_by_n_is_made():
     shapes = [(n, 6), (n,), (n, 6), (n,), (n,), (n,)]
     types = [jnp.float32, jnp.int32, jnp.float32, jnp.int32, jnp.int32, jnp.int32]
     arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
-    compiled = greedi._between.lower(*arguments, jax.ShapeDtypeStruct((), jnp.int32), 0).compile()
+    compiled = greedi._between.lower(*arguments, jax.ShapeDtypeStruct((), jnp.int32), 0, 1.0).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / 10
 
 

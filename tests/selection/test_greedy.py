@@ -1,6 +1,7 @@
 """Greedy against a naive greedy that computes the objective again for every candidate, from its definition."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from sas_jax.errors import InputError
-from sas_jax.selection import fixed_point, greedy, similarity
+from sas_jax.selection import double_greedy, fixed_point, greedy, similarity
 
 OBJECTIVES = ["facility_location", "sas", "similarity_sum"]
 WEIGHTED = ["facility_location", "similarity_sum"]
@@ -303,7 +304,7 @@ def test_self_similarity_from_a_matrix_and_from_embeddings(objective, self_simil
     for given, expected in (({"similarity": np.eye(4) * 0.5}, of_matrix), ({"embeddings": np.eye(4)}, of_embeddings)):
         problem = greedy.problem(**given, objective=objective, self_similarity=self_similarity)
         gains = greedy.start(problem, budget=1).gains
-        np.testing.assert_array_equal(fixed_point.to_float(gains)[:4], expected)
+        np.testing.assert_array_equal(fixed_point.to_float(gains)[:4] * problem.similarity.one, expected)
 
 
 def test_where_jax_has_64_bits(check_replay):
@@ -402,3 +403,24 @@ def test_an_unknown_objective_names_the_known():
         InputError, match="facility_location, sas, similarity_sum, and this is 'sass'; did you mean 'sas'"
     ):
         greedy.problem(np.eye(3), objective="sass")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("argument", ["similarity", "embeddings", "weights"])
+def test_a_derivative_is_refused(objective, argument):
+    """It would be 0, for gains are sums of integers."""
+    given = {"similarity": jnp.eye(4)} if argument == "weights" else {}
+    function = functools.partial(getattr(greedy, objective), budget=2)
+    if (objective, argument) == ("sas", "weights"):
+        function = functools.partial(double_greedy.double_greedy)
+        given, argument = {}, "similarity"
+
+    def total(x):
+        gains = function(**given | {argument: x})[1]
+        return jnp.nansum(gains)
+
+    x = jnp.ones(4) if argument == "weights" else jnp.eye(4)
+    for derive in (jax.grad(total), jax.jit(jax.grad(total)), lambda x: jax.jvp(total, (x,), (x,))):
+        with pytest.raises(InputError, match=r"no derivative here, .* pass jax\.lax\.stop_gradient of"):
+            derive(x)
+    assert not jax.grad(lambda x: total(jax.lax.stop_gradient(x)))(x).any()

@@ -243,7 +243,7 @@ GOOD = bad_embeddings()
         ({"embeddings": GOOD, "classes": np.zeros(19, int)}, r"so \[20\], and these have \[19\]"),
         ({"embeddings": GOOD, "classes": np.zeros((20, 1), int)}, r"so \[20\], and these have \[20, 1\]"),
         ({"embeddings": GOOD, "classes": np.arange(20) - 2}, "entry 0 is -2"),
-        ({"embeddings": GOOD, "classes": np.arange(20) / 2}, "are integers, 0 or more, and these are float64"),
+        ({"embeddings": GOOD, "classes": np.arange(20) / 2}, r"text, or whole numbers .* and entry 1 is 0\.5;"),
         ({"embeddings": GOOD, "classes": np.full(20, 2**31)}, "entry 0 is 2147483648"),
         (
             {"embeddings": GOOD, "objective": "facility"},

@@ -134,7 +134,7 @@ def test_a_changed_file_is_refused_or_means_the_same(tmp_path_factory, suffix, d
 def test_any_bytes_are_refused(tmp_path_factory, suffix, data):
     path = tmp_path_factory.getbasetemp() / f"bytes.{suffix}"
     path.write_bytes(data)
-    with pytest.raises(InputError, match="cut short, damaged or not a ranking"):
+    with pytest.raises(InputError, match=r"cut short, damaged or not a ranking|cannot be used: it has 0 columns"):
         Ranking.load(path)
 
 
@@ -201,23 +201,92 @@ def test_a_file_of_another_program_is_taken_if_it_is_a_ranking(tmp_path, suffix)
         assert_same_columns(Ranking.load(path), ranking)
 
 
+def as_pandas(columns):
+    """Categories and a copy of the index, and none of our metadata."""
+    dictionary = {name: pa.array(list(columns[name])).dictionary_encode() for name in ("id", "class")}
+    return pa.table(columns | dictionary | {"__index_level_0__": np.arange(3)}).replace_schema_metadata(
+        {"pandas": "{}"}
+    )
+
+
+def as_polars(columns):
+    """Its categories are numbered by uint32, its text is large, and its integers can be narrow."""
+    names = pa.DictionaryArray.from_arrays(
+        pa.array([0, 1, 2], pa.uint32()), pa.array(["a", "b", "c"], pa.large_string())
+    )
+    return pa.table(columns | {"id": names, "class": pa.array([7, 7, 7], pa.uint8()), "position": [1.0, 0.0, -1.0]})
+
+
+def as_duckdb(columns):
+    """The widest integers, doubles, and nothing for nan."""
+    gain, position = pa.array([0.5, 2.0, None], pa.float64()), pa.array([1, 0, -1], pa.int64())
+    return pa.table(columns | {"gain": gain, "position": position, "class": pa.array([7, 7, 7], pa.uint64())})
+
+
+@pytest.mark.parametrize("write", [as_pandas, as_polars, as_duckdb])
+def test_a_parquet_file_written_again_is_taken(tmp_path, write):
+    """As those libraries do, which are not installed here: without the metadata, with types of their own."""
+    ranking = Ranking([1, 0, -1], [0.5, 2, np.nan], [7, 7, 7], ["a", "b", "c"])
+    pyarrow.parquet.write_table(write(columns_of(ranking)), tmp_path / "r.parquet")
+    assert_same_columns(Ranking.load(tmp_path / "r.parquet"), ranking)
+    assert Ranking.load(tmp_path / "r.parquet").metadata == {}
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("\ufeff", "\n"), ("\ufeff", "\r\n"), ("\ufeff", ""), ("", ""), ("", "\r\n"), ("\ufeff# {}\n", "\n")],
+)
+def test_a_csv_file_written_again_is_taken(tmp_path, start, end):
+    """By a spreadsheet: a byte order mark, no metadata, lines that end otherwise, numbers as names."""
+    lines = ["index,id,class,position,gain", "0,10,7,1,0.5", "1,11,7,0,2.0", "2,12,7,-1,"]
+    (tmp_path / "r.csv").write_bytes((start + (end or "\n").join(lines) + end).encode())
+    assert_same_columns(
+        Ranking.load(tmp_path / "r.csv"), Ranking([1, 0, -1], [0.5, 2, np.nan], [7, 7, 7], ["10", "11", "12"])
+    )
+
+
+def test_a_file_without_ids_or_metadata_is_taken(tmp_path):
+    ranking = Ranking([1, 0, -1], [0.5, 2, np.nan], [7, 7, 7])
+    for suffix in SUFFIXES:
+        path = tmp_path / f"r.{suffix}"
+        if suffix == "npz":
+            np.savez(path, **columns_of(ranking))
+        elif suffix == "csv":
+            path.write_text("class,gain,index,position\n7,0.5,0,1\n7,2,1,0\n7,nan,2,-1\n")
+        else:
+            pyarrow.parquet.write_table(pa.table(columns_of(ranking)), path)
+        assert_same_columns(Ranking.load(path), ranking)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_of_classes_come_back(tmp_path, suffix):
+    ranking = Ranking([0, 0, 1], [1.0, 1.0, 0.5], ["dog", "cat", "dog"])
+    ranking.save(tmp_path / f"r.{suffix}")
+    loaded = Ranking.load(tmp_path / f"r.{suffix}")
+    assert loaded.classes.tolist() == ranking.classes.tolist() == [1, 0, 1]
+    assert loaded.metadata == ranking.metadata == {"class_names": ["cat", "dog"]}
+    if suffix == "csv":  # text in the file itself
+        (tmp_path / "r.csv").write_text("index,id,class,position,gain\n0,,dog,0,1\n1,,cat,0,1\n2,,dog,1,0.5\n")
+        assert Ranking.load(tmp_path / "r.csv").metadata == {"class_names": ["cat", "dog"]}
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
             {"position": [1, 1, -1]},
-            "is damaged or was edited: The ranked examples of class 7 have the positions 0 to 1",
+            "cannot be used: The ranked examples of class 7 have the positions 0 to 1",
         ),
-        ({"position": [0, 1, 4]}, "is damaged or was edited: .* entry 2 is 4; rank the examples again"),
-        ({"position": [1.5, 0.0, -1.0]}, "edited: Positions are integers|CSV conversion error to int32"),
+        ({"position": [0, 1, 4]}, "cannot be used: .* entry 2 is 4; rank the examples again"),
+        ({"position": [1.5, 0.0, -1.0]}, "used: Positions are integers|CSV conversion error to int32"),
         ({"position": [2**40, 0, -1]}, "entry 0 is 1099511627776|CSV conversion error to int32"),
-        ({"gain": [0.5, np.inf, np.nan]}, "edited: Gains are finite where .* entry 1 is inf at position 0;"),
-        ({"gain": ["x", "y", "z"]}, "edited: Gains are floating point|CSV conversion error to float"),
-        ({"class": [7, 7, -1]}, "edited: Classes are integers from 0 .* entry 2 is -1;"),
-        ({"id": ["a", "b", "b"]}, "edited: Ids name one example each, and 'b' is the name of entry 2"),
-        ({"index": [0, 2, 1]}, "not a ranking .its index column is not 0, 1, 2, ...*write it again"),
-        ({"gain": None}, "it has 0 columns 'gain', and should have one|it has no array 'gain'"),
+        ({"gain": [0.5, np.inf, np.nan]}, "used: Gains are finite where .* entry 1 is inf at position 0;"),
+        ({"gain": ["x", "y", "z"]}, "used: Gains are floating point|CSV conversion error to float"),
+        ({"class": [7, 7, -1]}, "used: Classes must be text, or whole numbers from 0 .* entry 2 is -1;"),
+        ({"id": ["a", "b", "b"]}, "used: Ids name one example each, and 'b' is the name of entry 2"),
+        ({"index": [0, 2, 1]}, "used: its index column must be 0, 1, 2, ... in this order; sort"),
+        ({"gain": None}, "it has 0 columns 'gain', and a ranking has one|it has no array 'gain'"),
     ],
 )
 def test_columns_that_are_no_ranking_are_refused(tmp_path, suffix, changes, message):
@@ -234,7 +303,7 @@ def test_columns_that_are_no_ranking_are_refused(tmp_path, suffix, changes, mess
     ("changes", "message"),
     [
         ({"position": pa.array([1, None, -1])}, "1 entries of its column 'position' are empty"),
-        ({"id": pa.array(["a", None, "c"])}, "edited: Ids are text, and entry 1 is None;"),
+        ({"id": pa.array(["a", None, "c"])}, "used: Ids are text, and entry 1 is None;"),
     ],
 )
 def test_empty_entries_are_refused(tmp_path, suffix, changes, message):
@@ -248,13 +317,13 @@ def test_empty_entries_are_refused(tmp_path, suffix, changes, message):
 
 def test_a_file_without_rows_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("# {}\nindex,id,class,position,gain\n")
-    with pytest.raises(InputError, match=r"edited: A ranking has one entry or more .* position has \[0\];"):
+    with pytest.raises(InputError, match=r"used: A ranking has one entry or more .* position has \[0\];"):
         Ranking.load(tmp_path / "r.csv")
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("# {}\nindex,id,class,position,gain,gain\n0,,0,0,1,2\n")
-    with pytest.raises(InputError, match="it has 2 columns 'gain', and should have one"):
+    with pytest.raises(InputError, match="it has 2 columns 'gain', and a ranking has one"):
         Ranking.load(tmp_path / "r.csv")
 
 

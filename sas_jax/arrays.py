@@ -1,0 +1,86 @@
+"""Arrays as people have them: lists, columns of tables, arrays of other libraries; and what cannot be one."""
+
+from typing import Any
+
+import numpy as np
+
+from sas_jax.errors import InputError
+
+_LARGEST_CLASS = np.iinfo(np.int32).max
+
+
+def array(what: str, values: Any) -> np.ndarray:
+    """A NumPy array of anything that can be one: lists, arrays of other libraries, mapped files (which stay mapped)."""
+    check_dense(what, values)
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; another library's array that is not here
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise InputError(
+            f"{what} must be an array, and NumPy cannot make one of this {type(values).__name__} ({reason}); give an "
+            f"array in the host's memory, with rows of one length."
+        ) from error
+
+
+def check_dense(what: str, values: Any) -> None:
+    """Raises InputError for a sparse matrix, and for masked entries, whose values mean nothing."""
+    kind = type(values)
+    if "sparse" in kind.__module__ and hasattr(values, "shape"):  # SciPy's, jax.experimental's, PyData's
+        dense = "todense" if hasattr(values, "todense") else "toarray"
+        raise InputError(
+            f"{what} must be a dense array, and this is a sparse {kind.__name__} of the shape {list(values.shape)}; "
+            f"give numpy.asarray(x.{dense}()), where memory holds it."
+        )
+    if masked := int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0:
+        raise InputError(
+            f"{what} must have a value everywhere, and {masked:,} of the {values.size:,} are masked; fill them, or "
+            f"leave these examples out."
+        )
+
+
+def classes(what: str, values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
+    """Classes [n], each distinct value one, as int32; and their names, where they are text.
+
+    Whole numbers of any type stay what they are, False and True are 0 and 1. Text is numbered from 0 in sorted order,
+    so that a tie of the budgets goes to the class that is first in it.
+
+    Raises:
+      InputError: other types, a mixture of types, or numbers that are not whole, below 0 or beyond int32.
+    """
+    if values.dtype == object or values.dtype.kind == "T":  # as pandas gives its columns
+        values = _of_one_type(what, values)
+    if values.dtype.kind == "U":
+        names, numbers = np.unique(values, return_inverse=True)
+        return numbers.astype(np.int32), names.tolist()
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"{what} must be whole numbers or text, and these are {values.dtype}; convert them.")
+    bad = np.flatnonzero(~((values >= 0) & (values <= _LARGEST_CLASS) & (values == np.floor(values))))
+    if bad.size:
+        raise InputError(
+            f"{what} must be text, or whole numbers from 0 to 2^31 - 1, and entry {bad[0]} is {values[bad[0]]}; number "
+            f"them from 0, and leave out examples without a class."
+        )
+    return values.astype(np.int32), None
+
+
+def shown(value: Any) -> str:
+    """A value as a sentence can hold it."""
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
+
+
+def _of_one_type(what: str, values: np.ndarray) -> np.ndarray:
+    """Objects as an array of text, of bools or of numbers; nothing else, and not a mixture."""
+    listed = values.tolist()
+    for kind in (str, bool, (int, float, np.integer, np.floating)):
+        if isinstance(listed[0], kind):
+            other = [i for i, each in enumerate(listed) if not isinstance(each, kind)]
+            if not other:
+                return np.array(listed)
+            break
+    else:
+        other = [0]
+    raise InputError(
+        f"{what} are text or whole numbers, all of one type, and entry {other[0]} is {shown(listed[other[0]])} where "
+        f"entry 0 is {shown(listed[0])}; convert them, and leave out examples without one."
+    )
