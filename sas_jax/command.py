@@ -14,7 +14,7 @@ import jax
 from absl import app, flags, logging
 from etils import epath
 
-from sas_jax import preemption
+from sas_jax import files, preemption, terminal
 from sas_jax.errors import InputError
 from sas_jax.workdir import flatten
 
@@ -29,6 +29,12 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
         main: the command.
         interrupted: what Ctrl-C or SIGTERM says beside that it did, such as how to go on.
     """
+    terminal.prepare()
+    with terminal.guarded():
+        _run(main, interrupted)
+
+
+def _run(main: Callable[[], None], interrupted: str) -> None:
     _use_compilation_cache()
     preemption.listen()
     try:
@@ -36,7 +42,7 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
     except InputError as error:
         _exit(EXIT_INPUT, str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             _fail()
             raise
         _exit(EXIT_INPUT, f"a file cannot be written ({error}): make room or mend its rights, and run again")
@@ -78,6 +84,7 @@ def _quietly(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at the level that absl commands show
     sys.unraisablehook = _unraisable
     main()
+    sys.stdout.flush()  # here, where what fails is said in a sentence
 
 
 def _unraisable(args: Any) -> None:
@@ -183,6 +190,21 @@ def _wrong_value(argv: Sequence[str], message: str) -> str:
 
 
 def _use_compilation_cache() -> None:
-    """Compiled programs are kept between runs: a second start takes a third of the time."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(epath.Path("~/.cache/sas_jax/xla").expanduser()))
+    """Keeps compiled programs between runs: a second start takes a third of the time.
+
+    Where they cannot be kept that is said once. JAX would warn of each program.
+    """
+    given = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        folder = files.expanded(given or "~/.cache/sas_jax/xla")
+        if not files.is_remote(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.check_place(folder / "sas_jax")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    except (OSError, InputError) as error:
+        jax.config.update("jax_enable_compilation_cache", False)
+        print(
+            f"{_name()}: compiled programs are not kept, so that each start takes longer ({files.reason(error)}). Set "
+            f"JAX_COMPILATION_CACHE_DIR to a directory that can be written.",
+            file=sys.stderr,
+        )
