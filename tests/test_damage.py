@@ -197,7 +197,7 @@ def test_a_part_of_an_old_config_is_refused(finished, tmp_path):
     shutil.copytree(finished.workdir, tmp_path / "run")
     (tmp_path / "run" / "stamps" / "file.config.json.json").unlink()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    for field in ("arms", "views", "train", "methods", "encoder", "compute_dtype"):
+    for field in ("arms", "views", "train", "encoder", "compute_dtype"):
         (tmp_path / "run" / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != field}))
         assert "config.json must be a whole config of this version" in encoded(tmp_path / "run")[1]
 
@@ -257,7 +257,7 @@ def as_an_earlier_version_left_it(workdir):
         path.write_text(claim._owner(path))
 
 
-def test_a_run_of_an_earlier_version_is_read(finished, replayed, tmp_path, monkeypatch):
+def test_a_run_of_an_earlier_version_is_read(finished, replayed, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished.workdir, workdir)
     as_an_earlier_version_left_it(workdir)
@@ -266,17 +266,28 @@ def test_a_run_of_an_earlier_version_is_read(finished, replayed, tmp_path, monke
     told = []
     assert untimed(pipeline.run(finished.config, workdir, log=told.append)) == finished.results
     assert told == [line for line in told if line.startswith("nothing to do again for: data, proxy, embed, classes")]
-    # Damage shows when the file is read.
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "redone"),
+    [
+        ("embeddings.npy", "cut to half", "rank"),
+        ("embeddings.npy", "a folder", "rank"),
+        ("latent_classes.npy", "[]", "rank"),
+        ("ranking.parquet", "zeros", "report"),
+    ],
+)
+def test_damage_to_a_run_of_an_earlier_version_shows_when_it_is_read(finished, replayed, tmp_path, name, how, redone):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished.workdir, workdir)
     as_an_earlier_version_left_it(workdir)
-    for name, damage in (("embeddings.npy", "cut to half"), ("latent_classes.npy", "[]"), ("ranking.parquet", "zeros")):
-        before = (workdir / name).read_bytes()
-        DAMAGE[damage](workdir / name)
-        if name != "ranking.parquet":
-            (workdir / "stamps" / "rank.json").unlink(missing_ok=True)
-        _, why = said(lambda: pipeline.run(finished.config, workdir, log=told.append))
-        assert f"{workdir / name} must be as this run wrote it, got a damaged file (" in why
+    DAMAGE[how](workdir / name)
+    (workdir / "stamps" / f"{redone}.json").unlink()
+    _, why = said(lambda: pipeline.run(finished.config, workdir, log=lambda _: None))
+    assert why.startswith(f"{workdir / name} must be ")
+    if how != "a folder":
+        assert "got a damaged file (" in why
         assert why.endswith("Remove the file and run the same command again, which makes it anew.")
-        (workdir / name).write_bytes(before)
 
 
 def test_checkpoints_of_an_unknown_run_are_set_aside_and_not_lost(tmp_path):
