@@ -13,8 +13,12 @@ def prepare() -> None:
     """Makes the standard streams safe to use; for the beginning of a command.
 
     A closed one leads to nowhere. Without that, the first file opened would get its number, and what libraries print.
-    Characters that a stream cannot show are escaped, and end no command.
+    Characters that a stream cannot show are escaped, and end no command. Where the locale's encoding is not UTF-8 the
+    command is started again in Python's UTF-8 mode, so that files have the same names under every locale.
     """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

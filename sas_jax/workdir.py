@@ -265,16 +265,15 @@ class Workdir:
         stage = f"{_FILE}/{name}"
         self.unstamp(stage)
         yield self / name
-        write_json(self._stamp_path(stage), sealed({"stage": stage, "inputs": _digest(self / name)}))
+        if not is_remote(self.path):  # object stores keep checksums of their own, and to read it back costs a transfer
+            write_json(self._stamp_path(stage), sealed({"stage": stage, "inputs": _digest(self / name)}))
 
     def damage(self, name: str) -> str | None:
         """Why a file of the run is not as it was written, or None; an earlier version may have kept no digest of it."""
         path = self / name
         if not path.exists():
             return "it is missing"
-        if is_remote(path):
-            return None  # object stores keep checksums of their own, and to read it all again costs a transfer
-        if path.is_dir():
+        if not is_remote(path) and path.is_dir():
             return "it is a folder"
         stamp = self.stamp(f"{_FILE}/{name}")
         return None if stamp is None or stamp["inputs"] == _digest(path) else _CHANGED

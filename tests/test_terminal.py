@@ -75,6 +75,20 @@ def test_what_a_terminal_cannot_show_is_escaped(tmp_path, environment):
     assert shown in (rb"\xe9 \udcff \u4e2d", b"\xe9 \\udcff \\u4e2d", "é \udcff 中".encode(errors="surrogateescape"))
 
 
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_files_have_the_same_names_under_every_locale(tmp_path, locale):
+    (tmp_path / "\u00fc").write_text("")
+    code = """
+import os, sys
+from sas_jax import terminal
+terminal.prepare()
+print(ascii(os.listdir()), ascii(sys.argv[1:]), os.path.exists("\\u00fc"))
+"""
+    settings = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    assert shell("PROGRAM \u00fc 'a b' >../out", code, tmp_path, **settings) == (0, "")
+    assert (tmp_path.parent / "out").read_text() == "['\\xfc'] ['\\xfc', 'a b'] True\n"
+
+
 def test_a_broken_pipe_of_another_kind_is_an_error(tmp_path):
     code = "from sas_jax import terminal\nwith terminal.guarded():\n    raise BrokenPipeError('a worker')"
     found, said = shell("PROGRAM", code, tmp_path)
