@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results_plot, results_tables, tables
-from sas_jax import plan
+from sas_jax import plan, shapes
 from sas_jax.errors import InputError
-from sas_jax.report import comparison, shapes
+from sas_jax.report import comparison
 from sas_jax.workdir import flatten, jsonable
 
 ROOT = Path(__file__).resolve().parent.parent

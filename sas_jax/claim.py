@@ -1,13 +1,26 @@
 """Whose a run's directory is: found out before anything in it is touched."""
 
+import re
+from collections.abc import Callable
 from typing import Any
+
+from etils import epath
 
 from sas_jax import plan
 from sas_jax.errors import InputError
-from sas_jax.workdir import OWN_FILES, OWN_PATTERNS, Workdir, flatten, jsonable
+from sas_jax.files import reason, remove
+from sas_jax.workdir import OWNER, Workdir, flatten, jsonable, read_sealed, sealed, write_json
 
 
-def check(workdir: Workdir, config: dict[str, Any], inputs: dict[str, str], *, rerun: bool, restart: bool) -> None:
+def check(
+    workdir: Workdir,
+    config: dict[str, Any],
+    inputs: dict[str, str],
+    *,
+    rerun: bool,
+    restart: bool,
+    log: Callable[[str], None],
+) -> None:
     """Makes sure that this run may use the directory; nothing that stands in it is changed.
 
     Args:
@@ -16,22 +29,25 @@ def check(workdir: Workdir, config: dict[str, Any], inputs: dict[str, str], *, r
         inputs: the run's stages and their fingerprints.
         rerun: stages of another config may be done again.
         restart: the run that is there may be removed.
+        log: gets a sentence where the config that is there is damaged.
 
     Raises:
         InputError: it holds files that no run made, or a run of another config or from other files.
     """
-    there = [name for name in OWN_FILES if (workdir / name).exists()]
-    there += [path.name for pattern in OWN_PATTERNS for path in workdir.path.glob(pattern)]
+    there = [path.name for path in workdir.own()]
     if there and not workdir.is_marked():
         raise InputError(
             f"a workdir has to be empty or hold a run, but {workdir.path} holds {', '.join(there)} that no run made: "
             f"choose another with --workdir"
         )
-    if restart:
+    workdir.check_kinds()
+    if restart or rerun:
         return
-    stored = workdir.stored_config()
-    if rerun:
-        return
+    try:
+        stored = workdir.stored_config()
+    except InputError as error:  # the stamps know what each stage depends on, so that nothing rests on this file
+        stored = None
+        log(f"{workdir / 'config.json'} is damaged ({reason(error.__cause__ or error)}): it is written again")
     wanted, found = (plan.that_matters(flatten(jsonable(each))) for each in (config, stored or config))
     fields = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
     changed = [stage for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] != inputs[stage]]
@@ -57,3 +73,44 @@ def take(workdir: Workdir, inputs: dict[str, str], *, restart: bool) -> None:
     if not all(workdir.is_done(stage, inputs[stage]) for stage in inputs):
         for name in ("results.json", "report.html"):  # they would tell of other numbers than the stages
             (workdir / name).unlink(missing_ok=True)
+
+
+def take_checkpoints(folder: epath.Path, inputs: str, *, vouched: bool, log: Callable[[str], None]) -> None:
+    """Makes the folder of a training stage's checkpoints that of these inputs; others are never gone on from.
+
+    Args:
+        folder: made where it is missing.
+        inputs: the fingerprint of the stage.
+        vouched: the stage's stamp is there, so that the checkpoints are known to be of these inputs.
+        log: gets a sentence where it is not known which they are of.
+    """
+    owner, checkpoints = folder / OWNER, folder / "checkpoints"
+    try:
+        of = _owner(owner)
+    except (OSError, ValueError) as error:
+        of = None
+        log(f"{owner} is damaged ({reason(error)}): it is written again")
+    if of == inputs:
+        return
+    if of is not None and not vouched:
+        remove(folder)
+    elif checkpoints.exists() and not vouched:
+        aside = folder / "checkpoints-of-unknown-inputs"
+        remove(aside)
+        checkpoints.rename(aside)
+        log(f"{checkpoints} may be of another config: it is renamed to {aside.name}, and training begins anew")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(owner, sealed({"inputs": inputs}))
+
+
+def _owner(path: epath.Path) -> str | None:
+    """The inputs of the stage whose checkpoints lie beside the file, or None; raises where it is damaged."""
+    if not path.exists():
+        return None
+    text = path.read_bytes()
+    if re.fullmatch(rb"[0-9a-f]{16}", text):  # as earlier versions wrote it
+        return text.decode()
+    inputs = read_sealed(path).get("inputs")
+    if not isinstance(inputs, str):
+        raise ValueError("it names no inputs")
+    return inputs

@@ -1,7 +1,6 @@
 """What the commands share: flags in, one sentence out for what a person can mend, and no traceback for it."""
 
 import errno
-import io
 import os
 import re
 import sys
@@ -13,7 +12,7 @@ import jax
 from absl import app, flags, logging
 from etils import epath
 
-from sas_jax import preemption
+from sas_jax import files, preemption, terminal
 from sas_jax.errors import InputError, shown
 
 EXIT_INPUT = 2  # something given cannot be used
@@ -30,7 +29,12 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
         main: the command.
         interrupted: what Ctrl-C or SIGTERM says beside that it did, such as how to go on.
     """
-    _speak_any_encoding()
+    terminal.prepare()
+    with terminal.guarded():
+        _run(main, interrupted)
+
+
+def _run(main: Callable[[], None], interrupted: str) -> None:
     _use_compilation_cache()
     preemption.listen()
     try:
@@ -38,7 +42,7 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
     except InputError as error:
         _exit(EXIT_INPUT, str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             _fail()
             raise
         _exit(EXIT_INPUT, f"a file cannot be written ({error}): make room or mend its rights, and run again")
@@ -52,17 +56,6 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
             _exit(EXIT_INPUT, sentence)
         _fail()
         raise
-
-
-def _speak_any_encoding() -> None:
-    """Lets names of any characters be read, and printed on a terminal that has not all of them (escaped)."""
-    if (
-        sys.getfilesystemencoding() == "ascii"
-    ):  # names on disk are bytes, and ours are UTF-8: only a new start changes it
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _exit(code: int, message: str) -> NoReturn:
@@ -113,6 +106,7 @@ def _quietly(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file at the level that absl commands show
     sys.unraisablehook = _unraisable
     main()
+    sys.stdout.flush()  # here, where what fails is said in a sentence
 
 
 def _unraisable(args: Any) -> None:
@@ -165,6 +159,21 @@ def _with_fields(argv: Sequence[str]) -> list[str]:
 
 
 def _use_compilation_cache() -> None:
-    """Compiled programs are kept between runs: a second start takes a third of the time."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(epath.Path("~/.cache/sas_jax/xla").expanduser()))
+    """Keeps compiled programs between runs: a second start takes a third of the time.
+
+    Where they cannot be kept that is said once. JAX would warn of each program.
+    """
+    given = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        folder = files.expanded(given or "~/.cache/sas_jax/xla")
+        if not files.is_remote(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.check_place(folder / "sas_jax")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    except (OSError, InputError) as error:
+        jax.config.update("jax_enable_compilation_cache", False)
+        print(
+            f"{_name()}: compiled programs are not kept, so that each start takes longer ({files.reason(error)}). Set "
+            f"JAX_COMPILATION_CACHE_DIR to a directory that can be written.",
+            file=sys.stderr,
+        )

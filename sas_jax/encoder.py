@@ -1,7 +1,9 @@
 """A trained encoder, found again in a run's directory and ready to use."""
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from sas_jax import devices, plan, settings
 from sas_jax.data.streamed import StreamedImages
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
+from sas_jax.files import reason
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_trainer, of_encoder
 from sas_jax.training.checkpoint import Checkpoints
@@ -25,11 +28,13 @@ class Encoder:
 
     Attributes:
         arm: which arm of the run it was trained in.
+        steps: of the training that its parameters have seen.
         views: the size and normalisation of its images.
         variables: its parameters and BatchNorm statistics.
     """
 
     arm: str
+    steps: int
     views: Views
     variables: Any
     _encode: Any = dataclasses.field(repr=False)
@@ -67,15 +72,17 @@ def _uint8(images: np.ndarray) -> np.ndarray:
 
 
 @settings.fixed
-def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
+def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older: bool = False) -> Encoder:
     """The encoder that a run trained.
 
     Args:
         workdir: the run's directory.
         arm: its name, such as "full-1.00-s0"; the first of config.arms by default.
+        allow_older: where the arm's last checkpoint is damaged, take the newest one that is whole; its features are
+            not those that the run measured.
 
     Raises:
-        InputError: the directory holds no run, or not that arm, or its checkpoint cannot be read.
+        InputError: the directory holds no run, or not that arm, or its last checkpoint is damaged.
     """
     directory = Workdir(workdir)
     stored = directory.stored_config()
@@ -84,25 +91,46 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None) -> Encoder:
             f"{workdir} should be the directory of a run, but holds no config.json: give the run's --workdir"
         )
     config = ConfigDict(stored)
-    arms = {each.name: each for each in plan.arms(config)}
+    with _has_every_field(directory / "config.json"):
+        arms = {each.name: each for each in plan.arms(config)}
     if not arms:
         raise InputError(f"{workdir} holds a run without arms, so no encoder was trained: give the run config.arms")
     arm = arm or next(iter(arms))
     if arm not in arms:
         raise InputError(f"the arm has to be one of {', '.join(arms)}, but is {arm!r}: choose one of {workdir}'s")
     method = arms[arm].method
-    trainer = make_trainer(config, config.encoder, plan.training(config, method), mesh=devices.mesh(1), method=method)
+    with _has_every_field(directory / "config.json"):
+        section = plan.training(config, method)
+        trainer = make_trainer(config, config.encoder, section, mesh=devices.mesh(1), method=method)
     path = directory / "arms" / arm
     stamp = directory.stamp(f"train/{arm}")
-    if stamp is None or not path.exists() or stamp["inputs"] != (path / "inputs.json").read_text():
+    if stamp is None or not path.exists():
         raise InputError(
             f"{workdir} should hold the trained arm {arm}, but it is not trained to its end: finish the run first"
         )
     checkpoints = Checkpoints(path / "checkpoints")
     state, damaged = checkpoints.restore(trainer.abstract_state())
     checkpoints.close()
-    if state is None:
-        raise InputError(f"the arm {arm} of {workdir} has no checkpoint that can be read ({damaged}): run it again")
+    steps = None if state is None else int(state.step)
+    if steps is None or (steps != stamp["steps"] and not allow_older):
+        why = next(iter(damaged.values()), f"checkpoint {stamp['steps']} of {path / 'checkpoints'} is missing")
+        older = "" if steps is None else f" Or use the one of step {steps} with allow_older=True (--allow_older)."
+        raise InputError(
+            f"The last checkpoint of {arm} must be as the run wrote it, got a damaged one ({why}). Run python -m "
+            f"sas_jax.main on this workdir again, which trains the rest anew.{older}"
+        )
     variables = of_encoder({"params": state.params, "batch_stats": state.batch_stats})
     encode_ = functools.partial(encode, trainer.method)
-    return Encoder(arm=arm, views=trainer.views, variables=variables, _encode=encode_)
+    return Encoder(arm=arm, steps=steps, views=trainer.views, variables=variables, _encode=encode_)
+
+
+@contextlib.contextmanager
+def _has_every_field(path: epath.Path) -> Iterator[None]:
+    """Says in a sentence that the config in a file lacks a field that the block reads."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} must be a whole config of this version, got one that is not ({reason(error)}). Run python -m "
+            f"sas_jax.main on this workdir again, which writes it anew."
+        ) from error

@@ -1,6 +1,7 @@
 """What a run ran on: versions, devices, commit."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -40,10 +41,24 @@ def describe() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with "-dirty" where files differ from it; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """The checkout's commit, with "-dirty" where files differ from it; None outside a checkout of sas_jax.
+
+    An installed package may lie within another repository, whose commit says nothing of it.
+    """
+    package = Path(__file__).resolve().parent
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        if Path(_git(package, "rev-parse", "--show-toplevel")).resolve() != package.parent:
+            return None
+        _git(package, "ls-files", "--error-unmatch", Path(__file__).name)
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """What git says of a folder, whatever repository the environment names."""
+    named = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in named}
+    command = ["git", "-C", str(folder), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
     return result.stdout.strip()

@@ -2,6 +2,7 @@
 
 import os
 
+from sas_jax import files
 from sas_jax.data import index_files, links
 from sas_jax.errors import InputError
 from sas_jax.selection.ranking import Ranking
@@ -42,7 +43,7 @@ def export_subset(
         raise InputError("--images is for --links=FOLDER and for an --output that ends in .txt: leave it out.")
     if links_folder and not images:
         raise InputError("--links needs the folder that the links lead to: give --images=FOLDER.")
-    if output and os.path.realpath(output) == os.path.realpath(ranking):
+    if output and os.path.realpath(files.expanded(output)) == os.path.realpath(files.expanded(ranking)):
         raise InputError(f"--output would overwrite the ranking {ranking}: choose another name.")
     if links_folder:
         links.check(links_folder, images)

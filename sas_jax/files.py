@@ -1,5 +1,8 @@
 """Files, local or in a bucket: read, with a sentence for each that cannot be used, and written whole or not at all."""
 
+import errno
+import fnmatch
+import hashlib
 import io
 import os
 import stat
@@ -15,6 +18,7 @@ from etils import epath
 from sas_jax.errors import InputError
 
 LARGEST = 1 << 33  # bytes of a file that is read whole
+LONGEST_NAME = 255  # bytes of a file's name
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK"
@@ -25,11 +29,45 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in str(path)
 
 
+def expanded(path: epath.PathLike) -> epath.Path:
+    """The path with "~" as the home directory; the shell does not expand it behind --name=.
+
+    Raises:
+      InputError: there is no home directory.
+    """
+    found = epath.Path(path).expanduser()
+    if found.parts[:1] == ("~",):
+        raise InputError(
+            f"{path} must be in a home directory, got a user without one (HOME is not set). Write the path in full."
+        )
+    return found
+
+
+def beside(path: epath.Path, ending: str) -> epath.Path:
+    """The path with more at its end, or where that name is too long for file systems a short one in the same folder."""
+    name = f"{path.name}{ending}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f"{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{ending}"
+    return path.parent / name
+
+
+def remove(path: epath.Path) -> None:
+    """Removes a file, a link (and not what it leads to), or a folder with all that is in it."""
+    if path.is_dir() and (is_remote(path) or not os.path.islink(path)):
+        path.rmtree()
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
     """Calls `write` with another path, then puts what is there at `path`: it is there whole or not at all.
 
-    A local file is written beside its place and renamed. An object store has no rename, but there an object appears
-    when its upload has ended, and one that was there before stays until then; what is sent is a finished local file.
+    A local file is written beside its place and renamed; where the path is a link, beside what it leads to. An object
+    store has no rename, but there an object appears when its upload has ended, and one that was there before stays
+    until then; what is sent is a finished local file.
+
+    Raises:
+      OSError: it cannot be written, or a folder, a pipe or a device stands there.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -37,12 +75,44 @@ def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
             write(finished)
             send(finished, path)
         return
-    aside = path.parent / f".part-{uuid.uuid4().hex}-{path.name}"
+    path, aside = _place(path)
     try:
         write(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def matching(folder: epath.Path, *patterns: str) -> list[epath.Path]:
+    """What lies in a folder under names that match one of the patterns, sorted; nothing where there is no folder.
+
+    `epath.Path.glob` takes the folder's own name for a part of the pattern: "runs/exp*" finds what is in runs/exp1.
+    """
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if any(fnmatch.fnmatchcase(path.name, p) for p in patterns)]
+
+
+def check_place(path: epath.PathLike) -> None:
+    """Finds out whether `write_whole` can write a file there.
+
+    Raises:
+      OSError: it cannot.
+    """
+    if not is_remote(path):
+        _, aside = _place(epath.Path(path))
+        aside.write_bytes(b"")
+        aside.unlink()
+
+
+def _place(path: epath.Path) -> tuple[epath.Path, epath.Path]:
+    """Where a local file is to be, its links followed, and beside it where it is written first."""
+    path = epath.Path(os.path.realpath(expanded(path)))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if path.exists() and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "It is a pipe or a device", os.fspath(path))
+    return path, path.parent / f".part-{uuid.uuid4().hex[:12]}"  # a short name: `path` may have the longest that fits
 
 
 def send(local: epath.Path, path: epath.Path) -> None:
@@ -62,7 +132,7 @@ def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
     Raises:
       OSError, ValueError: it cannot be read, or has more bytes; the text is the reason.
     """
-    file = epath.Path(path)
+    file = expanded(path)
     _check_is_file(file)
     if (size := file.stat().length) > largest:
         raise ValueError(f"it has {size:,} bytes, and may have {largest:,}")
@@ -83,7 +153,7 @@ def array(path: epath.PathLike) -> np.ndarray:
     Raises:
       Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
     """
-    file = epath.Path(path)
+    file = expanded(path)
     _check_is_file(file)
     with file.open("rb") as opened:
         values = np.load(opened, allow_pickle=False)
@@ -105,15 +175,16 @@ def mapped(path: str) -> np.ndarray:
     Raises:
       InputError: there is no such file, or it is cut short or no .npy file, or holds Python objects or a single value.
     """
+    local = os.fspath(expanded(path))
     try:
-        _check_is_file(epath.Path(path))
-        with open(path, "rb") as file:
+        _check_is_file(epath.Path(local))
+        with open(local, "rb") as file:
             start = file.read(len(_MAGIC))
         if start != _MAGIC:
             kind = "an archive of arrays, as numpy.savez writes it" if start.startswith(_ZIP) else "something else"
             raise ValueError(f"it is {kind if start else 'empty'}")
-        _check_header(path)
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        _check_header(local)
+        values = np.load(local, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
             f"{path} cannot be read as a .npy file ({reason(error)}); write it with numpy.save."
@@ -136,7 +207,7 @@ def lines(path: str) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What an error says, in one line without a full stop."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
     return text.rstrip(".")

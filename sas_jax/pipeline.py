@@ -5,6 +5,7 @@ subset --train--> encoder --> linear probe, kNN --> report
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from sas_jax.selection import baselines
 from sas_jax.selection.rank import rank
 from sas_jax.stages import CLUSTER, EMBED, GEOMETRY, PROBE, Stages
 from sas_jax.training import COLLAPSED, FitResult, Trainer, TrainState, check_batch, fit
+from sas_jax.training.checkpoint import damage as checkpoint_damage
 from sas_jax.workdir import Workdir, fingerprint, jsonable, write_array, write_json
 
 
@@ -67,12 +69,13 @@ class _Run(Stages):
         wanted = plan.STAGES[: plan.STAGES.index(stop_after) + 1]
         settings = self.config.to_dict()
         if self.workdir.writes:
-            claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart)
+            claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart, log=self.log)
         n = self._check_sizes(wanted, fresh=restart)
         if self.workdir.writes:
             claim.take(self.workdir, self.inputs, restart=restart)
-            write_json(self.workdir / "config.json", jsonable(settings))
-            write_json(self.workdir / "environment.json", environment.describe())
+            for name, value in (("config.json", jsonable(settings)), ("environment.json", environment.describe())):
+                with self.workdir.writing(name) as path:
+                    write_json(path, value)
         devices.wait_for_all("the workdir is taken")
         self.estimate = Estimate(self.config, self._images_to_train_on(wanted, n), self.log)
         stages: dict[str, Callable[[], None]] = {
@@ -150,14 +153,8 @@ class _Run(Stages):
         """Trains, or finds what was trained: for the section's epochs, or as many steps as `like` images have then."""
         epochs = self.config.proxy.train.epochs if stage == "proxy" else self.config.train.epochs
         path = self.workdir / directory
-        owner = path / "inputs.json"
         if self.workdir.writes:
-            # checkpoints of another config must never be gone on from
-            if path.exists() and not (owner.exists() and owner.read_text() == self.inputs[stage]):
-                path.rmtree()
-            if not owner.exists():
-                path.mkdir(parents=True, exist_ok=True)
-                files.write_whole(owner, lambda aside: aside.write_text(self.inputs[stage]))
+            claim.take_checkpoints(path, self.inputs[stage], vouched=self._is_done(stage), log=self.log)
         devices.wait_for_all(f"the checkpoints of {directory} are this run's")
         return fit(
             trainer,
@@ -196,8 +193,7 @@ class _Run(Stages):
 
     def _embed(self) -> None:
         pairs = self.config.selection.similarity != "cosine"  # such similarity compares all views, not their means
-        path, views_path = self.workdir / "embeddings.npy", self.workdir / "view_embeddings.npy"
-        if not self._todo("embed", path, *([views_path] if pairs else [])):
+        if not self._todo("embed", "embeddings.npy", *(["view_embeddings.npy"] if pairs else [])):
             return
         with self._doing("embed"):
             if self.config.proxy.embeddings:
@@ -215,16 +211,17 @@ class _Run(Stages):
                     label="embeddings",
                 )
             if self.workdir.writes:
-                views_path.unlink(missing_ok=True)
+                (self.workdir / "view_embeddings.npy").unlink(missing_ok=True)
                 if vectors.ndim == 3:
                     if pairs:
-                        write_array(views_path, vectors)
+                        with self.workdir.writing("view_embeddings.npy") as path:
+                            write_array(path, vectors)
                     vectors = vectors.mean(axis=1, dtype=np.float32)
-                write_array(path, vectors)
+                with self.workdir.writing("embeddings.npy") as path:
+                    write_array(path, vectors)
 
     def _classes(self) -> None:
-        path = self.workdir / "latent_classes.npy"
-        if not self._todo("classes", path):
+        if not self._todo("classes", "latent_classes.npy"):
             return
         with self._doing("classes") as facts:
             if not self.workdir.writes:
@@ -237,22 +234,23 @@ class _Run(Stages):
                 self.workdir,
                 self.log,
             )
-            write_array(path, classes)
+            with self.workdir.writing("latent_classes.npy") as path:
+                write_array(path, classes)
             facts |= found
 
     def _rank(self) -> None:
         for selector in plan.ranked(self.config):
             stage = plan.rank_stage(self.config, selector)
-            if not self._todo(stage, self._ranking_path(selector)):
+            if not self._todo(stage, self._ranking_name(selector)):
                 continue
             self.log(f"{stage}: {len(self.classes):,} images by {selector}")
             with self._doing(stage) as facts:
                 if self.workdir.writes:
-                    self._rank_by(selector, facts)
+                    with self.workdir.writing(self._ranking_name(selector)) as path:
+                        self._rank_by(selector, path, facts)
 
-    def _rank_by(self, selector: str, facts: dict[str, Any]) -> None:
+    def _rank_by(self, selector: str, path: epath.Path, facts: dict[str, Any]) -> None:
         """Writes the ranking; one process does it, for the others have to train on the very same subset."""
-        path = self._ranking_path(selector)
         if selector in plan.BASELINES:
             given = (self.embeddings, self.classes)
             ids = self.dataset.train.ids
@@ -270,7 +268,7 @@ class _Run(Stages):
             objective, to_itself = "facility_location", 0.0
         partial = path.parent / f"{path.name}.partial"
         ranking = rank(
-            files.array(self.workdir / "view_embeddings.npy") if pairs else self.embeddings,
+            self._array("view_embeddings.npy", ndim=3, kind="f") if pairs else self.embeddings,
             self.classes,
             objective=objective,
             kind=selection.similarity,
@@ -289,7 +287,7 @@ class _Run(Stages):
         """The files of the configured objective's subsets; every arm finds its own again from the ranking."""
         if not self.workdir.writes:
             return
-        for path in self.workdir.path.glob("subset-[0-9]*.npy"):
+        for path in files.matching(self.workdir.path, "subset-[0-9]*.npy"):
             path.unlink()
         for arm in self.arms:
             if arm.selector == self.config.selection.objective:
@@ -301,7 +299,7 @@ class _Run(Stages):
             self._evaluate(None)
         for arm in self.arms:
             stage = f"train/{arm.name}"
-            if self._todo(stage):
+            if self._todo(stage, damage=functools.partial(self._checkpoint_damage, arm)):
                 with self._doing(stage) as facts:
                     facts |= _facts(self._fit_arm(arm)) | {"size": len(self.subset(arm))}
                 if facts["collapsed"]:
@@ -311,6 +309,14 @@ class _Run(Stages):
                     )
             if evaluates:
                 self._evaluate(arm)
+
+    def _checkpoint_damage(self, arm: plan.Arm) -> str | None:
+        """Why the encoder of a trained arm cannot be used; None where it can."""
+        if files.is_remote(self.workdir.path):
+            return None  # as of `Workdir.damage`
+        stamp = self.workdir.stamp(f"train/{arm.name}")
+        assert stamp is not None
+        return checkpoint_damage(self.workdir / "arms" / arm.name / "checkpoints", stamp["steps"])
 
     def _evaluate(self, arm: plan.Arm | None) -> None:
         """Measures an arm's encoder, or where it is None the untrained one."""
@@ -334,11 +340,15 @@ class _Run(Stages):
                 with self._doing(stage) as facts:
                     facts |= self._supervised(stage, arm)
                 self._write_results()
+        if self.workdir.writes and (why := self.workdir.damage("results.json")):
+            self.log(f"{self.workdir / 'results.json'} is written again ({why})")
+            self._write_results()
 
     def _write_results(self) -> None:
         """results.json as far as the run has come."""
         if self.workdir.writes:
-            write_json(self.workdir / "results.json", results.collect(self.config, self.inputs, self.workdir))
+            with self.workdir.writing("results.json") as path:
+                write_json(path, results.collect(self.config, self.inputs, self.workdir))
 
     def _measured(self, arm: plan.Arm | None) -> dict[str, Any]:
         """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""
@@ -404,15 +414,18 @@ class _Run(Stages):
         if not self.workdir.writes:
             return
         found = results.collect(self.config, self.inputs, self.workdir)
-        page = self.workdir / "report.html"
         inputs = fingerprint(found)
-        if page.exists() and self.workdir.is_done("report", inputs):
-            self.done_before.append("report")
-            return
+        if self.workdir.is_done("report", inputs):
+            if not (why := self.workdir.damage("report.html")):
+                self.done_before.append("report")
+                return
+            self.log(f"{self.workdir / 'report.html'} is made again ({why})")
         current = {"proxy"} & self.inputs.keys()
         current |= {f"{kind}/{arm.name}" for kind in ("arms", "supervised") for arm in self.arms}
         with self.workdir.doing("report", inputs):
-            write_json(self.workdir / "results.json", found)
+            self._write_results()
+            if lines := self.metrics.damaged():
+                self.log(f"report: {lines} lines of {self.workdir / 'metrics.jsonl'} are damaged and left out")
             html = report.html(
                 results=found,
                 config=jsonable(self.config.to_dict()),
@@ -424,7 +437,8 @@ class _Run(Stages):
                 labels=self.dataset.train.labels if self.facts["num_labelled"] else None,
                 class_names=self.dataset.class_names,
             )
-            files.write_whole(page, lambda aside: aside.write_text(html))
+            with self.workdir.writing("report.html") as page:
+                files.write_whole(page, lambda aside: aside.write_text(html))
 
 
 def _variables(state: TrainState) -> dict[str, Any]:
@@ -440,6 +454,6 @@ def _facts(result: FitResult) -> dict[str, Any]:
         "spread": round(result.spread, 4),
         "collapsed": result.spread < COLLAPSED,
         "train_seconds": result.train_seconds,
-        "views_per_second": round(result.views_per_second, 1),
+        "views_per_second": None if math.isnan(result.views_per_second) else round(result.views_per_second, 1),
         "devices": [device.device_kind for device in jax.devices()],
     }

@@ -206,7 +206,7 @@ def config_name(path: str) -> str:
 def _file_fingerprint(path: str) -> str:
     """Of a file's place, size and time of change: cheap, and different after each writing."""
     try:
-        status = Path(path).stat()
+        status = Path(path).expanduser().stat()
     except OSError:
         return fingerprint(path, None)  # the stage that reads it says what is wrong
     return fingerprint(path, status.st_size, status.st_mtime_ns)

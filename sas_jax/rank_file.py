@@ -60,6 +60,7 @@ def rank_file(
     """
     began = time.perf_counter()
     ranking_files.check_writable(output)
+    partial = files.beside(files.expanded(output), ".partial")
     if classes and kmeans:
         raise InputError("--classes and --kmeans both say what the latent classes are; give one of the two.")
     values = files.mapped(embeddings)
@@ -92,14 +93,14 @@ def rank_file(
             ids=names,
             mesh=devices.mesh(),
             progress=progress,
-            resume=f"{output}.partial",
+            resume=os.fspath(partial),
         )
     told = {name: os.path.basename(path) for name, path in paths.items() if path} | {"fraction": fraction}
     told |= {"kmeans": kmeans, "seed": seed} if kmeans else {}
     metadata = {**ranking.metadata, "source": os.path.basename(embeddings), "select": told}
     ranking = dataclasses.replace(ranking, metadata=metadata)
     ranking.save(output)
-    os.remove(f"{output}.partial")
+    partial.unlink(missing_ok=True)  # another process may have ranked the same at the same time
     return _summary(ranking, output, fraction, time.perf_counter() - began)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -46,9 +47,24 @@ class Stages:
     def _is_done(self, stage: str) -> bool:
         return self.workdir.is_done(stage, self.inputs[stage])
 
-    def _todo(self, stage: str, *files: epath.Path) -> bool:
-        """Whether the stage has to be done: its stamp or one of its files is not there, or is of other inputs."""
-        if devices.as_writer_sees(self._is_done(stage) and all(file.exists() for file in files)):
+    def _todo(self, stage: str, *names: str, damage: Callable[[], str | None] = lambda: None) -> bool:
+        """Whether the stage has to be done: its stamp or one of its files is missing, damaged or of other inputs.
+
+        Args:
+            stage: its name.
+            names: of its files.
+            damage: of what else it leaves, asked where it is done; None where all is whole.
+        """
+        done = self._is_done(stage)
+        if self.workdir.writes:
+            why = self.workdir.stamp_damage(stage)
+            if done:
+                found = {self.workdir / name: self.workdir.damage(name) for name in names}
+                why = next((f"{path} is damaged ({reason})" for path, reason in found.items() if reason), damage())
+            if why:
+                self.log(f"{why}: {stage} is done again")
+                done = False
+        if devices.as_writer_sees(done):
             self.done_before.append(stage)
             return False
         return True
@@ -160,21 +176,36 @@ class Stages:
     @functools.cached_property
     def embeddings(self) -> np.ndarray:
         """float32 [n, d]."""
-        return files.array(self.workdir / "embeddings.npy")
+        return self._array("embeddings.npy", ndim=2, kind="f")
 
     @functools.cached_property
     def classes(self) -> np.ndarray:
         """int32 [n]."""
-        return files.array(self.workdir / "latent_classes.npy")
+        return self._array("latent_classes.npy", ndim=1, kind="i")
 
-    def _ranking_path(self, selector: str) -> epath.Path:
+    def _array(self, name: str, *, ndim: int, kind: str) -> np.ndarray:
+        """An array of n rows that a stage left. A digest told `_todo` of damage, but earlier versions kept none."""
+        path, n = self.workdir / name, self.facts["train_size"]
+        try:
+            found = files.array(path)
+            if found.ndim != ndim or len(found) != n or found.dtype.kind != kind:
+                raise ValueError(f"it holds {found.dtype} {list(found.shape)}, of {n} images")
+        except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+            raise InputError(_damaged(path, files.reason(error))) from error
+        return found
+
+    def _ranking_name(self, selector: str) -> str:
         """ranking.parquet for the configured objective; another that an arm names carries its name."""
         configured = selector == self.config.selection.objective
-        return self.workdir / ("ranking.parquet" if configured else f"ranking-{selector}.parquet")
+        return "ranking.parquet" if configured else f"ranking-{selector}.parquet"
 
     def ranking(self, selector: str) -> Ranking:
         if selector not in self._rankings:
-            self._rankings[selector] = Ranking.load(self._ranking_path(selector))
+            path = self.workdir / self._ranking_name(selector)
+            try:
+                self._rankings[selector] = Ranking.load(os.fspath(path), n=self.facts["train_size"])
+            except InputError as error:
+                raise InputError(_damaged(path, files.reason(error))) from error
         return self._rankings[selector]
 
     def subset(self, arm: plan.Arm) -> np.ndarray:
@@ -220,3 +251,10 @@ class Stages:
     def _classify(self) -> Callable:
         """The supervised encoder and its classifier as a function of (variables, images); one object, one program."""
         return functools.partial(project, self._supervised_trainer.method)
+
+
+def _damaged(path: epath.Path, reason: str) -> str:
+    return (
+        f"{path} must be as this run wrote it, got a damaged file ({reason}). Remove the file and run the same command "
+        f"again, which makes it anew."
+    )

@@ -9,33 +9,37 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from etils import epath
 
+from sas_jax import shapes
 from sas_jax.errors import InputError
-from sas_jax.files import is_remote, reason, send, write_whole
+from sas_jax.files import expanded, is_remote, matching, reason, remove, send, write_whole
 
 # What a run may leave in its directory; `--restart` removes these and nothing else.
+OWN_FOLDERS = ("stamps", "proxy", "arms", "supervised", "tensorboard")
 OWN_FILES = (
     "config.json",
     "environment.json",
     "metrics.jsonl",
     "results.json",
     "report.html",
-    "stamps",
-    "proxy",
-    "arms",
-    "supervised",
-    "tensorboard",
     "embeddings.npy",
     "view_embeddings.npy",
     "clip_embeddings.npz",
     "latent_classes.npy",
+    "ranking.parquet",
+    "ranking-*.parquet",
+    "ranking*.parquet.partial",
+    "subset-[0-9]*.npy",
 )
-OWN_PATTERNS = ("ranking.parquet", "ranking-*.parquet", "ranking*.parquet.partial", "subset-[0-9]*.npy")
+OWNER = "inputs.json"  # beside checkpoints: the inputs of the stage that they are of
 _SYNC_SECONDS = 10.0  # between two uploads of metrics, where no checkpoint asks for one
+_CHECKSUM = "checksum"  # in a JSON file, of all else in it
+_CHANGED = "it is not as it was written"
+_FILE = "file"  # the stamps of files are named so, the inputs in them are digests
 _MARK = "run.json"  # in stamps/: what tells a run's directory from one that only has the same names in it
 
 
@@ -43,6 +47,15 @@ def fingerprint(*parts: Any) -> str:
     """A short hash of JSON-able values: equal parts, equal stage."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _digest(path: epath.Path) -> str:
+    """A hash of a file's bytes."""
+    with path.open("rb") as file:
+        hashed = hashlib.sha256()
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()
 
 
 def digest(array: np.ndarray | None) -> str | None:
@@ -55,6 +68,34 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: jsonable(inner) for name, inner in value.items()}
     return [jsonable(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The object with a checksum of what it will be in a file."""
+    return value | {_CHECKSUM: fingerprint(json.loads(json.dumps(value)))}
+
+
+def read_sealed(path: epath.Path) -> dict[str, Any]:
+    """The object in a JSON file, without its checksum. Earlier versions wrote none, and theirs is taken as it is.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is not as it was written; the text is the reason.
+    """
+    value = _object(path.read_bytes())
+    if (checksum := value.pop(_CHECKSUM, None)) is not None and checksum != fingerprint(value):
+        raise ValueError(_CHANGED)
+    return value
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """A JSON object; raises ValueError with the reason where it is none."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON" if data else "it is empty") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
 
 
 def write_json(path: epath.Path, value: Any) -> None:
@@ -126,7 +167,7 @@ class Workdir:
 
     def __init__(self, path: epath.PathLike, *, writes: bool = True):
         """Of several processes of a run only one `writes`; the others read what it wrote."""
-        self.path = epath.Path(path).expanduser()
+        self.path = expanded(path)
         self.writes = writes
 
     def __truediv__(self, name: str) -> epath.Path:
@@ -146,7 +187,7 @@ class Workdir:
         if is_remote(self.path):  # object stores have no locks
             yield
             return
-        with open(self.path / ".lock", "w") as file:
+        with self._lock() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -156,40 +197,123 @@ class Workdir:
                 ) from error
             yield
 
-    def stored_config(self) -> dict[str, Any] | None:
-        """The config of the run that is in the directory, or None."""
-        path = self / "config.json"
+    def _lock(self) -> IO[str]:
+        path = self.path / ".lock"
+        try:
+            return open(path, "w")
+        except OSError as error:
+            raise InputError(
+                f"{path} must be a file, got one that cannot be opened ({reason(error)}). Move it away and run again."
+            ) from error
+
+    def check_kinds(self) -> None:
+        """Makes sure that nothing of the run's is a folder where a file belongs, or a file where a folder belongs.
+
+        Raises:
+            InputError: something is. It is not the run's, so that the run does not remove it.
+        """
+        if is_remote(self.path):  # an object may have the name of a folder too
+            return
+        trained = [*matching(self / "arms", "*"), *matching(self / "supervised", "*")]
+        owners = [self / "proxy", *trained]
+        folders = [
+            *matching(self.path, *OWN_FOLDERS),
+            *trained,
+            *(p for o in owners for p in matching(o, "checkpoints")),
+        ]
+        files = [*matching(self.path, *OWN_FILES), *matching(self / "stamps", "*")]
+        files += [path for owner in owners for path in matching(owner, OWNER)]
+        for paths, are_folders in ((folders, True), (files, False)):
+            for path in paths:
+                if path.is_dir() != are_folders:
+                    wanted, found = ("folder", "file") if are_folders else ("file", "folder")
+                    raise InputError(f"{path} must be a {wanted}, got a {found}. Move it away and run again.")
+
+    def read(self, name: str, shape: Any) -> dict[str, Any] | None:
+        """The object in one of the run's JSON files, or None where there is no such file.
+
+        Args:
+            name: of a file that was written within `writing`.
+            shape: what it must hold, as of `shapes.defect`.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        path = self / name
         if not path.exists():
             return None
         try:
-            stored = json.loads(path.read_text())
-            if not isinstance(stored, dict) or not {"data", "proxy", "arms"} <= stored.keys():
-                raise ValueError("not a run's config")
-            return stored
-        except ValueError as error:
+            if damage := self.damage(name):
+                raise ValueError(damage)
+            value = _object(path.read_bytes())
+            if defect := shapes.defect(value, shape):
+                raise ValueError(defect)
+        except (OSError, ValueError) as error:
             raise InputError(
-                f"{path} should hold the config of the run in this workdir as JSON, but is damaged: give --restart to "
-                f"begin anew, or another --workdir"
+                f"{path} must be as the run wrote it, got a damaged file ({reason(error)}). Run python -m sas_jax.main "
+                f"on this workdir again, which writes it anew."
             ) from error
+        return value
+
+    def stored_config(self) -> dict[str, Any] | None:
+        """The config of the run that is in the directory, or None; raises InputError where it is damaged."""
+        return self.read("config.json", shapes.CONFIG)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[epath.Path]:
+        """The block writes a file of the run, whole; a digest of it is kept, by which `damage` knows it again."""
+        stage = f"{_FILE}/{name}"
+        self.unstamp(stage)
+        yield self / name
+        if not is_remote(self.path):  # object stores keep checksums of their own, and to read it back costs a transfer
+            write_json(self._stamp_path(stage), sealed({"stage": stage, "inputs": _digest(self / name)}))
+
+    def damage(self, name: str) -> str | None:
+        """Why a file of the run is not as it was written, or None; an earlier version may have kept no digest of it."""
+        path = self / name
+        if not path.exists():
+            return "it is missing"
+        if not is_remote(path) and path.is_dir():
+            return "it is a folder"
+        stamp = self.stamp(f"{_FILE}/{name}")
+        return None if stamp is None or stamp["inputs"] == _digest(path) else _CHANGED
 
     def clear(self) -> None:
         """Removes what runs leave in the directory, and nothing else."""
-        for path in (*(self / name for name in OWN_FILES), *(p for g in OWN_PATTERNS for p in self.path.glob(g))):
-            if path.is_dir():
-                path.rmtree()
-            else:
-                path.unlink(missing_ok=True)
+        for path in self.own():
+            remove(path)
+
+    def own(self) -> list[epath.Path]:
+        """What lies in the directory under the names that runs use."""
+        return matching(self.path, *OWN_FOLDERS, *OWN_FILES)
 
     def stamp(self, stage: str) -> dict[str, Any] | None:
-        """What `stage` left when it was done, or None."""
+        """What `stage` left when it was done, or None; a damaged stamp says nothing."""
+        try:
+            return self._read_stamp(stage)
+        except (OSError, ValueError):
+            return None
+
+    def stamp_damage(self, stage: str) -> str | None:
+        """Why the stamp of `stage` is not as it was written; None where it is, or there is none."""
+        try:
+            self._read_stamp(stage)
+        except (OSError, ValueError) as error:
+            return f"{self._stamp_path(stage)} is damaged ({reason(error)})"
+        return None
+
+    def _read_stamp(self, stage: str) -> dict[str, Any] | None:
         path = self._stamp_path(stage)
         if not path.exists():
             return None
-        try:
-            stamp = json.loads(path.read_text())
-        except (ValueError, OSError):
-            return None  # a damaged stamp vouches for nothing
-        return stamp if isinstance(stamp, dict) and isinstance(stamp.get("inputs"), str) else None
+        stamp = read_sealed(path)
+        kind = stage.partition("/")[0]
+        shape: dict[str, Any] = {"inputs!": shapes.TEXT} | shapes.STAMPS.get(kind, {})
+        if kind != _FILE:
+            shape["wall_seconds!"] = shapes.FINITE
+        if defect := shapes.defect(stamp, shape):
+            raise ValueError(defect)
+        return stamp
 
     def unstamp(self, stage: str) -> None:
         """Takes the word back that `stage` is done."""
@@ -198,12 +322,12 @@ class Workdir:
     def mark(self) -> None:
         """Makes the directory that of a run."""
         (self / "stamps").mkdir(parents=True, exist_ok=True)
-        if not self.is_marked():
+        if not (self / "stamps" / _MARK).exists():
             write_json(self / "stamps" / _MARK, {"stage": "run", "inputs": "", "of": "sas_jax"})
 
     def is_marked(self) -> bool:
-        """Whether the directory is that of a run."""
-        return (self / "stamps" / _MARK).exists()
+        """Whether the directory is that of a run: by its mark, or where that is lost by any whole stamp."""
+        return (self / "stamps" / _MARK).exists() or any(map(_is_stamp, matching(self / "stamps", "*.json")))
 
     def _stamp_path(self, stage: str) -> epath.Path:
         return self / "stamps" / f"{stage.replace('/', '.')}.json"
@@ -224,7 +348,23 @@ class Workdir:
         yield facts
         seconds = round(time.perf_counter() - start, 3)
         if self.writes:
-            write_json(self._stamp_path(stage), {"stage": stage, "inputs": inputs, "wall_seconds": seconds, **facts})
+            stamp = {"stage": stage, "inputs": inputs, "wall_seconds": seconds, **facts}
+            write_json(self._stamp_path(stage), sealed(stamp))
+
+
+def _is_stamp(path: epath.Path) -> bool:
+    try:
+        return {"stage", "inputs"} <= read_sealed(path).keys()
+    except (OSError, ValueError):
+        return False
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return None if shapes.defect(line, shapes.METRIC) else line
 
 
 class Metrics:
@@ -246,17 +386,19 @@ class Metrics:
         return (epath.Path(self._aside.name) if self._aside else self._workdir) / name
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines so far; one that was cut short by a kill is left out."""
+        """All lines so far; what is damaged, or was cut short by a kill, is left out."""
+        return [line for line in self._read() if line is not None]
+
+    def damaged(self) -> int:
+        """How many lines are damaged; the last one may have been cut short by a kill, which is no damage."""
+        return sum(line is None for line in self._read()[:-1])
+
+    def _read(self) -> list[dict[str, Any] | None]:
+        """The lines, None for what is none."""
         path = self._place("metrics.jsonl")
-        if not path.exists():
+        if not path.exists() or path.is_dir():
             return []
-        lines = []
-        for text in path.read_bytes().decode(errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict) and "stage" in line and "step" in line:
-                    lines.append(line)
-        return lines
+        return [_line(text) for text in path.read_bytes().decode(errors="replace").splitlines()]
 
     def resume(self, stage: str, step: int) -> dict[str, Any] | None:
         """Drops the lines of `stage` past `step`, so that none stands twice when training goes on; returns its last."""

@@ -1,14 +1,15 @@
 """The command line, in this process: what is given comes through, and a mistake is one sentence and exit code 2."""
 
-import io
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
-from absl import flags
+from absl import app, flags
 
 import sas_jax
 from sas_jax import command, main, pipeline, preemption
@@ -129,18 +130,6 @@ def test_fields_in_a_file_of_flags(run, configs, tmp_path):
     assert (configs[0].seed, configs[0].train.epochs) == (7, 2)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
-def test_a_character_that_the_terminal_has_not_is_escaped(monkeypatch, encoding):
-    out = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding))
-    command._speak_any_encoding()
-    print("é ü \u4e2d \udcff", flush=True)
-    printed = out.getvalue().decode(encoding)
-    assert printed.endswith("\\udcff\n")
-    assert ("\u4e2d" in printed) == (encoding == "utf-8")
-    assert ("\\xe9" in printed) == (encoding == "ascii")
-
-
 @pytest.mark.parametrize(
     "environment",
     [
@@ -164,3 +153,87 @@ def test_names_that_are_not_ascii_where_the_locale_is(tmp_path, environment):
     assert b"Kept 3 of 3" in done.stdout
     assert (tmp_path / "ö.txt").read_text() == "".join(f"{images}/{name}\n" for name in ids)
     assert sorted(path.name for path in (tmp_path / "ä").glob("*.png")) == ids
+
+
+@pytest.fixture
+def called(monkeypatch, capsys):
+    """Runs a function as a command; returns its exit code and what it said on stderr."""
+
+    def call(main):
+        monkeypatch.setattr(command, "_use_compilation_cache", lambda: None)
+        monkeypatch.setattr(command.preemption, "listen", lambda: None)
+        monkeypatch.setattr(app, "run", lambda main, flags_parser: main([]))
+        monkeypatch.setattr(sys, "argv", ["sas_jax/main.py"])
+        with pytest.raises(SystemExit) as ended:
+            command._run(main, "")
+        return ended.value.code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES"])
+def test_a_file_that_cannot_be_written_is_a_sentence(called, name):
+    def main():
+        raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), "runs/x/embeddings.npy")
+
+    code, said = called(main)
+    assert code == command.EXIT_INPUT
+    assert said.startswith("sas_jax.main: a file cannot be written ([Errno ")
+    assert "embeddings.npy" in said
+    assert said.count("\n") == 1
+
+
+def test_a_full_standard_output_is_a_sentence(called, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        code, said = called(lambda: print("a table"))
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert code == command.EXIT_INPUT
+    assert "No space left on device" in said
+
+
+@pytest.fixture
+def settings():
+    names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    before = {name: jax.config.values[name] for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_compiled_programs_are_kept_in_the_home_directory(tmp_path, monkeypatch, settings, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", None)
+    command._use_compilation_cache()
+    assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / ".cache" / "sas_jax" / "xla")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/proc/none", None, "given", "link"])
+def test_where_they_cannot_be_kept_that_is_said_once(tmp_path, monkeypatch, settings, capsys, place):
+    """A home that is no folder or cannot be written, no home, a folder of the user's own; no folder "~" is made."""
+    monkeypatch.chdir(tmp_path)
+    given = None
+    if place is None:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    elif place == "given":
+        (tmp_path / "file").write_text("")
+        given = str(tmp_path / "file" / "cache")
+    elif place == "link":
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        monkeypatch.setenv("HOME", str(tmp_path / "loop"))
+    else:
+        monkeypatch.setenv("HOME", place)
+    jax.config.update("jax_compilation_cache_dir", given)
+    before = list(tmp_path.iterdir())
+    command._use_compilation_cache()
+    said = capsys.readouterr().err
+    assert "compiled programs are not kept, so that each start takes longer (" in said
+    assert "Set JAX_COMPILATION_CACHE_DIR to a directory that can be written." in said
+    assert said.count("\n") == 1
+    assert not jax.config.values["jax_enable_compilation_cache"]
+    assert list(tmp_path.iterdir()) == before

@@ -1,13 +1,17 @@
 """The files that commands are given."""
 
+import os
 import pickle
 
 import numpy as np
 import pytest
+from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sas_jax import files
+import sas_jax
+from sas_jax import embedding, export_subset, files, latent_classes, rank_file, workdir
+from sas_jax.data import index_files
 from sas_jax.errors import InputError
 
 VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -145,3 +149,129 @@ def test_a_type_that_holds_nothing_is_not_mapped(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(4, "V0"))
     with pytest.raises(InputError, match="which holds nothing"):
         files.mapped(str(tmp_path / "a.npy"))
+
+
+def put(text):
+    return lambda aside: aside.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["r" * 255, "é" * 127, "a", ".b" * 127])
+def test_a_name_that_the_file_system_takes_is_written(tmp_path, name):
+    files.check_place(tmp_path / name)
+    files.write_whole(epath.Path(tmp_path) / name, put("x"))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "x")]
+
+
+def test_a_name_beside_another_has_at_most_255_bytes():
+    assert files.beside(epath.Path("/a/r.csv"), ".partial") == epath.Path("/a/r.csv.partial")
+    long = [files.beside(epath.Path("/a") / (letter * 250), ".partial") for letter in "rs"]
+    assert len(set(long)) == 2
+    assert {path.parent for path in long} == {epath.Path("/a")}
+    assert all(path.name.endswith(".partial") and len(path.name) < 40 for path in long)
+    assert len(files.beside(epath.Path("é" * 123), ".partial").name.encode()) == 254
+    assert len(files.beside(epath.Path("é" * 124), ".partial").name.encode()) < 40
+
+
+def test_a_link_is_written_through(tmp_path):
+    """To a file, to another link, relative, and to what is not there yet."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a").write_text("old")
+    for link, to in (("one", "disk/a"), ("two", tmp_path / "one"), ("new", "disk/b")):
+        (tmp_path / link).symlink_to(to)
+    for link, file in (("one", "a"), ("two", "a"), ("new", "b")):
+        files.write_whole(epath.Path(tmp_path) / link, put(link))
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / "disk" / file).read_text() == link
+        assert (tmp_path / "disk" / file).is_file()
+    with pytest.raises(KeyboardInterrupt):
+        files.write_whole(epath.Path(tmp_path) / "one", stop)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "disk", "new", "one", "two"]
+    assert (tmp_path / "disk" / "a").read_text() == "two"
+
+
+def stop(aside):
+    aside.write_text("half")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize(("kind", "why"), [("folder", "Is a directory"), ("pipe", "It is a pipe or a device")])
+def test_what_is_no_file_is_never_replaced(tmp_path, kind, why, linked):
+    """A link to /dev/null, say, would otherwise be the end of /dev/null."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / kind)
+    path = epath.Path(tmp_path) / ("link" if linked else kind)
+    for function in (files.check_place, lambda path: files.write_whole(path, put("x"))):
+        with pytest.raises(OSError, match=why):
+            function(path)
+    assert (tmp_path / "folder").is_dir()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_what_matches_is_in_the_folder_and_of_the_whole_name(tmp_path):
+    for name in ("a.npy", "b.npy", "B.npy", "a.npy.part", "[a].npy"):
+        (tmp_path / name).write_text("")
+    folder = epath.Path(tmp_path)
+    assert [path.name for path in files.matching(folder, "[ab].npy", "B*")] == ["B.npy", "a.npy", "b.npy"]
+    assert files.matching(folder / "none", "*") == files.matching(folder / "a.npy", "*") == []
+
+
+def test_to_remove_a_link_leaves_what_it_leads_to(tmp_path):
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    (tmp_path / "nothing").symlink_to(tmp_path / "none")
+    for name in ("link", "nothing", "none"):
+        files.remove(epath.Path(tmp_path) / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    files.remove(epath.Path(tmp_path) / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def ranking():
+    return sas_jax.Ranking(np.arange(6, dtype=np.int32), np.ones(6, np.float32), np.zeros(6, np.int32))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: files.whole("~/a.npy"),
+        lambda: files.array("~/a.npy"),
+        lambda: files.mapped("~/a.npy"),
+        lambda: files.lines("~/a.txt"),
+        lambda: files.write_whole(epath.Path("~/out.txt"), put("x")),
+        lambda: ranking().save("~/out.csv"),
+        lambda: sas_jax.Ranking.load("~/r.parquet"),
+        lambda: sas_jax.rank(VALUES, resume="~/out.partial"),
+        lambda: rank_file.rank_file("~/a.npy", "~/out.parquet", ids="~/a.txt"),
+        lambda: export_subset.export_subset("~/r.parquet", output="~/out.npy", size=3),
+        lambda: index_files.read("~/a.txt"),
+        lambda: workdir.Workdir("~/out").mark(),
+        lambda: embedding.read_embeddings("~/a.npy", n=6, field="x", log=lambda _: None),
+        lambda: latent_classes.from_file("~/classes.npy", n=6),
+    ],
+)
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, use):
+    home = tmp_path / "home"
+    for folder in (home, tmp_path / "here"):
+        folder.mkdir()
+    np.save(home / "a.npy", VALUES)
+    np.save(home / "classes.npy", np.zeros(6, np.int64))
+    (home / "a.txt").write_text("".join(f"{i}.png\n" for i in range(6)))
+    ranking().save(str(home / "r.parquet"))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path / "here")
+    use()
+    assert list((tmp_path / "here").iterdir()) == []
+    made = {path.name for path in home.iterdir()} - {"a.npy", "classes.npy", "a.txt", "r.parquet"}
+    assert len(made) == ("out" in "".join(map(str, use.__code__.co_consts)))
+
+
+def test_a_tilde_without_a_home_directory_is_refused(monkeypatch):
+    """And makes no folder of that name."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    for path in ("~/a.npy", "~"):
+        with pytest.raises(InputError, match=r"must be in a home directory, got a user without one"):
+            files.expanded(path)
+    assert files.expanded("a/~") == epath.Path("a/~")

@@ -644,10 +644,18 @@ def test_two_processes_in_one_workdir(tmp_path):
         assert "another one is at work" in bad(tmp_path)
 
 
-def test_a_damaged_config_in_the_workdir(tmp_path):
-    pipeline.Workdir(tmp_path / "run").mark()
-    (tmp_path / "run" / "config.json").write_text('{"seed": ')
-    assert "damaged: give --restart" in bad(tmp_path)
+def test_a_damaged_config_in_the_workdir(tmp_path, data_dir):
+    """It is a record: what has to be done is known from the stamps."""
+    workdir, config, told = tmp_path / "run", small_config(data_dir), []
+    pipeline.run(config, workdir, stop_after="data", log=lambda _: None)
+    whole = (workdir / "config.json").read_text()
+    (workdir / "config.json").write_text('{"seed": ')
+    pipeline.run(config, workdir, stop_after="data", log=told.append)
+    assert told[0] == f"{workdir}/config.json is damaged (it is not as it was written): it is written again"
+    assert (workdir / "config.json").read_text() == whole
+    (workdir / "config.json").write_text('{"seed": ')
+    with pytest.raises(InputError, match="files it reads, or the devices, have changed"):
+        pipeline.run(small_config(data_dir, **{"data.classes": ("0", "1")}), workdir, stop_after="data")
 
 
 def test_a_subset_below_a_batch_is_found_before_the_proxy_is_trained(tmp_path, data_dir):

@@ -4,6 +4,7 @@ import functools
 import importlib
 import itertools
 import json
+import os
 import pathlib
 import time
 
@@ -227,7 +228,7 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
         ({"fraction": 0.9, "where": "mask.npy"}, "from 1 to the 40 candidates, and this is 54"),
         ({"output": "r.txt"}, "A ranking is a .parquet, .csv or .npz file"),
         ({"output": "nowhere/r.csv"}, "The ranking cannot be written to"),
-        ({"output": "folder.csv"}, "folder.csv (it is a directory); choose"),
+        ({"output": "folder.csv"}, "folder.csv (Is a directory); choose"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, changes, message):
@@ -295,3 +296,36 @@ def test_what_is_given_is_mapped_and_not_read(folder, monkeypatch):
     assert pathlib.Path(seen["resume"]) == folder / "r.parquet.partial"
     assert seen["mesh"].size == jax.device_count()
     assert checks.mesh(seen["mesh"]) is seen["mesh"]
+
+
+@pytest.mark.parametrize("name", ["r" * 247 + ".parquet", "\u00e9" * 125 + ".csv"])
+def test_an_output_may_have_the_longest_name_that_there_is(tmp_path, name):
+    embeddings = np.random.default_rng(0).normal(size=(9, 3))
+    np.save(tmp_path / "E.npy", embeddings)
+    rank_file(str(tmp_path / "E.npy"), str(tmp_path / name))
+    assert len(sas_jax.Ranking.load(str(tmp_path / name))) == 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["E.npy", name])
+
+
+def test_an_output_that_is_a_link_is_written_through(tmp_path):
+    np.save(tmp_path / "E.npy", np.random.default_rng(0).normal(size=(9, 3)))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "r.csv").symlink_to("disk/there.csv")
+    rank_file(str(tmp_path / "E.npy"), str(tmp_path / "r.csv"))
+    assert (tmp_path / "r.csv").is_symlink()
+    assert len(sas_jax.Ranking.load(str(tmp_path / "disk" / "there.csv"))) == 9
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["there.csv"]
+
+
+def test_another_process_may_have_finished_the_same_ranking(tmp_path, monkeypatch):
+    np.save(tmp_path / "E.npy", np.random.default_rng(0).normal(size=(9, 3)))
+    rank = module.rank
+
+    def and_the_other_is_done(*given, resume, **more):
+        ranking = rank(*given, resume=resume, **more)
+        os.remove(resume)
+        return ranking
+
+    monkeypatch.setattr(module, "rank", and_the_other_is_done)
+    rank_file(str(tmp_path / "E.npy"), str(tmp_path / "r.csv"))
+    assert len(sas_jax.Ranking.load(str(tmp_path / "r.csv"))) == 9

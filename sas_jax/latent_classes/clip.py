@@ -225,6 +225,7 @@ def load(name: str) -> Clip:
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
 
+    name = os.path.expanduser(name)
     try:
         kind = AutoConfig.from_pretrained(name).model_type
         if kind != "clip":
@@ -265,7 +266,7 @@ def _ahead(function: Callable[[int], Any], arguments: Iterable[int]) -> Iterator
 
 def _identity(name: str) -> list[str]:
     """What a model is known by: a folder's files and their contents, or the hub's name."""
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if not folder.is_dir():
         return [name]
     found = []

@@ -9,7 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sas_jax.errors import InputError
-from sas_jax.files import write_whole
+from sas_jax.files import expanded, reason, write_whole
 from sas_jax.report import build, comparison, runs
 
 
@@ -39,18 +39,28 @@ def rebuild(
             "a report is made from the workdir of a run, and none was given: python -m sas_jax.report runs/digits, say"
         )
     found = [runs.read(workdir) for workdir in workdirs]
-    path = epath.Path(output or (f"{workdirs[0]}/report.html" if len(workdirs) == 1 else "compare.html")).expanduser()
+    path = expanded(output or (f"{workdirs[0]}/report.html" if len(workdirs) == 1 else "compare.html"))
     if path.suffix != ".html":
         raise InputError(f"--output has to be the name of an .html file, but is {output}: mend it")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"--output has to be a file in a directory that is there, but {path} is not: choose another")
     if len(found) > 1:
         names = runs.names([os.fspath(run.workdir.path) for run in found])
-        write_whole(path, lambda aside: aside.write_text(comparison.html(found, names)))
+        _write(path, comparison.html(found, names))
         return f"report: {path}, of {len(found)} runs"
     text, without = _one(found[0], load_dataset, load_ranking)
-    write_whole(path, lambda aside: aside.write_text(text))
-    return f"report: {path}" + (f" (without pictures: {without})" if without else "")
+    _write(path, text)
+    told = [f"report: {path}" + (f" (without pictures: {without})" if without else "")]
+    return "\n".join(told + [f"left out: {each}" for each in found[0].damage])
+
+
+def _write(path: epath.Path, text: str) -> None:
+    try:
+        write_whole(path, lambda aside: aside.write_text(text))
+    except OSError as error:  # such as in the directory of somebody else's run
+        raise InputError(
+            f"--output must be a file that can be written, got {path} ({reason(error)}). Choose another."
+        ) from error
 
 
 def _one(run: runs.Run, load_dataset: Callable[[Any], Any], load_ranking: Callable[[str], Any]) -> tuple[str, str]:

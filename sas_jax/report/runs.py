@@ -1,17 +1,14 @@
 """A finished run, read from its workdir."""
 
 import dataclasses
-import json
 import os
 from typing import Any
 
 import numpy as np
-from etils import epath
 
-from sas_jax import files
+from sas_jax import files, shapes
 from sas_jax.errors import InputError
 from sas_jax.files import is_remote
-from sas_jax.report import shapes
 from sas_jax.workdir import Metrics, Workdir
 
 
@@ -24,12 +21,14 @@ class Run:
       results: The content of results.json.
       config: That of config.json.
       environment: That of environment.json; empty where it cannot be read.
+      damage: Of files that a report can do without, a sentence each.
     """
 
     workdir: Workdir
     results: dict[str, Any]
     config: dict[str, Any]
     environment: dict[str, Any]
+    damage: list[str]
 
     def metrics(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, less those of arms and of a proxy that the run no longer has."""
@@ -40,16 +39,23 @@ class Run:
             kind, slash, name = stage.partition("/")
             return name in arms if slash else not (kind == "proxy" and given)
 
-        lines = Metrics(self.workdir).lines()
-        return [line for line in lines if not shapes.defect(line, shapes.METRIC) and is_current(line["stage"])]
+        return [line for line in Metrics(self.workdir).lines() if is_current(line["stage"])]
 
     def embeddings(self) -> np.ndarray | None:
         """float32 [n, d]; None where there is no such file, or it is damaged."""
-        try:
-            found = files.array(self.workdir / "embeddings.npy")
-        except (OSError, ValueError, EOFError):
+        path = self.workdir / "embeddings.npy"
+        if not path.exists():
             return None
-        return found if found.ndim == 2 and found.dtype.kind == "f" else None
+        try:
+            if why := self.workdir.damage(path.name):
+                raise ValueError(why)
+            found = files.array(path)
+            if found.ndim != 2 or found.dtype.kind != "f":
+                raise ValueError(f"it holds {found.dtype} {list(found.shape)}")
+        except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+            self.damage.append(f"{path} is damaged ({files.reason(error)})")
+            return None
+        return found
 
 
 def read(path: str) -> Run:
@@ -65,31 +71,32 @@ def read(path: str) -> Run:
     if not workdir.path.is_dir():
         what = "a file" if workdir.path.exists() else "not there"
         raise InputError(f"a report is made from the workdir of a run, but {path} is {what}: give its directory")
-    config = _json(workdir, "config.json")
+    config = workdir.stored_config()
     if config is None:
         raise InputError(
             f"a report is made from the workdir of a run, but {path} has no config.json: give a directory that "
             f"python -m sas_jax.main made"
         )
-    results = _json(workdir, "results.json")
+    results = workdir.read("results.json", shapes.RESULTS)
     if results is None:
         raise InputError(
             f"a report is made from results.json, but {path} has none, for its run has not measured an arm yet: run it "
             f"on with python -m sas_jax.main, without --stop_after"
         )
-    for name, content, shape in (("config", config, shapes.CONFIG), ("results", results, shapes.RESULTS)):
-        if defect := shapes.defect(content, shape):
-            raise InputError(_damaged(workdir / f"{name}.json", defect))
     if not any(stage.startswith("evaluate") for stage in results["stages"]):
         raise InputError(
             f"a report is made from a run that was evaluated, but {path} has not come so far: run it on with "
             f"python -m sas_jax.main, without --stop_after"
         )
+    damage = []
     try:
-        environment = _json(workdir, "environment.json")
-    except InputError:  # it only tells of the machine
+        environment = workdir.read("environment.json", {})
+    except InputError as error:  # it only tells of the machine
         environment = None
-    return Run(workdir, results, config, environment or {})
+        damage.append(str(error))
+    if lines := Metrics(workdir).damaged():
+        damage.append(f"{workdir / 'metrics.jsonl'} has {lines} damaged lines")
+    return Run(workdir, results, config, environment or {}, damage)
 
 
 def names(paths: list[str]) -> list[str]:
@@ -108,26 +115,3 @@ def names(paths: list[str]) -> list[str]:
     deepest = max(map(len, parts))
     short = (["/".join(each[-depth:]) for each in parts] for depth in range(1, deepest + 1))
     return next(found for found in short if len(set(found)) == len(found))
-
-
-def _json(workdir: Workdir, name: str) -> dict[str, Any] | None:
-    """A file's object; None where there is no such file."""
-    path = workdir / name
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(_damaged(path, error.strerror or "it cannot be read")) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(_damaged(path, "it is not JSON")) from error
-    if not isinstance(value, dict):
-        raise InputError(_damaged(path, "it is not a JSON object"))
-    return value
-
-
-def _damaged(path: epath.Path, defect: str) -> str:
-    return (
-        f"{path} should be as python -m sas_jax.main wrote it, but is damaged ({defect}): remove this file, and "
-        f"run that again"
-    )

@@ -9,11 +9,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from jax.sharding import Mesh
 
 import sas_jax
-from sas_jax import devices, settings
+from sas_jax import devices, files, settings
 from sas_jax.errors import InputError
 from sas_jax.selection import budgets, checks, classwise, columns
 from sas_jax.selection.objectives import OBJECTIVES
@@ -131,7 +130,7 @@ def rank(
         mesh=devices.mesh(1) if mesh is None else mesh,
     )
     same = json.dumps([metadata, _digest(classes), _digest(where), 1 if mesh is None else mesh.size])
-    with Work(n, budget, progress, None if resume is None else epath.Path(resume), same) as work:
+    with Work(n, budget, progress, None if resume is None else files.expanded(resume), same) as work:
         if kind == "matrix":
             # Of one class no copy is made.
             found.append(run.from_matrices(lambda of: values if len(of) == n else values[np.ix_(of, of)], work))

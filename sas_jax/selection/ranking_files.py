@@ -10,7 +10,6 @@ import codecs
 import hashlib
 import io
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -196,13 +195,8 @@ def check_writable(path: str) -> None:
       InputError: another suffix, or a place that cannot be written.
     """
     check_suffix(path)
-    target = epath.Path(path)
-    if target.is_dir():
-        raise _cannot_be_written(path, "it is a directory")
-    aside = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
-        aside.write_bytes(b"")
-        aside.unlink()
+        files.check_place(path)
     except OSError as error:
         raise _cannot_be_written(path, files.reason(error)) from error
 

@@ -5,7 +5,6 @@ each checkpoint stands a manifest of its files' hashes, and one that does not ma
 """
 
 import hashlib
-import json
 import logging
 import re
 import warnings
@@ -17,17 +16,26 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from etils import epath
+from etils.epath.gpath import PosixGPath
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from sas_jax import devices
 from sas_jax.errors import InputError
-from sas_jax.files import is_remote
-from sas_jax.workdir import write_json
+from sas_jax.files import is_remote, matching, reason
+from sas_jax.workdir import read_sealed, write_json
 
-# Orbax logs a traceback from each of its threads for what it then raises, and what is raised is said here.
+# Orbax logs a traceback from each of its threads for what it then raises, and what is raised is said here. And it warns
+# of every checkpoint that is opened only to be read.
 absl_logging.get_absl_logger().addFilter(
-    lambda record: record.levelno < logging.ERROR or "orbax" not in record.pathname.split("/")
+    lambda record: record.levelno < logging.WARNING or "orbax" not in record.pathname.split("/")
 )
+
+
+class _Directory(PosixGPath):
+    """A directory that orbax can search whatever its name: etils takes a name like "run [1]" for a pattern."""
+
+    def glob(self, pattern: str) -> Iterator[epath.Path]:
+        return iter(matching(self, pattern))
 
 
 class Checkpoints:
@@ -47,7 +55,7 @@ class Checkpoints:
             keep: how many of the newest are kept, beside the one of the lowest loss.
             log: gets a sentence where one cannot be written.
         """
-        self.directory = epath.Path(directory)
+        self.directory = _Directory(directory)
         if not is_remote(self.directory):
             self.directory = self.directory.absolute()  # which orbax asks for
         self._log = log
@@ -104,10 +112,10 @@ class Checkpoints:
             self._manager.wait_until_finished()
             if devices.is_writer():
                 kept = {f"manifest-{kept}.json" for kept in self._manager.all_steps()}
-                for old in self.directory.glob("manifest-*.json"):
+                for old in matching(self.directory, "manifest-*.json"):
                     if old.name not in kept:
                         old.unlink()
-                write_json(self.directory / f"manifest-{step}.json", self._hashes(step))
+                write_json(self.directory / f"manifest-{step}.json", _hashes(self.directory / str(step)))
             self._saving = self._lost = None
         except (OSError, ValueError) as error:  # tensorstore raises ValueError for a full disk
             self._failed(step, error)
@@ -116,7 +124,7 @@ class Checkpoints:
         self._saving, self._lost = None, step
         self._manager.close()
         if devices.is_writer():
-            for left in (self.directory / str(step), *self.directory.glob(f"{step}.orbax-checkpoint-tmp*")):
+            for left in (self.directory / str(step), *matching(self.directory, f"{step}.orbax-checkpoint-tmp*")):
                 if left.exists():
                     left.rmtree()
         self._manager = self._open()
@@ -125,24 +133,6 @@ class Checkpoints:
             f"the checkpoint of step {step} could not be written to {self.directory} ({_reason(error)}), and {last}: "
             f"make room; the next one is tried as ever"
         )
-
-    def _hashes(self, step: int) -> dict[str, str]:
-        """Of every file of a checkpoint, by its path within it."""
-        root = self.directory / str(step)
-        return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(root)}
-
-    def _damage(self, step: int) -> str | None:
-        """What of a checkpoint is not as it was written; None where all is, or a kill came before its manifest."""
-        manifest = self.directory / f"manifest-{step}.json"
-        if not manifest.exists():
-            return None
-        try:
-            wanted = json.loads(manifest.read_text())
-        except ValueError:
-            return f"{manifest.name} is damaged"
-        found = self._hashes(step)
-        bad = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        return f"{bad[0]} is not as it was written" if bad else None
 
     def restore(self, like: Any) -> tuple[Any, dict[int, str]]:
         """The newest checkpoint that can be read.
@@ -157,8 +147,8 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            if damage := self._damage(step):
-                damaged[step] = damage
+            if why := damage(self.directory, step):
+                damaged[step] = why
                 continue
             try:
                 with warnings.catch_warnings():
@@ -192,6 +182,27 @@ class Checkpoints:
                 f"the checkpoint of step {self._lost} could not be written to {self.directory}: make room, and run the "
                 f"same command again; it goes on from the one before"
             )
+
+
+def damage(directory: epath.Path, step: int) -> str | None:
+    """What of a checkpoint is not as it was written; None where all is, or a kill came before its manifest."""
+    if not (directory / str(step)).is_dir():
+        return f"checkpoint {step} of {directory} is missing"
+    manifest = directory / f"manifest-{step}.json"
+    if not manifest.exists():
+        return None
+    try:
+        wanted = read_sealed(manifest)
+    except (OSError, ValueError) as error:
+        return f"{manifest} is damaged ({reason(error)})"
+    found = _hashes(directory / str(step))
+    bad = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    return f"{directory / str(step) / bad[0]} is not as it was written" if bad else None
+
+
+def _hashes(root: epath.Path) -> dict[str, str]:
+    """Of every file of a checkpoint, by its path within it."""
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(root)}
 
 
 def _reason(error: Exception) -> str:

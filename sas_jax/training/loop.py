@@ -253,7 +253,7 @@ class _Record:
         self._metrics = metrics
         self._on_speed = on_speed
         self._start_step = step
-        self._last: dict[str, Any] = metrics.resume(stage, step) or {"elapsed_seconds": 0.0, "loss": math.nan}
+        self._last: dict[str, Any] = {"elapsed_seconds": 0.0, "loss": math.nan} | (metrics.resume(stage, step) or {})
         self._pending: collections.deque[tuple[Seen, int, int]] = collections.deque()
         self._spoke = False
 
@@ -342,6 +342,9 @@ class _Record:
     def result(self, state: TrainState) -> FitResult:
         """What the whole run leaves."""
         seconds, total = self._last["elapsed_seconds"], self._course.total
+        if self._last.get("step") != total:  # its line was lost, or all of its steps were skipped
+            loss = self.check(jax.device_get(state.seen), total)
+            self._last["loss"] = self._last["loss"] if math.isnan(loss) else loss
         return FitResult(
             state=state,
             steps=total,

@@ -109,7 +109,7 @@ def test_of_a_proxy_that_was_given_no_loss_is_shown(workdir, report):
 
 
 def failing(error):
-    def load(config):
+    def load(*_):
         raise error
 
     return load
@@ -129,7 +129,9 @@ def test_without_images_the_report_says_so(workdir, read_page, error):
 
 def test_other_images_are_not_shown_as_the_runs(workdir, report, load_dataset):
     (workdir / "stamps").mkdir()
-    stamp = {"stage": "data", "inputs": "", "train_content": "the run's"}
+    counts = dict.fromkeys(("train_size", "test_size", "num_classes", "num_labelled", "wall_seconds"), 1)
+    texts = dict.fromkeys(("stage", "inputs", "name", "train_images"), "data")
+    stamp = counts | texts | {"skipped": [], "not_evaluated": None, "train_content": "the run's"}
     (workdir / "stamps" / "data.json").write_text(json.dumps(stamp))
     assert "without" not in report(workdir)
     (workdir / "stamps" / "data.json").write_text(json.dumps(stamp | {"train_content": "others"}))
@@ -165,13 +167,18 @@ def test_without_embeddings_there_is_no_map(workdir, report, read_page, damage):
         path.write_bytes(path.read_bytes()[:-100])
     else:
         np.save(path, np.array([{}], object))
-    report(workdir)
+    said = report(workdir)
+    assert (f"left out: {path} is damaged (" in said) == (damage != "gone")
     assert "The embeddings are not at hand" in read_page((workdir / "report.html").read_text()).text
 
 
 def test_an_environment_that_is_damaged_is_left_out(workdir, report):
     (workdir / "environment.json").write_text("{")
-    report(workdir)
+    with open(workdir / "metrics.jsonl", "a") as file:
+        file.write('{"stage": "pro\n{"stage": 3}\n{"stage": "cut sho')
+    said = report(workdir)
+    assert f"left out: {workdir}/environment.json must be as the run wrote it, got a damaged file (it is not JS" in said
+    assert f"left out: {workdir}/metrics.jsonl has 2 damaged lines" in said
     assert "0123abc" not in (workdir / "report.html").read_text()
 
 
@@ -193,12 +200,12 @@ def alter(name, **fields):
         (remove("config.json"), "has no config.json: give a directory that python -m sas_jax.main made"),
         (remove("results.json"), "has none, for its run has not measured an arm yet"),
         (remove("ranking.parquet"), "ranking.parquet"),
-        (write("results.json", '{"arms": ['), "is damaged (it is not JSON)"),
-        (write("results.json", "[" * 100_000), "is damaged (it is not JSON)"),
-        (write("results.json", "[]"), "is damaged (it is not a JSON object)"),
-        (write("results.json", "{}"), "is damaged (dataset is not there)"),
-        (write("config.json", "no"), "is damaged (it is not JSON)"),
-        (alter("config.json", data=3), "is damaged (data is no object)"),
+        (write("results.json", '{"arms": ['), "got a damaged file (it is not JSON)"),
+        (write("results.json", "[" * 100_000), "got a damaged file (it is not JSON)"),
+        (write("results.json", "[]"), "got a damaged file (it is not a JSON object)"),
+        (write("results.json", "{}"), "got a damaged file (dataset is not there)"),
+        (write("config.json", "no"), "got a damaged file (it is not JSON)"),
+        (alter("config.json", data=3), "got a damaged file (data is no object)"),
         (alter("results.json", stages={"rank": {"wall_seconds": 1.0}}), "run that was evaluated, but"),
         (alter("results.json", stages={"rank": 1.0}), "stages.rank is no object"),
         (alter("results.json", stages=None), "stages is not there"),
@@ -263,7 +270,7 @@ def test_whatever_stands_in_a_file_there_is_a_page_or_a_sentence(make_workdir, m
     assert all("damaged" in sentence for sentence in said)
 
 
-def test_where_the_page_cannot_be(workdir, report, tmp_path):
+def test_where_the_page_cannot_be(workdir, make_workdir, report, tmp_path, monkeypatch):
     for output, message in (
         (f"{workdir}/results.json", "has to be the name of an .html file"),
         (str(tmp_path / "none" / "r.html"), "has to be a file in a directory that is there"),
@@ -274,6 +281,12 @@ def test_where_the_page_cannot_be(workdir, report, tmp_path):
         report(tmp_path / "none", output=str(tmp_path / "r.html"))
     with pytest.raises(InputError, match="is a file: give its directory"):
         report(workdir / "config.json", output=str(tmp_path / "r.html"))
+    monkeypatch.setattr(rebuild, "write_whole", failing(PermissionError(13, "Permission denied")))
+    for runs_ in ((workdir,), (workdir, make_workdir(tmp_path / "other"))):
+        with pytest.raises(
+            InputError, match=r"--output must be a file that can be written, got .* \(Permission denied\)"
+        ):
+            report(*runs_, output=str(tmp_path / "r.html"))
     with pytest.raises(InputError, match="none was given"):
         report()
     with pytest.raises(InputError, match="stands there twice"):

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from sas_jax import devices
 from sas_jax.errors import InputError
 from sas_jax.models import ProjectionHead, ResNet
-from sas_jax.training import SimCLR, Trainer, fit
+from sas_jax.training import SimCLR, Trainer, checkpoint, fit
 from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.training.feed import Resident
 from sas_jax.views import Views
@@ -127,6 +127,52 @@ def test_a_finished_run_is_found_again_without_training(trainer, images, tmp_pat
     for a, b in zip(jax.tree.leaves(first.state), jax.tree.leaves(again.state), strict=True):
         np.testing.assert_array_equal(a, b)
     assert (again.loss, again.train_seconds) == (first.loss, first.train_seconds)
+
+
+@pytest.mark.parametrize("name", ["run [1]", "exp*", "a?b", "[!x]", "100% #1 \u00fc"])
+def test_the_name_of_a_directory_is_no_pattern(trainer, images, tmp_path, monkeypatch, caplog, name):
+    """Orbax searches a checkpoint's directory as it merges it; and nothing of its own is said of one only read."""
+    (tmp_path / "run 1" / "proxy").mkdir(parents=True)
+    (tmp_path / "run 1" / "proxy" / "manifest-3.json").write_text("another run's")
+    first = run(trainer, images, tmp_path / name, epochs=1)
+    monkeypatch.setattr(Resident, "run", lambda *a, **k: pytest.fail("it trained again"))
+    said = []
+    again = run(trainer, images, tmp_path / name, epochs=1, log=said.append)
+    assert said == []
+    for a, b in zip(jax.tree.leaves(first.state), jax.tree.leaves(again.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    reading = Checkpoints(tmp_path / name / "proxy")
+    assert reading.restore(trainer.abstract_state())[1] == {}
+    reading.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
+    assert (tmp_path / "run 1" / "proxy" / "manifest-3.json").exists()
+
+
+def test_a_loss_whose_line_is_lost_is_taken_from_the_checkpoint(trainer, images, tmp_path):
+    whole = run(trainer, images, tmp_path, epochs=2)
+    metrics = tmp_path / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    for left in (lines[:-1], []):
+        metrics.write_text("".join(left))
+        assert run(trainer, images, tmp_path, epochs=2).loss == whole.loss
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"3/d/a": "0"}', "\x00", None])
+def test_a_damaged_manifest_is_said_and_the_checkpoint_before_used(trainer, images, tmp_path, text):
+    run(trainer, images, tmp_path, epochs=2)
+    manifest = tmp_path / "proxy" / "manifest-10.json"
+    manifest.unlink()
+    if text is None:
+        manifest.mkdir()
+    else:
+        manifest.write_text(text)
+    reading = Checkpoints(tmp_path / "proxy")
+    state, damaged = reading.restore(trainer.abstract_state())
+    reading.close()
+    assert (int(state.step), list(damaged)) == (5, [10])
+    assert damaged[10] == checkpoint.damage(reading.directory, 10)
+    assert checkpoint.damage(reading.directory, 5) is None
+    assert checkpoint.damage(reading.directory, 6) == f"checkpoint 6 of {tmp_path / 'proxy'} is missing"
 
 
 def cut(path):

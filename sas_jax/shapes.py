@@ -1,4 +1,4 @@
-"""What results.json and config.json hold, as far as a report rests on it: a file that was damaged is found out here."""
+"""What the JSON files of a run hold, as far as others rest on it: a file that was damaged is found out here."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Kind(str):
 NUMBER, FINITE, COUNT, SHARE, TEXT = map(Kind, ("a number", "a finite number", "a count", "a share", "text"))
 ANY = Kind("anything")
 
-# "!" marks what has to be there; all else may be missing or None.
+# "!" marks what has to be there, "?" what has to be there and may be None; all else may be missing or None.
 _ACCURACY = {"value!": SHARE, "low!": SHARE, "high!": SHARE, "n!": COUNT}
 _PART = {
     "n": COUNT,
@@ -46,6 +46,13 @@ _ARM = {
     "supervised": _ACCURACY,
     "geometry": {"whole": _PART, "subset": _PART, "largest_distance": NUMBER},
 }
+_CLASSES = {
+    "num_classes": COUNT,
+    "sizes": [COUNT],
+    "agreement": Each({"": ANY}),
+    "few_labels": {"num_labelled": COUNT, "l2": NUMBER, "accuracy": NUMBER},
+    "chosen": {"tried": [COUNT], "silhouettes": [FINITE]},
+}
 RESULTS = {
     "dataset!": {
         "name": TEXT,
@@ -55,20 +62,37 @@ RESULTS = {
         "not_evaluated": TEXT,
         "skipped": [TEXT],
     },
-    "latent_classes!": {
-        "method": TEXT,
-        "embeddings": TEXT,
-        "num_classes": COUNT,
-        "sizes": [COUNT],
-        "agreement": Each({"": ANY}),
-        "few_labels": {"num_labelled": COUNT, "l2": NUMBER, "accuracy": NUMBER},
-        "chosen": {"tried": [COUNT], "silhouettes": [FINITE]},
-    },
+    "latent_classes!": {"method": TEXT, "embeddings": TEXT, **_CLASSES},
     "selection!": {"objective": TEXT, "similarity": TEXT, "turning_fraction": NUMBER},
     "stages!": Each({"": {"wall_seconds": FINITE}}),
     "arms!": [_ARM],
 }
 CONFIG = {"data!": {"name!": TEXT}, "proxy": {"embeddings": TEXT}}
+STAMPS: dict[str, dict[str, Any]] = {
+    "data": {
+        "train_images!": TEXT,
+        "train_content!": TEXT,
+        "name!": TEXT,
+        "train_size!": COUNT,
+        "test_size!": COUNT,
+        "num_classes?": COUNT,
+        "num_labelled!": COUNT,
+        "not_evaluated?": TEXT,
+        "skipped!": [TEXT],
+    },
+    "classes": {f"{name}?": shape for name, shape in _CLASSES.items()},
+    "rank": {"turning_fraction?": NUMBER},
+    "train": {
+        "size!": COUNT,
+        "steps!": COUNT,
+        **{f"{name}?": _ARM[name] for name in ("loss", "spread", "train_seconds", "views_per_second")},
+        "collapsed?": ANY,
+    },
+    "evaluate": {f"{name}?": _ARM[name] for name in ("probe", "knn", "probe_few", "probe_coarse", "geometry")},
+    "supervised": {"accuracy?": _ACCURACY},
+}
+"""Of the stamp of a stage, by what its name begins with."""
+
 METRIC = {"stage!": TEXT, "step!": FINITE, "epoch": FINITE, "loss": NUMBER, "views_per_second": NUMBER}
 
 
@@ -94,9 +118,10 @@ def defect(value: Any, shape: Any, place: str = "") -> str | None:
             return f"{place} is not by numbers"
         return _first(defect(inner, shape, _below(place, name)) for name, inner in value.items() if inner is not None)
     for key, inner in shape.items():
-        name, found = key.rstrip("!"), value.get(key.rstrip("!"))
+        name = key.rstrip("!?")
+        found = value.get(name)
         if found is None:
-            if key.endswith("!"):
+            if key.endswith("!") or (key.endswith("?") and name not in value):
                 return f"{_below(place, name)} is not there"
         elif said := defect(found, inner, _below(place, name)):
             return said
