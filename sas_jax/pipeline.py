@@ -67,13 +67,13 @@ class _Run(Stages):
 
     def go(self, stop_after: str, *, rerun: bool, restart: bool) -> dict[str, Any]:
         wanted = plan.STAGES[: plan.STAGES.index(stop_after) + 1]
-        settings = self.config.to_dict()
+        given = self.config.to_dict()
         if self.workdir.writes:
-            claim.check(self.workdir, settings, self.inputs, rerun=rerun, restart=restart, log=self.log)
+            claim.check(self.workdir, given, self.inputs, rerun=rerun, restart=restart, log=self.log)
         n = self._check_sizes(wanted, fresh=restart)
         if self.workdir.writes:
             claim.take(self.workdir, self.inputs, restart=restart)
-            for name, value in (("config.json", jsonable(settings)), ("environment.json", environment.describe())):
+            for name, value in (("config.json", jsonable(given)), ("environment.json", environment.describe())):
                 with self.workdir.writing(name) as path:
                     write_json(path, value)
         devices.wait_for_all("the workdir is taken")
@@ -357,7 +357,7 @@ class _Run(Stages):
         untrained = self._arm_trainer("simclr")
         state = self._fit_arm(arm).state if arm else untrained.init(untrained.key(self.config.seed))
         variables = of_encoder(_variables(state))
-        settings = self.config.evaluation
+        evaluation = self.config.evaluation
         train, test = self.dataset.train, self.dataset.test
         assert test is not None
         assert train.labels is not None
@@ -369,14 +369,14 @@ class _Run(Stages):
             variables,
             *labelled,
             views=self.views,
-            settings=settings,
+            settings=evaluation,
             label=name,
             key=jax.random.fold_in(key, PROBE),
-            fractions=settings.probe_fractions,
-            l2_grid=settings.probe_l2_grid,
+            fractions=evaluation.probe_fractions,
+            l2_grid=evaluation.probe_l2_grid,
             coarse=coarse_classes(self.dataset.class_names),
         )
-        if not settings.geometry:
+        if not evaluation.geometry:
             return found | {"geometry": None}
         measured = encoder_geometry(
             self._encode,
@@ -384,7 +384,7 @@ class _Run(Stages):
             *labelled,
             subset=self.subset(arm) if arm else None,
             views=self.views,
-            batch_size=settings.batch_size,
+            batch_size=evaluation.batch_size,
             key=jax.random.fold_in(key, GEOMETRY),
             label=name,
         )
