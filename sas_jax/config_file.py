@@ -49,7 +49,8 @@ def read(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 def _run(path: str) -> ConfigDict:
     """What get_config() of a file returns."""
     name, _, argument = path.partition(":")
-    wanted, place = "--config must be a config file such as configs/digits.py", shown(name)
+    wanted = "--config must be a config file such as configs/digits.py"
+    place = shown(name if len(name) <= 70 else f"...{name[-67:]}")  # of a long path its end says which file
     if not epath.Path(name).is_file():
         raise InputError(f"{wanted}, got {place}, which is no file. Correct the path.")
     try:
@@ -69,7 +70,7 @@ def _run(path: str) -> ConfigDict:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
         where = f"{place}, line {lines[-1]}" if lines else place
         reason = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {reason if len(reason) <= 110 else reason[:107] + '...'}"
+        reason = f"{type(error).__name__}: {reason if len(reason) <= 100 else reason[:97] + '...'}"
         fix = "Correct the file." if _CONFIGS.is_dir() else "Install sas_jax by pip install -e from a checkout."
         raise InputError(f"{wanted}, got {where}, which raises {reason}. {fix}") from error
     return config

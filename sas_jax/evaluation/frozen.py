@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sas_jax import settings
+import sas_jax.settings
 from sas_jax.embedding import Apply, embed
 from sas_jax.evaluation import blocks
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
@@ -18,7 +18,7 @@ from sas_jax.images import Images
 from sas_jax.views import Views
 
 
-@settings.fixed
+@sas_jax.settings.fixed
 def accuracies(
     apply: Apply,
     variables: Any,
@@ -66,7 +66,7 @@ def accuracies(
     scale = np.sqrt(np.mean(np.var(features[0], axis=0))) or 1.0
     features = [each / scale for each in features]
     num_classes = int(max(labels[0].max(), labels[1].max())) + 1
-    key = settings.key(0) if key is None else key
+    key = sas_jax.settings.key(0) if key is None else key
 
     def probe(names: list[np.ndarray], number: int, fraction: float = 1.0) -> dict[str, Any]:
         return linear_probe(
@@ -99,7 +99,7 @@ def accuracies(
     }
 
 
-@settings.fixed
+@sas_jax.settings.fixed
 def classifier_accuracy(
     apply: Apply, variables: Any, test: tuple[Images, np.ndarray], *, views: Views, batch_size: int, label: str
 ) -> Accuracy:
@@ -120,7 +120,7 @@ def classifier_accuracy(
     return accuracy(np.argmax(logits, axis=1) == labels)
 
 
-@settings.fixed
+@sas_jax.settings.fixed
 def encoder_geometry(
     apply: Apply,
     variables: Any,

@@ -18,7 +18,7 @@ def make_run(digits_run, tmp_path):
         results["dataset"] |= dataset or {}
         results["stages"] = stages or results["stages"]
         return runs.Run(Workdir(tmp_path, writes=False), results, config or digits_run["config"],
-                        digits_run["environment"])  # fmt: skip
+                        digits_run["environment"], [])  # fmt: skip
 
     return make
 
