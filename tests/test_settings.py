@@ -181,6 +181,9 @@ def test_a_run_is_the_same_under_all_settings_together(tmp_path):
     changes = [*(f"--config.{name}={value}" for name, value in SMALL.items()), "--config.arms=(('selected', 0.3, 0),)"]
     root = Path(__file__).parent.parent
     environment = os.environ | {name: value for name, (value, _) in SETTINGS.items()} | {"JAX_NUM_CPU_DEVICES": "8"}
+    # As in this process; the command would choose another, whose programs round otherwise.
+    flags = os.environ.get("XLA_FLAGS", "")
+    environment["XLA_FLAGS"] = f"{flags} --xla_cpu_enable_concurrency_optimized_scheduler=true"
     command = [sys.executable, "-m", "sas_jax.main", "--config=configs/digits.py", f"--workdir={tmp_path / 'set'}"]
     child = subprocess.Popen(
         [*command, *changes], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
