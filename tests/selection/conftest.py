@@ -29,14 +29,14 @@ def replay(objective, similarity, picks, where=None):
     return np.array(found)
 
 
-def quantise(similarity, weights=None):
-    """int64 [n, n], multiples of 2^-23: how well example j represents example i, as the engine sees it."""
+def quantise(similarity, weights=None, one=1.0):
+    """int64 [n, n], multiples of 2^-23 `one`: how well example j represents example i, as the engine sees it."""
     represents = np.clip(np.asarray(similarity, np.float32), 0, 1)
     if weights is not None:
         mantissa, exponent = np.frexp(np.float32(np.max(weights)))
         scale = np.ldexp(np.float32(1), exponent - (mantissa == 0.5))  # the power of two from the largest on
         represents = represents * (np.asarray(weights, np.float32) / scale)[:, None]
-    return np.rint(represents.astype(np.float64) * ONE).astype(np.int64)
+    return np.rint(represents.astype(np.float64) / one * ONE).astype(np.int64)
 
 
 def integer_greedy(objective, units, budget, where=None, initial=()):

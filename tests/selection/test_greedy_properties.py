@@ -132,9 +132,12 @@ def test_exactly_the_integer_greedy_with_weights(objective, quantise, integer_gr
     weights[rng.random(130) < zeros] = 0
     problem = greedy.problem(similarity, objective=objective, weights=weights)
     picks, gains = run(problem, 130, where, initial, [130])
-    expected, expected_gains = integer_greedy(objective, quantise(similarity, weights), 130, where, initial)
+    scale, one = float(problem.scale), float(problem.similarity.one)
+    largest = (similarity * (weights / np.float32(scale))[:, None]).max()
+    assert one / 2 < largest <= one or (one == 1 and largest == 0)  # a power of two, the tightest
+    expected, expected_gains = integer_greedy(objective, quantise(similarity, weights, one), 130, where, initial)
     assert picks == expected
-    np.testing.assert_array_equal(gains, in_float32(expected_gains) * np.asarray(problem.scale))
+    np.testing.assert_array_equal(gains, in_float32(expected_gains) * np.float32(scale * one))
 
 
 @pytest.mark.parametrize("objective", ["facility_location", "sas"])
@@ -154,7 +157,7 @@ def test_exactly_the_integer_greedy_from_embeddings(objective, integer_greedy, s
     units = np.concatenate([covered(problem.similarity, k) for k in (0, 64, 128)])[:130, :130].astype(np.int64)
     expected, expected_gains = integer_greedy(objective, units, 130, where)
     assert picks == expected
-    np.testing.assert_array_equal(gains, in_float32(expected_gains))
+    np.testing.assert_array_equal(gains, in_float32(expected_gains) * np.float32(problem.similarity.one))
 
 
 @jax.jit

@@ -140,7 +140,7 @@ def test_similarities_have_the_same_bits_on_every_mesh(monkeypatch):
         covered = jax.shard_map(
             lambda source: source.covered(source.examples(jnp.asarray(index))),
             mesh=mesh,
-            in_specs=(dataclasses.replace(source, values=PartitionSpec("data")),),
+            in_specs=(dataclasses.replace(source, values=PartitionSpec("data"), one=PartitionSpec()),),
             out_specs=PartitionSpec(None, "data"),
             check_vma=False,
         )
