@@ -203,6 +203,13 @@ IMPLEMENTATIONS = {
     "sas_jax_one_device": Implementation(
         "sas_jax, one device", (), ("step",), ("cpu",), lambda task: _sas_jax(task, split=False)
     ),
+    "torch_float32": Implementation(
+        "PyTorch, eager, float32",
+        _PYTORCH,
+        _THEIRS,
+        ("cpu",),
+        lambda task: _torch(task._replace(dtype="float32"), compiled=False),
+    ),
     "torch": Implementation(
         "PyTorch, eager", _PYTORCH, _THEIRS, ("cpu", "gpu"), lambda task: _torch(task, compiled=False)
     ),

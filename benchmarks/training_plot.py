@@ -13,7 +13,13 @@ from benchmarks import tables, training_tables
 from benchmarks.training_cases import PARTS
 from benchmarks.training_measure import IMPLEMENTATIONS
 
-COLOURS = {"sas_jax": "#0072B2", "sas_jax_one_device": "#56B4E9", "torch": "#D55E00", "torch_compile": "#E69F00"}
+COLOURS = {
+    "sas_jax": "#0072B2",
+    "sas_jax_one_device": "#56B4E9",
+    "torch_float32": "#CC79A7",
+    "torch": "#D55E00",
+    "torch_compile": "#E69F00",
+}
 """Of Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 

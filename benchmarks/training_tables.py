@@ -43,9 +43,9 @@ def training(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             _origin(results, names),
-            "Views a second: median (least-most) of groups of steps. `ratio`: sas_jax over the best of PyTorch; with "
-            "augmentation, over PyTorch's step without any (`*`).",
-            _table(results, names, _views, {"ratio": _ratio}),
+            "Views a second: median (least-most) of groups of steps. `ratio`: sas_jax over the best of PyTorch, and over "
+            "PyTorch in float32; with augmentation, over PyTorch's step without any (`*`).",
+            _table(results, names, _views, {"ratio": _ratio, "ratio, float32": _ratio_in_float32}),
             f"{share}: of the model's operations, 3 times those of the forward pass for each view.",
             _table(results, names, _work, {}),
             "Memory in MB at most: of the device, or on a CPU of the process while it steps, beyond its imports (the "
@@ -176,10 +176,14 @@ def _sibling(results: dict[str, Any], case: dict[str, Any], part: str) -> dict[s
     return None
 
 
-def _ratio(case: dict[str, Any], results: dict[str, Any]) -> str:
+def _ratio_in_float32(case: dict[str, Any], results: dict[str, Any]) -> str:
+    return _ratio(case, results, ("torch_float32",))
+
+
+def _ratio(case: dict[str, Any], results: dict[str, Any], peers: tuple[str, ...] = PEERS) -> str:
     of_views = case["part"] == "augmented"
     own = _best(case, (OWN,))
-    other = _best(_sibling(results, case, "step") if of_views else case, PEERS)
+    other = _best(_sibling(results, case, "step") if of_views else case, peers)
     return "-" if own is None or other is None else f"{own / other:.2f}{' *' if of_views else ''}"
 
 
