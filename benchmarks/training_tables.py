@@ -43,8 +43,8 @@ def training(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             _origin(results, names),
-            "Views a second: median (least-most) of groups of steps. `ratio`: sas_jax over the best of PyTorch, and over "
-            "PyTorch in float32; with augmentation, over PyTorch's step without any (`*`).",
+            "Views a second: median (least-most) of groups of steps. `ratio`: sas_jax over the best of PyTorch, and "
+            "over PyTorch in float32; with augmentation, over PyTorch's step without any (`*`).",
             _table(results, names, _views, {"ratio": _ratio, "ratio, float32": _ratio_in_float32}),
             f"{share}: of the model's operations, 3 times those of the forward pass for each view.",
             _table(results, names, _work, {}),
