@@ -106,6 +106,11 @@ def get_config() -> ConfigDict:
     selection.tau = 0.5
     # Similarity of an example to itself, 1 or 0; 0 asks that it be represented by another one.
     selection.self_similarity = 1.0
+    # How a budget is divided among the latent classes: "proportional" to their sizes, or "balanced": the same number
+    # from each class as far as it has so many.
+    selection.budgets = "proportional"
+    # A .npy file, float [n, d] in the data set's order: measures the similarity in place of the proxy's embeddings.
+    selection.similarity_embeddings = ""
     # A subset made elsewhere, which the arm ("file", 1.0, seed) trains on: a .npy, .npz, .csv, .parquet, .txt or .pkl
     # of indices, ids or paths.
     selection.file = ""
@@ -116,6 +121,11 @@ def get_config() -> ConfigDict:
     selection.file_split = ""
     # Leave out, and count, entries that are no image here or stand there twice; else they are refused.
     selection.file_drop = False
+
+    # Further partitions, to compare in one run: the arm ("sas@NAME", 0.2, 0) ranks within config.partitions.NAME. Each
+    # is a ConfigDict of the fields of config.latent_classes, and of config.selection `budgets` and
+    # `similarity_embeddings`, that it has in place of those above: {"method": "labels"}, say.
+    config.partitions = ConfigDict()
 
     # The encoder trained on each subset.
     config.encoder = _encoder(depth=18)
@@ -130,11 +140,12 @@ def get_config() -> ConfigDict:
 
     # What is trained and compared: (selector, fraction of the images in (0, 1], seed), and perhaps a method, and a step
     # rule, after them. Selectors: "selected" (the objective above), "sas", "facility_location", "similarity_sum",
-    # "facility_location_self0" (with self_similarity 0), "random" (uniform), "random_balanced" (in proportion to the
-    # latent classes), "prototypes_easy" and "prototypes_hard" (Sorscher et al. 2022: nearest to, or furthest from, the
-    # mean of their latent class), "k_center" (farthest first within the latent classes), "file" (the whole of
-    # selection.file, fraction 1), "full" (fraction 1). Step rules: "epochs" (train.epochs through the subset, as in
-    # the paper) or "steps" (as many steps as all images have in train.epochs).
+    # "facility_location_self0" (with self_similarity 0), "random" (uniform), "random_balanced" (from the latent classes
+    # by their budgets), "prototypes_easy" and "prototypes_hard" (Sorscher et al. 2022: nearest to, or furthest from,
+    # the mean of their latent class), "k_center" (farthest first within the latent classes), "file" (the whole of
+    # selection.file, fraction 1), "full" (fraction 1). "SELECTOR@NAME" works within config.partitions.NAME. Step rules:
+    # "epochs" (train.epochs through the subset, as in the paper) or "steps" (as many steps as all images have in
+    # train.epochs).
     config.arms = (("selected", 0.2, 0), ("random", 0.2, 0), ("full", 1.0, 0))
 
     config.evaluation = evaluation = ConfigDict()

@@ -49,7 +49,8 @@ def check(
         stored = None
         log(f"{workdir / 'config.json'} is damaged ({reason(error.__cause__ or error)}): it is written again")
     wanted, found = (plan.that_matters(flatten(jsonable(each))) for each in (config, stored or config))
-    fields = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
+    # A field that the stored config lacks is younger than the run; where it matters, a stage's inputs have changed.
+    fields = [name for name, value in sorted(found.items()) if name not in wanted or wanted[name] != value]
     changed = [stage for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] != inputs[stage]]
     if not fields and not changed:
         return

@@ -1,12 +1,13 @@
 """Whether a config can be used, before anything is computed: its fields one by one, then what they are together."""
 
 import difflib
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from sas_jax import plan
-from sas_jax.config_fields import FIELDS
+from sas_jax.config_fields import FIELDS, OF_PARTITION, field
 from sas_jax.errors import InputError, shown
 
 
@@ -17,11 +18,19 @@ def check(config: ConfigDict) -> None:
         InputError: the first such field, what it should be and what it is.
     """
     for name, value in named(config).items():
-        FIELDS[name].check(f"config.{name}", value)
+        found = field(name)
+        assert found is not None
+        found.check(f"config.{name}", value)
+    _check_partition_names(config)
     arms = plan.arms(config)
     _check_views(config)
     _check_moco(config, arms)
-    _check_latent_classes(config.latent_classes)
+    _check_latent_classes("config.latent_classes", config.latent_classes, set(config.latent_classes))
+    _check_similarity("config.selection", config.selection, config.selection.similarity)
+    for name, partition in plan.partitions(config).items():
+        where = f"config.partitions.{name}"
+        _check_latent_classes(where, plan.in_partition(config, name).latent_classes, set(partition))
+        _check_similarity(where, partition, config.selection.similarity)
     _check_file(config, arms)
     if config.data.name != "folder" and config.data.test_folder:
         raise InputError(
@@ -36,13 +45,18 @@ def named(config: ConfigDict) -> dict[str, Any]:
     if missing := FIELDS.keys() - values.keys():
         first = next(name for name in FIELDS if name in missing)
         raise InputError(f"A config must have the field config.{first}, got none. Begin with default.get_config().")
-    if more := values.keys() - FIELDS.keys():
+    if more := [name for name in values if field(name) is None]:
         raise unknown(min(more))
     return values
 
 
 def unknown(name: str) -> InputError:
     """What to say of a name that is no field's."""
+    if name.partition(".")[0] == "partitions":
+        raise InputError(
+            f"config.partitions.NAME.FIELD must have as its FIELD one of {', '.join(OF_PARTITION)}, got "
+            f"config.{shown(name, 40)[1:-1]}. Choose one."
+        )
     of_section = next((field for field in FIELDS if field.startswith(f"{name}.")), None)
     if of_section:
         return InputError(f"config.{name} is a section and takes no value. Set one of its fields: config.{of_section}.")
@@ -87,25 +101,39 @@ def _check_moco(config: ConfigDict, arms: tuple[plan.Arm, ...]) -> None:
         )
 
 
-def _check_latent_classes(section: ConfigDict) -> None:
-    if section.method == "file" and not section.file:
+def _check_partition_names(config: ConfigDict) -> None:
+    for name in plan.partitions(config):
+        if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", name):
+            raise InputError(
+                f"A name in config.partitions must be 1 to 64 letters, digits and underscores, as it is a part of "
+                f"file names, got {shown(name)}. Rename it."
+            )
+
+
+def _check_similarity(where: str, section: ConfigDict, similarity: str) -> None:
+    if similarity != "cosine" and (path := section.get("similarity_embeddings")):
         raise InputError(
-            "config.latent_classes.file must name a .npy where config.latent_classes.method is 'file', got ''. Name "
-            "one."
+            f"{where}.similarity_embeddings must be empty unless config.selection.similarity is 'cosine', got "
+            f"{shown(path)}. Empty it, or set the similarity to 'cosine'."
         )
+
+
+def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> None:
+    """Checks latent classes; `given` are the fields that the section holds itself, the others are inherited."""
+    if section.method == "file" and not section.file:
+        raise InputError(f"{where}.file must name a .npy where {where}.method is 'file', got ''. Name one.")
     # A field that the method does not look at is a mistake about the method.
-    for field, methods in (
+    for name, methods in (
         ("file", ("file",)),
         ("labels_file", ("few_labels",)),
         ("embeddings", ("kmeans", "few_labels")),
         ("class_names", ("clip_zeroshot",)),
         ("prompts", ("clip_zeroshot",)),
     ):
-        if section[field] and section.method not in methods:
+        if name in given and section[name] and section.method not in methods:
             raise InputError(
-                f"config.latent_classes.{field} must be empty where config.latent_classes.method is "
-                f"{section.method!r}, got {shown(section[field])}. Empty it, or set the method to "
-                f"{' or '.join(map(repr, methods))}."
+                f"{where}.{name} must be empty where {where}.method is {section.method!r}, got "
+                f"{shown(section[name])}. Empty it, or set the method to {' or '.join(map(repr, methods))}."
             )
 
 

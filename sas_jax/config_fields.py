@@ -11,6 +11,7 @@ from sas_jax.errors import InputError, shown
 from sas_jax.latent_classes import METHODS
 from sas_jax.models import DEPTHS, STEMS
 from sas_jax.plan import LARGEST_SEED, OBJECTIVES
+from sas_jax.selection.budgets import BUDGETS
 from sas_jax.training import CONTRASTIVE, optimizer
 
 _MANY = 1_000_000  # more images, epochs or iterations than any run has; what is larger is a slip
@@ -204,6 +205,8 @@ FIELDS: dict[str, Field] = {
             "similarity": _choice("cosine", "clipped_cosine", "gaussian"),
             "tau": _number(1e-6, 1e6),
             "self_similarity": _choice(0.0, 1.0),
+            "budgets": _choice(*BUDGETS),
+            "similarity_embeddings": _text(),
             "file": _text(),
             "file_order": _choice(*subsets.ORDERS),
             "file_split": _text(),
@@ -256,3 +259,16 @@ FIELDS: dict[str, Field] = {
     ),
 }
 """By name, in the order of configs/default.py."""
+
+OF_PARTITION = {
+    name.rpartition(".")[2]: field
+    for name, field in FIELDS.items()
+    if name.startswith("latent_classes.") or name in ("selection.budgets", "selection.similarity_embeddings")
+}
+"""What a section of config.partitions may hold."""
+
+
+def field(name: str) -> Field | None:
+    """The field "section.name" or "partitions.NAME.name" of a config; None where there is none."""
+    section, _, rest = name.partition(".")
+    return FIELDS.get(name) if section != "partitions" else OF_PARTITION.get(rest.partition(".")[2])

@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sas_jax import config_checks
-from sas_jax.config_fields import FIELDS
+from sas_jax.config_fields import field
 from sas_jax.errors import InputError, shown
 
 _CONFIGS = Path(__file__).parent.parent / "configs"  # of a checkout; an installed package has none
@@ -36,14 +36,21 @@ def read(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     config_checks.named(config)
     for override in overrides:
         name, _, text = override.partition("=")
-        if name not in FIELDS:
+        if (wanted := field(name)) is None:
             raise config_checks.unknown(name)
         *sections, last = name.split(".")
-        section = functools.reduce(ConfigDict.__getitem__, sections, config)
+        section = functools.reduce(_section, sections, config)
         with section.ignore_type():
-            section[last] = FIELDS[name].parse(f"config.{name}", text)
+            section[last] = wanted.parse(f"config.{name}", text)
     config_checks.check(config)
     return config.lock()
+
+
+def _section(config: ConfigDict, name: str) -> ConfigDict:
+    """A section of a config, new where it is a partition that the config has not."""
+    if name not in config:
+        config[name] = ConfigDict()
+    return config[name]
 
 
 def _run(path: str) -> ConfigDict:

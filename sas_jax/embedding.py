@@ -162,3 +162,9 @@ def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[
         return vectors
     log(f"{where}: each vector is divided by its norm")
     return vectors / norms
+
+
+def mean_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[str], None]) -> np.ndarray:
+    """As `read_embeddings`, with the mean of an example's views: float32 [n, d]."""
+    vectors = read_embeddings(path, n=n, field=field, log=log)
+    return vectors if vectors.ndim == 2 else vectors.mean(axis=1, dtype=np.float32)

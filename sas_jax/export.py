@@ -12,6 +12,7 @@ RANKING = flags.DEFINE_string("ranking", "", "The ranking: .parquet, .csv or .np
 FRACTION = flags.DEFINE_float("fraction", None, "Of all examples, more than 0 and at most 1.")
 SIZE = flags.DEFINE_integer("size", None, "Instead: how many examples.")
 ROUNDING = flags.DEFINE_string("rounding", "nearest", "Or floor: of a --fraction, rounded down in each class.")
+BUDGETS = flags.DEFINE_string("budgets", None, "Of the classes: proportional or balanced; as it was ranked by default.")
 OUTPUT = flags.DEFINE_string(
     "output",
     "",
@@ -35,6 +36,7 @@ def main() -> None:
             fraction=FRACTION.value,
             size=SIZE.value,
             rounding=ROUNDING.value,
+            budgets=BUDGETS.value,
         )
     )
 

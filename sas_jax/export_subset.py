@@ -17,6 +17,7 @@ def export_subset(
     fraction: float | None = None,
     size: int | None = None,
     rounding: str = "nearest",
+    budgets: str | None = None,
 ) -> str:
     """Writes the subset of a ranking.
 
@@ -26,7 +27,7 @@ def export_subset(
         which are relative paths where the data set is a folder; the images' absolute paths where `images` is given).
       links_folder: a folder to be made, of links to the images.
       images: the folder of images that was ranked.
-      fraction, size, rounding: see `Ranking.subset`.
+      fraction, size, rounding, budgets: see `Ranking.subset`.
 
     Returns:
       What to tell the user.
@@ -48,7 +49,7 @@ def export_subset(
     if links_folder:
         links.check(links_folder, images)
     whole = Ranking.load(ranking)
-    subset = whole.subset(fraction=fraction, size=size, rounding=rounding)
+    subset = whole.subset(fraction=fraction, size=size, rounding=rounding, budgets=budgets)
     ids = None if whole.ids is None else whole.ids[subset].tolist()
     if images and ids is None:
         raise InputError(

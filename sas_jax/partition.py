@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from sas_jax import latent_classes
 from sas_jax.data import Dataset
-from sas_jax.embedding import read_embeddings
+from sas_jax.embedding import mean_embeddings, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import clip, few_labels, number
 from sas_jax.workdir import Workdir
@@ -151,8 +151,7 @@ def _vectors(
         )
     if not section.embeddings:
         return own()
-    vectors = read_embeddings(section.embeddings, n=len(dataset.train), field=_VECTORS, log=log)
-    return vectors if vectors.ndim == 2 else vectors.mean(axis=1, dtype=np.float32)
+    return mean_embeddings(section.embeddings, n=len(dataset.train), field=_VECTORS, log=log)
 
 
 def _prompts(section: ConfigDict, dataset: Dataset | None) -> tuple[Sequence[str], Sequence[str]]:

@@ -131,8 +131,10 @@ class _Run(Stages):
                     f"{where}.batch_size has to be a multiple of the {self.mesh.size} devices, but is "
                     f"{section.batch_size}: choose {-(-section.batch_size // self.mesh.size) * self.mesh.size}"
                 )
-        if "classes" in wanted and not self._is_done("classes"):
-            partition.check(self.config.latent_classes, facts, lambda: self._loaded[0])
+        for name in plan.partitions_of_arms(self.config) if "classes" in wanted else ():
+            if not self._is_done(plan.classes_stage(name)):
+                section = plan.in_partition(self.config, name).latent_classes
+                partition.check(section, facts, lambda: self._loaded[0])
         return n
 
     def _data(self) -> None:
@@ -221,39 +223,41 @@ class _Run(Stages):
                     write_array(path, vectors)
 
     def _classes(self) -> None:
-        if not self._todo("classes", "latent_classes.npy"):
-            return
-        with self._doing("classes") as facts:
-            if not self.workdir.writes:
-                return
-            classes, found = partition.make(
-                jax.random.fold_in(settings.key(self.config.seed), CLUSTER),
-                self.config.latent_classes,
-                self.dataset,
-                lambda: self.embeddings,
-                self.workdir,
-                self.log,
-            )
-            with self.workdir.writing("latent_classes.npy") as path:
-                write_array(path, classes)
-            facts |= found
+        for name in plan.partitions_of_arms(self.config):
+            stage = plan.classes_stage(name)
+            if not self._todo(stage, self._classes_name(name)):
+                continue
+            with self._doing(stage) as facts:
+                if not self.workdir.writes:
+                    continue
+                classes, found = partition.make(
+                    jax.random.fold_in(settings.key(self.config.seed), CLUSTER),
+                    plan.in_partition(self.config, name).latent_classes,
+                    self.dataset,
+                    lambda: self.embeddings,
+                    self.workdir,
+                    self.log,
+                )
+                with self.workdir.writing(self._classes_name(name)) as path:
+                    write_array(path, classes)
+                facts |= found
 
     def _rank(self) -> None:
-        for selector in plan.ranked(self.config):
-            stage = plan.rank_stage(self.config, selector)
-            if not self._todo(stage, self._ranking_name(selector)):
+        for selector, name in plan.ranked(self.config):
+            stage, file = plan.rank_stage(self.config, selector, name), self._ranking_name(selector, name)
+            if not self._todo(stage, file):
                 continue
-            self.log(f"{stage}: {len(self.classes):,} images by {selector}")
+            self.log(f"{stage}: {self.facts['train_size']:,} images by {plan.within(selector, name)}")
             with self._doing(stage) as facts:
                 if self.workdir.writes:
-                    with self.workdir.writing(self._ranking_name(selector)) as path:
-                        self._rank_by(selector, path, facts)
+                    with self.workdir.writing(file) as path:
+                        self._rank_by(selector, name, path, facts)
 
-    def _rank_by(self, selector: str, path: epath.Path, facts: dict[str, Any]) -> None:
+    def _rank_by(self, selector: str, partition: str, path: epath.Path, facts: dict[str, Any]) -> None:
         """Writes the ranking; one process does it, for the others have to train on the very same subset."""
+        classes, ids = self.classes(partition), self.dataset.train.ids
         if selector in plan.BASELINES:
-            given = (self.embeddings, self.classes)
-            ids = self.dataset.train.ids
+            given = (self.similarity_embeddings(partition), classes)
             if selector == "k_center":
                 ranking = baselines.k_center(*given, ids=ids)
             else:
@@ -268,14 +272,14 @@ class _Run(Stages):
             objective, to_itself = "facility_location", 0.0
         partial = path.parent / f"{path.name}.partial"
         ranking = rank(
-            self._array("view_embeddings.npy", ndim=3, kind="f") if pairs else self.embeddings,
-            self.classes,
+            self._array("view_embeddings.npy", ndim=3, kind="f") if pairs else self.similarity_embeddings(partition),
+            classes,
             objective=objective,
             kind=selection.similarity,
             tau=selection.tau,
             self_similarity=to_itself,
             normalize=False,
-            ids=self.dataset.train.ids,
+            ids=ids,
             mesh=devices.local_mesh(),
             resume=str(partial),
         )
@@ -290,7 +294,7 @@ class _Run(Stages):
         for path in files.matching(self.workdir.path, "subset-[0-9]*.npy"):
             path.unlink()
         for arm in self.arms:
-            if arm.selector == self.config.selection.objective:
+            if arm.selector == self.config.selection.objective and not arm.partition:
                 write_array(self.workdir / f"subset-{arm.fraction_name}.npy", self.subset(arm))
 
     def _train(self, *, evaluates: bool) -> None:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from sas_jax import devices
 from sas_jax.errors import InputError, shown
+from sas_jax.selection.budgets import PROPORTIONAL
 from sas_jax.training import CONTRASTIVE
 from sas_jax.workdir import fingerprint
 
@@ -22,6 +23,7 @@ SELF0 = "facility_location_self0"  # facility_location with self_similarity=0, w
 BASELINES = ("prototypes_easy", "prototypes_hard", "k_center")
 RANKED = (*OBJECTIVES, SELF0, *BASELINES)
 SELECTORS = ("selected", *RANKED, "random", "random_balanced", "file", "full")
+PARTITIONED = ("selected", *RANKED, "random_balanced")  # these look at the latent classes
 STEP_RULES = ("epochs", "steps")
 
 
@@ -34,6 +36,7 @@ class Arm:
     seed: int
     method: str = "simclr"
     step_rule: str = "epochs"
+    partition: str = ""
 
     @property
     def fraction_name(self) -> str:
@@ -45,7 +48,7 @@ class Arm:
     def name(self) -> str:
         method = "" if self.method == "simclr" else f"-{self.method}"
         rule = "" if self.step_rule == "epochs" else f"-{self.step_rule}"
-        return f"{self.selector}-{self.fraction_name}-s{self.seed}{method}{rule}"
+        return f"{within(self.selector, self.partition)}-{self.fraction_name}-s{self.seed}{method}{rule}"
 
     @property
     def is_ranked(self) -> bool:
@@ -53,12 +56,17 @@ class Arm:
         return self.selector in RANKED
 
 
+def within(selector: str, partition: str) -> str:
+    """A selector and the partition that it works in, as names show them: "sas", or "sas@labels"."""
+    return f"{selector}@{partition}" if partition else selector
+
+
 def arms(config: ConfigDict) -> tuple[Arm, ...]:
     """The arms of a config, "selected" replaced by the objective's name.
 
     Raises:
         InputError: an entry is not (a known selector, a fraction in (0, 1], a seed >= 0) and perhaps a known method and
-            step rule after them, or stands twice.
+            step rule after them, or stands twice; or a selector's partition is not in config.partitions.
     """
     found: list[Arm] = []
     for entry in config.arms:
@@ -70,7 +78,15 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
         selector, fraction, seed = entry[:3]
         method = entry[3] if len(entry) > 3 else config.method
         step_rule = entry[4] if len(entry) > 4 else "epochs"
+        selector, at, partition = selector.partition("@") if isinstance(selector, str) else (selector, "", "")
         one_of("A selector in config.arms", selector, SELECTORS)
+        if at:
+            one_of(f"The partition of the arm {selector!r} in config.arms", partition, tuple(partitions(config)))
+            if selector not in PARTITIONED:
+                raise InputError(
+                    f"The partition of an arm in config.arms must belong to a selector that looks at it, got "
+                    f"{shown(entry[0])}. Write {selector!r}."
+                )
         if type(fraction) not in (int, float) or not 0 < fraction <= 1:
             raise InputError(
                 f"The fraction of an arm {selector!r} in config.arms must be more than 0 and at most 1, got "
@@ -88,7 +104,7 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
         one_of("A method in config.arms", method, CONTRASTIVE)
         one_of("A step rule in config.arms", step_rule, STEP_RULES)
         chosen = config.selection.objective if selector == "selected" else selector
-        arm = Arm(chosen, float(fraction), seed, method, step_rule)
+        arm = Arm(chosen, float(fraction), seed, method, step_rule, partition)
         if arm in found:
             raise InputError(f"The arms of config.arms must differ, got {arm.name} twice. Remove one.")
         found.append(arm)
@@ -101,15 +117,40 @@ def training(config: ConfigDict, method: str) -> ConfigDict:
     return ConfigDict(config.train.to_dict() | own)
 
 
-def ranked(config: ConfigDict) -> tuple[str, ...]:
-    """The selectors whose rankings a run makes: the configured objective first, then those that only arms name."""
-    named = [arm.selector for arm in arms(config) if arm.is_ranked]
-    return tuple(dict.fromkeys([config.selection.objective, *named]))
+def partitions(config: ConfigDict) -> dict[str, ConfigDict]:
+    """config.partitions: by name, what a partition has in place of fields of config.latent_classes and selection."""
+    return dict(config.get("partitions", {}))  # a run of an earlier version has none
 
 
-def rank_stage(config: ConfigDict, selector: str) -> str:
-    """The stage that ranks by `selector`."""
-    return "rank" if selector == config.selection.objective else f"rank/{selector}"
+def in_partition(config: ConfigDict, partition: str) -> ConfigDict:
+    """The config with the fields of one of its partitions in their places; for "" as it is."""
+    found = ConfigDict(config.to_dict())
+    for name, value in partitions(config).get(partition, {}).items():
+        section = found.latent_classes if name in found.latent_classes else found.selection
+        section[name] = value
+    return found
+
+
+def partitions_of_arms(config: ConfigDict) -> tuple[str, ...]:
+    """The partitions that a run makes: "", its own, first, then those that arms name."""
+    return tuple(dict.fromkeys(["", *(arm.partition for arm in arms(config))]))
+
+
+def classes_stage(partition: str) -> str:
+    """The stage that makes the latent classes of a partition."""
+    return f"classes/{partition}" if partition else "classes"
+
+
+def ranked(config: ConfigDict) -> tuple[tuple[str, str], ...]:
+    """(selector, partition) of each ranking of a run: the configured objective first, then what only arms name."""
+    named = [(arm.selector, arm.partition) for arm in arms(config) if arm.is_ranked]
+    return tuple(dict.fromkeys([(config.selection.objective, ""), *named]))
+
+
+def rank_stage(config: ConfigDict, selector: str, partition: str = "") -> str:
+    """The stage that ranks by `selector` within a partition."""
+    configured = selector == config.selection.objective and not partition
+    return "rank" if configured else f"rank/{within(selector, partition)}"
 
 
 def inputs(config: ConfigDict) -> dict[str, str]:
@@ -121,19 +162,22 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     found["data"] = fingerprint(images, data, _folder_fingerprint(data["test_folder"]))
     normalised = {name: data[name] for name in ("mean", "std")}
     seen = (images, normalised, c["views"], c["seed"], devices.compute_dtype(c["compute_dtype"]))
-    similarity = {name: c["selection"][name] for name in ("similarity", "self_similarity")}
-    if similarity["similarity"] == "gaussian":
-        similarity["tau"] = c["selection"]["tau"]
     if c["proxy"]["embeddings"]:
         embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
     else:
         proxy = found["proxy"] = fingerprint(seen, c["proxy"])
         pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
         embedded = found["embed"] = fingerprint(proxy, c["embedding"]["views"], pairs)
-    classes = found["classes"] = _classes_fingerprint(c["latent_classes"], images, embedded, c["seed"])
-    for selector in ranked(config):
-        looked_at = () if selector in BASELINES else similarity
-        found[rank_stage(config, selector)] = fingerprint(embedded, classes, selector, looked_at)
+    for partition in partitions_of_arms(config):
+        section = in_partition(config, partition).latent_classes.to_dict()
+        found[classes_stage(partition)] = _classes_fingerprint(section, images, embedded, c["seed"])
+    for selector, partition in ranked(config):
+        section = in_partition(config, partition).selection.to_dict()
+        looked_at = () if selector in BASELINES else _similarity(section)
+        classes = found[classes_stage(partition)]
+        given = section.get("similarity_embeddings")
+        vectors = _file_fingerprint(given) if given else embedded
+        found[rank_stage(config, selector, partition)] = fingerprint(vectors, classes, selector, looked_at)
     untrained = fingerprint(seen, c["encoder"])
     measured = {
         name: value for name, value in c["evaluation"].items() if name not in ("batch_size", "supervised_fractions")
@@ -142,13 +186,16 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     for arm in arms(config):
         source: Any = ""
         if arm.is_ranked:
-            source = found[rank_stage(config, arm.selector)]
+            source = found[rank_stage(config, arm.selector, arm.partition)]
         elif arm.selector == "random_balanced":
-            source = classes
+            source = found[classes_stage(arm.partition)]
         elif arm.selector == "file":
             source = _file_fingerprint(c["selection"]["file"])
             source = (source, *(c["selection"][f"file_{name}"] for name in ("order", "split", "drop")))
-        trained = fingerprint(untrained, training(config, arm.method).to_dict(), dataclasses.astuple(arm), source)
+        if arm.selector in PARTITIONED:
+            budgets = in_partition(config, arm.partition).selection.get("budgets", PROPORTIONAL)
+            source = source if budgets == PROPORTIONAL else (source, budgets)
+        trained = fingerprint(untrained, training(config, arm.method).to_dict(), _identity(arm), source)
         found[f"train/{arm.name}"] = trained
         found[f"evaluate/{arm.name}"] = fingerprint(trained, measured, found["data"])
         if trains_supervised(config, arm):
@@ -158,7 +205,20 @@ def inputs(config: ConfigDict) -> dict[str, str]:
 
 def trains_supervised(config: ConfigDict, arm: Arm) -> bool:
     """Whether the encoder is trained once more on the arm's subset, with labels; not again for other methods."""
-    return arm.fraction in config.evaluation.supervised_fractions and arm == Arm(arm.selector, arm.fraction, arm.seed)
+    return arm.fraction in config.evaluation.supervised_fractions and arm == Arm(
+        arm.selector, arm.fraction, arm.seed, partition=arm.partition
+    )
+
+
+def _identity(arm: Arm) -> tuple[Any, ...]:
+    """What tells an arm from those that train on the same images; its partition is in the fingerprint of these."""
+    return dataclasses.astuple(arm)[:5]
+
+
+def _similarity(section: dict[str, Any]) -> dict[str, Any]:
+    """What the similarity depends on beside the embeddings."""
+    names = ["similarity", "self_similarity"] + ["tau"] * (section["similarity"] == "gaussian")
+    return {name: section[name] for name in names}
 
 
 def _classes_fingerprint(section: dict[str, Any], images: str, embedded: str, seed: int) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 from sas_jax import devices, files, latent_classes, settings
 from sas_jax.errors import InputError
 from sas_jax.progress import Progress
-from sas_jax.selection import budgets, checks, ranking_files
+from sas_jax.selection import budgets as division
+from sas_jax.selection import checks, ranking_files
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.pairwise import KINDS
 from sas_jax.selection.rank import rank
@@ -26,6 +27,7 @@ def rank_file(
     seed: int = 0,
     objective: str = "sas",
     fraction: float = 1.0,
+    budgets: str = division.PROPORTIONAL,
     kind: str = "cosine",
     tau: float = 0.5,
     normalize: bool = True,
@@ -50,7 +52,7 @@ def rank_file(
       initial: of a .npy of integers [k].
       where: of a .npy of bools [n].
       ids: of a text file, one line an example: their names.
-      objective, kind, tau, normalize, self_similarity: and what the files hold: see `sas_jax.rank`.
+      objective, budgets, kind, tau, normalize, self_similarity: and what the files hold: see `sas_jax.rank`.
 
     Returns:
       What to tell the user.
@@ -64,7 +66,7 @@ def rank_file(
     if classes and kmeans:
         raise InputError("--classes and --kmeans both say what the latent classes are; give one of the two.")
     values = files.mapped(embeddings)
-    budget = None if fraction == 1 else budgets.size_of(fraction, len(values))
+    budget = None if fraction == 1 else division.size_of(fraction, len(values))
     paths = {"classes": classes, "weights": weights, "initial": initial, "where": where}
     given = {name: files.mapped(path) if path else None for name, path in paths.items()}
     names = np.array(files.lines(ids)) if ids else None
@@ -72,6 +74,7 @@ def rank_file(
         # rank checks these as well, but only after what can be minutes of k-means.
         checks.choice("objective", objective, tuple(OBJECTIVES))
         checks.choice("kind of similarity", kind, KINDS)
+        division.check(budgets)
         checks.weights(given["weights"], len(values))
         checks.initial(given["initial"], len(values))
         checks.candidates(given["where"], len(values))
@@ -86,6 +89,7 @@ def rank_file(
             tau=tau,
             normalize=normalize,
             budget=budget,
+            budgets=budgets,
             weights=given["weights"],
             initial=given["initial"],
             where=given["where"],

@@ -8,6 +8,7 @@ from sas_jax import plan
 from sas_jax.workdir import Workdir
 
 _DATASET = ("name", "train_size", "test_size", "num_classes", "not_evaluated", "skipped")
+_CLASSES = ("num_classes", "sizes", "agreement", "few_labels", "chosen")
 MEASURED = ("probe", "knn", "probe_few", "probe_coarse", "geometry")
 _TRAINED = ("size", "steps", "loss", "spread", "collapsed", "train_seconds", "views_per_second")
 _UNTRAINED = {
@@ -17,6 +18,7 @@ _UNTRAINED = {
     "seed": 0,
     "method": None,
     "step_rule": None,
+    "partition": "",
     "size": 0,
     "epochs": 0,
     "steps": 0,
@@ -32,7 +34,8 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
     """The results of the stages that are done under this config, whose stages and fingerprints are `inputs`.
 
     Returns:
-        "dataset", "latent_classes" and "selection" as far as those stages are done, "stages" with their
+        "dataset", "latent_classes", "partitions" (by the names of config.partitions, as far as arms name them) and
+        "selection" as far as those stages are done, "stages" with their
         "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe", "knn",
         "probe_few" (by fraction of the labels), "probe_coarse" and "geometry", and as
         "supervised" the accuracy of the same network trained on the subset with labels.
@@ -44,8 +47,13 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
     if classes := done.get("classes"):
         section = config.latent_classes
         found["latent_classes"] = {"method": section.method, "embeddings": section.embeddings} | {
-            name: classes[name] for name in ("num_classes", "sizes", "agreement", "few_labels", "chosen")
+            name: classes[name] for name in _CLASSES
         }
+    found["partitions"] = {
+        name: dict(plan.partitions(config)[name]) | {fact: stamp[fact] for fact in _CLASSES}
+        for name in plan.partitions_of_arms(config)
+        if name and (stamp := done.get(plan.classes_stage(name)))
+    }
     if ranked := done.get("rank"):
         found["selection"] = {
             "objective": config.selection.objective,
@@ -68,6 +76,7 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
                     "seed": arm.seed,
                     "method": arm.method,
                     "step_rule": arm.step_rule,
+                    "partition": arm.partition,
                     "epochs": _epochs(config, arm, trained),
                 }
                 | {name: trained[name] for name in _TRAINED}

@@ -19,6 +19,7 @@ OPTIONS = (
     flags.DEFINE_integer("seed", 0, "For --kmeans.", lower_bound=0),
     flags.DEFINE_string("objective", "sas", "sas, facility_location or similarity_sum."),
     flags.DEFINE_float("fraction", 1.0, "Rank only as far as this subset; by default every candidate."),
+    flags.DEFINE_string("budgets", "proportional", "Of the classes: proportional, or balanced (as many from each)."),
     flags.DEFINE_string("kind", "cosine", "Of similarity: cosine, clipped_cosine or gaussian."),
     flags.DEFINE_float("tau", 0.5, "The width of gaussian, in units of squared distance."),
     flags.DEFINE_bool("normalize", True, "Divide rows (or views) by their norms; without, no norm may exceed 1."),

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 import sas_jax.data
 from sas_jax import devices, files, plan, settings
 from sas_jax.data import index_files, subsets
-from sas_jax.embedding import read_embeddings
+from sas_jax.embedding import mean_embeddings, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, project
@@ -168,8 +168,9 @@ class Stages:
         vectors = read_embeddings(self.config.proxy.embeddings, n=n, field="config.proxy.embeddings", log=log)
         if vectors.ndim == 2 and self.config.selection.similarity != "cosine":
             raise InputError(
-                f"config.selection.similarity {self.config.selection.similarity!r} compares all pairs of views, but "
-                f"config.proxy.embeddings holds one vector an image: give [n, views, d], or use 'cosine'"
+                f"config.selection.similarity must be 'cosine' where config.proxy.embeddings holds one vector an "
+                f"image, got {self.config.selection.similarity!r}, which compares all pairs of views. Set it, or give "
+                f"[n, views, d]."
             )
         return vectors
 
@@ -178,10 +179,21 @@ class Stages:
         """float32 [n, d]."""
         return self._array("embeddings.npy", ndim=2, kind="f")
 
-    @functools.cached_property
-    def classes(self) -> np.ndarray:
-        """int32 [n]."""
-        return self._array("latent_classes.npy", ndim=1, kind="i")
+    def similarity_embeddings(self, partition: str) -> np.ndarray:
+        """float32 [n, d]: what the similarity within a partition is measured on."""
+        path = plan.in_partition(self.config, partition).selection.similarity_embeddings
+        if not path:
+            return self.embeddings
+        field = f"config.partitions.{partition}" if partition else "config.selection"
+        n = self.facts["train_size"]
+        return mean_embeddings(path, n=n, field=f"{field}.similarity_embeddings", log=self.log)
+
+    def classes(self, partition: str) -> np.ndarray:
+        """int32 [n]: the latent classes of a partition, "" for the run's own."""
+        return self._array(self._classes_name(partition), ndim=1, kind="i")
+
+    def _classes_name(self, partition: str) -> str:
+        return f"latent_classes-{partition}.npy" if partition else "latent_classes.npy"
 
     def _array(self, name: str, *, ndim: int, kind: str) -> np.ndarray:
         """An array of n rows that a stage left. A digest told `_todo` of damage, but earlier versions kept none."""
@@ -194,19 +206,20 @@ class Stages:
             raise InputError(_damaged(path, files.reason(error))) from error
         return found
 
-    def _ranking_name(self, selector: str) -> str:
+    def _ranking_name(self, selector: str, partition: str) -> str:
         """ranking.parquet for the configured objective; another that an arm names carries its name."""
-        configured = selector == self.config.selection.objective
-        return "ranking.parquet" if configured else f"ranking-{selector}.parquet"
+        configured = selector == self.config.selection.objective and not partition
+        return "ranking.parquet" if configured else f"ranking-{plan.within(selector, partition)}.parquet"
 
-    def ranking(self, selector: str) -> Ranking:
-        if selector not in self._rankings:
-            path = self.workdir / self._ranking_name(selector)
+    def ranking(self, selector: str, partition: str = "") -> Ranking:
+        name = self._ranking_name(selector, partition)
+        if name not in self._rankings:
+            path = self.workdir / name
             try:
-                self._rankings[selector] = Ranking.load(os.fspath(path), n=self.facts["train_size"])
+                self._rankings[name] = Ranking.load(os.fspath(path), n=self.facts["train_size"])
             except InputError as error:
                 raise InputError(_damaged(path, files.reason(error))) from error
-        return self._rankings[selector]
+        return self._rankings[name]
 
     def subset(self, arm: plan.Arm) -> np.ndarray:
         """int64 [k], ascending indices of an arm's images."""
@@ -219,10 +232,11 @@ class Stages:
         if arm.selector == "random":
             ranking = baselines.random(key, n)
         elif arm.selector == "random_balanced":
-            ranking = baselines.random_balanced(key, self.classes)
+            ranking = baselines.random_balanced(key, self.classes(arm.partition))
         else:
-            ranking = self.ranking(arm.selector)
-        return ranking.subset(fraction=arm.fraction)
+            ranking = self.ranking(arm.selector, arm.partition)
+        budgets = plan.in_partition(self.config, arm.partition).selection.budgets
+        return ranking.subset(fraction=arm.fraction, budgets=budgets)
 
     @functools.cached_property
     def _proxy_trainer(self) -> Trainer:

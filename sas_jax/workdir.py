@@ -30,6 +30,7 @@ OWN_FILES = (
     "view_embeddings.npy",
     "clip_embeddings.npz",
     "latent_classes.npy",
+    "latent_classes-*.npy",
     "ranking.parquet",
     "ranking-*.parquet",
     "ranking*.parquet.partial",

@@ -59,6 +59,12 @@ def test_a_ranking_without_ids_gives_indices(folder):
         assert index_files.read(f"{folder}/s.{suffix}").indices.tolist() == [0, 1]
 
 
+def test_budgets_reach_the_subset(folder):
+    sas_jax.Ranking([0, 1, 2, 3, 4, 0, 1], [np.nan] * 7, [0, 0, 0, 0, 0, 1, 1]).save(folder / "r.csv")
+    export_subset(str(folder / "r.csv"), output=f"{folder}/s.npy", size=4, budgets="balanced")
+    assert np.load(folder / "s.npy").tolist() == [0, 1, 5, 6]
+
+
 def test_links_and_a_list_at_once(folder):
     links_folder, output = str(folder / "subset"), str(folder / "paths.txt")
     told = export_subset(

@@ -450,6 +450,35 @@ def test_methods_step_rules_and_selectors_are_arms_of_one_comparison(copied, dat
     assert pipeline.run(config, copied) == results
 
 
+def test_partitions_are_compared_in_one_run(copied, tmp_path, data_dir, monkeypatch):
+    outside = np.random.default_rng(0).normal(size=(1437, 5)).astype(np.float32)
+    np.save(tmp_path / "E.npy", outside)
+    partitions = {
+        "truth": {"method": "labels"},
+        "outside": {"embeddings": str(tmp_path / "E.npy"), "similarity_embeddings": str(tmp_path / "E.npy")},
+        "balanced": {"num_classes": 4, "budgets": "balanced"},
+    }
+    config = small_config(data_dir, arms=tuple((f"sas@{name}", 0.2, 0) for name in partitions), partitions=partitions)
+    config.arms = (*config.arms, ("random_balanced@truth", 0.2, 0))
+    no_training(monkeypatch)
+    results = pipeline.run(config, copied, stop_after="rank", rerun=True)
+    assert results["partitions"]["truth"]["agreement"]["accuracy"] == 1
+    assert results["partitions"]["balanced"]["num_classes"] == 4
+    rankings = {name: sas_jax.Ranking.load(copied / f"ranking-sas@{name}.parquet") for name in partitions}
+    labels = sas_jax.data.load(config.data).train.labels
+    np.testing.assert_array_equal(rankings["truth"].classes, labels)
+    own = sas_jax.rank(np.load(copied / "embeddings.npy"), labels, normalize=False)
+    np.testing.assert_array_equal(rankings["truth"].position, own.position)
+    unit = outside / np.linalg.norm(outside, axis=1, keepdims=True)
+    theirs = sas_jax.rank(unit, rankings["outside"].classes, normalize=False)
+    np.testing.assert_array_equal(rankings["outside"].position, theirs.position)
+    run = pipeline._Run(config, pipeline.Workdir(copied), print)
+    subsets = {arm.name: run.subset(arm) for arm in run.arms}
+    assert np.bincount(rankings["balanced"].classes[subsets["sas@balanced-0.20-s0"]]).tolist() == [72, 72, 72, 71]
+    drawn = np.bincount(labels[subsets["random_balanced@truth-0.20-s0"]])
+    assert np.abs(drawn - 0.2 * np.bincount(labels)).max() < 1
+
+
 def test_every_method_learns_digits(tmp_path, data_dir, monkeypatch):
     """In twelve epochs of the whole network: past the untrained encoder by more than three standard errors."""
     monkeypatch.setitem(resnet.DEPTHS, 10, ((1, 1, 1, 1), False))

@@ -15,6 +15,7 @@ from configs import (
     image_folder,
 )
 from sas_jax import config_checks, plan
+from sas_jax.errors import InputError
 from sas_jax.views import Views
 
 
@@ -116,7 +117,7 @@ def test_what_a_method_looks_at_makes_the_classes_anew(method, field, value, mat
 def test_an_arm_of_another_objective_has_its_own_ranking():
     config = default.get_config()
     config.arms = (("selected", 0.2, 0), ("facility_location", 0.125, 3))
-    assert plan.ranked(config) == ("sas", "facility_location")
+    assert plan.ranked(config) == (("sas", ""), ("facility_location", ""))
     assert "rank/facility_location" in plan.inputs(config)
     assert plan.arms(config)[1].name == "facility_location-0.125-s3"
 
@@ -151,3 +152,83 @@ def test_supervised_training_is_asked_for_by_fraction_and_once_a_subset():
 
 def test_the_views_section_has_the_fields_of_views():
     assert set(default.get_config().views) == {f.name for f in dataclasses.fields(Views)} - {"size", "mean", "std"}
+
+
+def partitioned():
+    config = default.get_config()
+    config.partitions = {"truth": {"method": "labels"}, "fine": {"num_classes": 50, "budgets": "balanced"}}
+    config.arms = (("selected@truth", 0.2, 0), ("sas@fine", 0.2, 0), ("random_balanced@fine", 0.2, 1), ("sas", 0.2, 0))
+    return config
+
+
+def test_arms_name_the_partition_that_they_rank_within():
+    config = partitioned()
+    config_checks.check(config)
+    names = [arm.name for arm in plan.arms(config)]
+    assert names == ["sas@truth-0.20-s0", "sas@fine-0.20-s0", "random_balanced@fine-0.20-s1", "sas-0.20-s0"]
+    assert {"classes", "classes/truth", "classes/fine", "rank", "rank/sas@truth", "rank/sas@fine"} <= set(
+        plan.inputs(config)
+    )
+    fine = plan.in_partition(config, "fine")
+    assert (fine.latent_classes.num_classes, fine.latent_classes.method) == (50, "kmeans")
+    assert (fine.selection.budgets, config.selection.budgets) == ("balanced", "proportional")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "stages"),
+    [
+        ("partitions.fine.num_classes", 60, {"classes/fine", "rank/sas@fine"}),
+        ("partitions.fine.budgets", "proportional", set()),
+        ("latent_classes.restarts", 6, {"classes", "classes/fine", "rank", "rank/sas@fine"}),
+    ],
+)
+def test_a_field_of_a_partition_makes_anew_what_is_within_it(field, value, stages):
+    config = partitioned()
+    before = plan.inputs(config)
+    config.update_from_flattened_dict({field: value})
+    after = plan.inputs(config)
+    changed = {stage for stage in after if before[stage] != after[stage]}
+    assert {stage for stage in changed if not stage.startswith(("train", "evaluate"))} == stages
+    assert {stage for stage in changed if stage.startswith("train")} == {
+        f"train/{arm}"
+        for arm, within in (("sas@fine-0.20-s0", "fine"), ("random_balanced@fine-0.20-s1", "fine"), ("sas-0.20-s0", ""))
+        if plan.classes_stage(within) in stages or (within and field.endswith("budgets"))
+    }
+
+
+def test_a_name_of_an_arm_that_is_as_it_was_keeps_what_was_trained():
+    """The stages of a run of an earlier version, which knew neither partitions nor budgets, are not done again."""
+    config = default.get_config()
+    now = plan.inputs(config)
+    del config.partitions, config.selection.budgets, config.selection.similarity_embeddings
+    assert plan.inputs(config) == now
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"arms": (("sas@other", 0.2, 0),)}, "The partition of the arm 'sas'.*'fine', 'truth', got 'other'"),
+        ({"arms": (("random@fine", 0.2, 0),)}, "looks at it, got 'random@fine'. Write 'random'"),
+        ({"partitions": {"a/b": {"method": "labels"}}}, "letters, digits and underscores.*got 'a/b'"),
+        ({"partitions": {"a": {"epochs": 3}}}, "config.partitions.NAME.FIELD must have.*got config.partitions.a.epoch"),
+        ({"partitions": {"a": 3}}, "config.partitions.NAME.FIELD must have"),
+        ({"partitions": {"a": {"method": "trees"}}}, "config.partitions.a.method must be one of"),
+        ({"partitions": {"a": {"method": "labels", "embeddings": "E.npy"}}}, "config.partitions.a.embeddings must be"),
+        ({"partitions": {"a": {"method": "file"}}}, "config.partitions.a.file must name"),
+        (
+            {"partitions": {"a": {"similarity_embeddings": "E.npy"}}, "selection.similarity": "gaussian"},
+            "config.partitions.a.similarity_embeddings must be empty",
+        ),
+    ],
+)
+def test_partitions_that_cannot_be_used(overrides, message):
+    config = partitioned()
+    for name, value in overrides.items():
+        *sections, last = name.split(".")
+        section = config[sections[0]] if sections else config
+        with section.ignore_type():
+            section[last] = value
+    if "partitions" in overrides:
+        config.arms = (("sas", 0.2, 0),)
+    with pytest.raises(InputError, match=message):
+        config_checks.check(config)

@@ -86,6 +86,8 @@ def test_options_reach_rank(folder):
         np.load(folder / "views.npy"), kind="gaussian", tau=0.7, self_similarity=0.0, objective="similarity_sum"
     )
     assert_same_ranking(sas_jax.Ranking.load(folder / "r.parquet"), expected)
+    run(folder, "e.npy", kmeans=3, fraction=0.5, budgets="balanced")
+    assert sas_jax.Ranking.load(folder / "r.parquet").metadata["parameters"]["budgets"] == "balanced"
     z = np.load(folder / "e.npy") / 20
     np.save(folder / "short.npy", z)
     run(folder, "short.npy", normalize=False)

@@ -1,10 +1,16 @@
 """How a budget is divided among latent classes, and which examples a subset of a size holds.
 
-All ranked examples stand in one order, by (position + 1/2) / |V_k|, where V_k is the example's class and its position
-the place in that class's ranking; ties go to the lower class. A subset of size B is the first B. Every smaller subset
-therefore lies in every larger one, and each class gets its share to within one example or so.
+All ranked examples stand in one order, and a subset of size B is the first B. Every smaller subset therefore lies in
+every larger one. V_k is an example's class, and its position the place in that class's ranking:
 
-Source: Webster's method (Sainte-Laguë), see Balinski & Young, Fair Representation (1982).
+- "proportional": by (position + 1/2) / |V_k|. Each class gets its share to within one example or so.
+- "balanced": by position. Each class gives the same number, as far as it has so many.
+
+Ties go to the lower class.
+
+Sources: for "proportional" Webster's method (Sainte-Laguë), see Balinski & Young, Fair Representation (1982). For
+"balanced" Vo et al., "Automatic data curation for self-supervised learning" (2024, arXiv 2405.15613), section 3.3, who
+draw the same number from each cluster.
 """
 
 import numpy as np
@@ -12,13 +18,16 @@ import numpy as np
 from sas_jax.errors import InputError
 from sas_jax.selection import checks
 
+PROPORTIONAL, BALANCED = BUDGETS = ("proportional", "balanced")
 
-def order(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
+
+def order(position: np.ndarray, classes: np.ndarray, *, budgets: str = PROPORTIONAL) -> np.ndarray:
     """The ranked examples in the order in which subsets grow.
 
     Args:
       position: int [n], the place in the class's ranking, -1 where not ranked.
       classes: int [n].
+      budgets: one of BUDGETS.
 
     Returns:
       int64 [number ranked], indices.
@@ -26,16 +35,22 @@ def order(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
     ranked = np.flatnonzero(position >= 0)
     places, sizes = np.unique(classes, return_inverse=True, return_counts=True)[1:]
     # Two different quotients of integers under 2^25 are different in float64, and two equal ones equal.
-    share = (position[ranked] + 0.5) / sizes[places[ranked]]
+    share = (position[ranked] + 0.5) / (1 if budgets == BALANCED else sizes[places[ranked]])
     return ranked[np.lexsort((places[ranked], share))]
 
 
-def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int) -> np.ndarray:
+def check(budgets: str) -> None:
+    """Raises InputError unless this is one of BUDGETS."""
+    if budgets not in BUDGETS:
+        raise InputError(f"budgets must be {' or '.join(map(repr, BUDGETS))}, got {checks.shown(budgets)}. Choose one.")
+
+
+def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int, *, budgets: str = PROPORTIONAL) -> np.ndarray:
     """How many of a budget fall to each class: int64 [K], from sizes and numbers of candidates, int [K]."""
     classes = np.repeat(np.arange(len(sizes)), sizes)
     place = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     position = np.where(place < np.repeat(candidates, sizes), place, -1)
-    return np.bincount(classes[order(position, classes)[:budget]], minlength=len(sizes))
+    return np.bincount(classes[order(position, classes, budgets=budgets)[:budget]], minlength=len(sizes))
 
 
 def check_fraction(fraction: float) -> float:
@@ -60,7 +75,7 @@ def size_of(fraction: float, n: int) -> int:
     return size
 
 
-def take(position: np.ndarray, classes: np.ndarray, size: int) -> np.ndarray:
+def take(position: np.ndarray, classes: np.ndarray, size: int, *, budgets: str = PROPORTIONAL) -> np.ndarray:
     """The subset of a size: int64 [size], ascending indices.
 
     Raises:
@@ -73,7 +88,7 @@ def take(position: np.ndarray, classes: np.ndarray, size: int) -> np.ndarray:
             f"A subset of this ranking has a whole number of examples from 1 to {ranked}, as many as were ranked, and "
             f"{checks.shown(size)} were asked for; ask for another number or rank with a larger budget."
         )
-    return np.sort(order(position, classes)[:found])
+    return np.sort(order(position, classes, budgets=budgets)[:found])
 
 
 def take_floor(position: np.ndarray, classes: np.ndarray, fraction: float) -> np.ndarray:

@@ -14,7 +14,9 @@ from jax.sharding import Mesh
 import sas_jax
 from sas_jax import devices, files, settings
 from sas_jax.errors import InputError
-from sas_jax.selection import budgets, checks, classwise, columns
+from sas_jax.selection import budgets as division
+from sas_jax.selection import checks, classwise, columns
+from sas_jax.selection.budgets import PROPORTIONAL
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.pairwise import KINDS, embed_views, pairwise
 from sas_jax.selection.ranking import Ranking, fingerprint
@@ -32,6 +34,7 @@ def rank(
     tau: float = 0.5,
     normalize: bool = True,
     budget: int | None = None,
+    budgets: str = PROPORTIONAL,
     where: np.ndarray | None = None,
     initial: np.ndarray | None = None,
     weights: np.ndarray | None = None,
@@ -52,7 +55,9 @@ def rank(
       kind: of similarity from embeddings: "cosine", "clipped_cosine" or "gaussian".
       tau: the width of "gaussian", > 0, in units of squared distance.
       normalize: divide the rows (or views) by their norms. Without, no norm may exceed 1.
-      budget: how many examples to rank in all, the classes in proportion; None ranks every candidate.
+      budget: how many examples to rank in all; None ranks every candidate.
+      budgets: how a budget is divided: "proportional" to the sizes of the classes, or "balanced": the same number from
+        each class as far as it has so many (see budgets.py). `Ranking.subset` divides likewise unless told otherwise.
       where: bool [n], the candidates; the others count among those to be represented. None: all.
       initial: int [k], the examples that are already chosen: the ranking goes on after them. They are not ranked, and
         do not count in the budget.
@@ -75,6 +80,7 @@ def rank(
     checks.choice("kind of similarity", kind, KINDS)
     tau = checks.positive("tau", tau)
     normalize = checks.flag("normalize", normalize)
+    division.check(budgets)
     mesh = checks.mesh(mesh)
     if self_similarity is not None:
         self_similarity = checks.unit_interval("self_similarity", self_similarity)
@@ -101,6 +107,8 @@ def rank(
     number = int(where.sum())
     budget = checks.budget(budget, number)
     parameters |= {"budget": budget, "candidates": number}
+    if budgets != PROPORTIONAL:
+        parameters["budgets"] = budgets
     if len(initial):
         parameters["initial"] = {"number": len(initial), "fingerprint": _digest(np.sort(initial))}
     if weights is not None:
@@ -118,7 +126,7 @@ def rank(
     of, members = classwise.divide(classes)
     found = [] if weights is None else [checks.weights_range(weights, of)]
     sizes = np.array([len(each) for each in members])
-    steps = budgets.divide(sizes, np.bincount(of[where], minlength=len(members)), budget).tolist()
+    steps = division.divide(sizes, np.bincount(of[where], minlength=len(members)), budget, budgets=budgets).tolist()
     run = classwise.Run(
         objective=objective,
         members=members,

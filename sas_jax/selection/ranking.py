@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from sas_jax.errors import InputError
-from sas_jax.selection import budgets, checks, columns, ranking_files
+from sas_jax.selection import budgets as division
+from sas_jax.selection import checks, columns, ranking_files
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,18 +52,25 @@ class Ranking:
         return len(self.position)
 
     def subset(
-        self, *, fraction: float | None = None, size: int | None = None, rounding: str = "nearest"
+        self,
+        *,
+        fraction: float | None = None,
+        size: int | None = None,
+        rounding: str = "nearest",
+        budgets: str | None = None,
     ) -> np.ndarray:
-        """The examples to keep: a prefix of each class's ranking, the classes in proportion (see budgets.py).
+        """The examples to keep: a prefix of each class's ranking.
 
         Args:
           fraction: in (0, 1]: round(fraction n) examples. Or give the size.
           size: how many examples, from 1 to the number ranked.
           rounding: "nearest", or, with a fraction, "floor": floor(fraction |V_k|) of each class, as the authors' code
             does.
+          budgets: "proportional" (the classes in proportion to their sizes) or "balanced" (the same number from each
+            class as far as it has so many); see budgets.py. None: as it was ranked, "proportional" by default.
 
         Returns:
-          int64 [k], ascending indices. Every smaller subset of the same rounding lies in every larger one.
+          int64 [k], ascending indices. Every smaller subset of the same rounding and budgets lies in every larger one.
 
         Raises:
           InputError: neither or both given, out of range, or beyond what was ranked.
@@ -71,14 +79,35 @@ class Ranking:
             raise InputError("A subset has either a fraction= or a size=; give one of the two.")
         if rounding not in ("nearest", "floor"):
             raise InputError(f'rounding is "nearest" or "floor", and this is {rounding!r}.')
+        if rounding == "floor" and budgets not in (None, division.PROPORTIONAL):
+            raise InputError(f"budgets must be 'proportional' with rounding='floor', got {budgets!r}. Leave one out.")
+        budgets = self._budgets(budgets)
         if size is not None:
             if rounding == "floor":
                 raise InputError('rounding="floor" is for a fraction; a size is exact, so leave the rounding out.')
-            return budgets.take(self.position, self.classes, size)
+            return division.take(self.position, self.classes, size, budgets=budgets)
         assert fraction is not None
         if rounding == "floor":
-            return budgets.take_floor(self.position, self.classes, fraction)
-        return budgets.take(self.position, self.classes, budgets.size_of(fraction, len(self)))
+            return division.take_floor(self.position, self.classes, fraction)
+        size = division.size_of(fraction, len(self))
+        return division.take(self.position, self.classes, size, budgets=budgets)
+
+    def _budgets(self, wanted: str | None) -> str:
+        """The budgets of a subset; InputError where the ranking ends too early to tell such a subset."""
+        parameters = self.metadata.get("parameters")
+        parameters = parameters if isinstance(parameters, Mapping) else {}
+        ranked_by = parameters.get("budgets", division.PROPORTIONAL)
+        if wanted is None:
+            return ranked_by
+        division.check(wanted)
+        complete = parameters.get("budget") == parameters.get("candidates")
+        if wanted != ranked_by and not complete:
+            raise InputError(
+                f"A subset with {wanted} budgets must come from a ranking of every candidate, or one with {wanted} "
+                f"budgets, got one of {parameters.get('budget')} of {parameters.get('candidates')} candidates with "
+                f"{ranked_by} budgets. Rank again with budgets={wanted!r}."
+            )
+        return wanted
 
     @property
     def turning_points(self) -> dict[int, int | None]:

@@ -109,3 +109,21 @@ def test_labels_may_have_any_numbers():
     assert floor.tolist() == budgets.take_floor(position, classes, 0.3).tolist()
     with pytest.raises(InputError, match="examples of class 100000000, of which 0 were ranked"):
         budgets.take_floor(np.where(labels == 100_000_000, -1, position), labels, 0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_balanced_budgets_take_the_same_number_of_each_class_as_far_as_it_has_so_many(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 30, 6)
+    position, classes = a_ranking(rng, sizes)
+    before = set()
+    for size in range(1, len(classes) + 1):
+        subset = budgets.take(position, classes, size, budgets="balanced")
+        counts = np.bincount(classes[subset], minlength=6)
+        short = counts < sizes  # these can give more, so none of the others has got two more than they
+        assert counts.sum() == size
+        assert not short.any() or counts.max() - counts[short].min() <= 1
+        assert counts.tolist() == budgets.divide(sizes, sizes, size, budgets="balanced").tolist()
+        assert all(sorted(position[subset[classes[subset] == k]]) == list(range(counts[k])) for k in range(6))
+        assert before < set(subset.tolist())
+        before = set(subset.tolist())

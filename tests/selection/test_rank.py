@@ -123,11 +123,15 @@ def test_pipeline_embeddings_keep_their_norms(check):
     check(of_means, cosines(z), np.zeros(50, int), "facility_location")
 
 
-def test_a_budget_ranks_as_far_as_its_subset():
+@pytest.mark.parametrize(("budgets", "other"), [("proportional", "balanced"), ("balanced", "proportional")])
+def test_a_budget_ranks_as_far_as_its_subset(budgets, other):
     rng = np.random.default_rng(5)
-    z, classes = unit(rng, 120, 8), rng.integers(5, size=120)
-    full, part = sas_jax.rank(z, classes), sas_jax.rank(z, classes, budget=31)
-    assert part.subset(size=31).tolist() == full.subset(size=31).tolist()
+    z, classes = unit(rng, 120, 8), rng.choice(5, 120, p=[0.5, 0.2, 0.2, 0.05, 0.05])
+    full, part = sas_jax.rank(z, classes), sas_jax.rank(z, classes, budget=31, budgets=budgets)
+    assert part.subset(size=31).tolist() == full.subset(size=31, budgets=budgets).tolist()
+    assert full.subset(size=31, budgets=budgets).tolist() != full.subset(size=31, budgets=other).tolist()
+    with pytest.raises(InputError, match=f"{other} budgets must come.*31 of 120 candidates with {budgets} budgets"):
+        part.subset(size=31, budgets=other)
     ranked = np.flatnonzero(part.position >= 0)
     assert ranked.tolist() == part.subset(size=31).tolist()
     assert part.position[ranked].tolist() == full.position[ranked].tolist()
