@@ -8,7 +8,6 @@ from typing import Any
 from scipy import special
 
 from benchmarks import tables
-from sas_jax import plan
 from sas_jax.report import numbers
 from sas_jax.report.arms import EPOCHS, FULL, UNTRAINED, Group, Measure, grouped, order, pooled, settings
 
@@ -19,8 +18,8 @@ FEWEST_SEEDS = 3
 LEVEL = 0.05
 SHORT_FRACTION = 0.2
 SHORT_SELECTORS = ("sas", "facility_location", "similarity_sum", RANDOM)
-SELECTORS = ("sas", "facility_location", plan.SELF0, "similarity_sum", "file", RANDOM, "random_balanced",
-             *plan.BASELINES, FULL)  # fmt: skip
+SELECTORS = ("sas", "facility_location", "facility_location_self0", "similarity_sum", "file", RANDOM, "random_balanced",
+             "prototypes_easy", "prototypes_hard", "k_center", "semdedup", FULL)  # fmt: skip
 """The order of rows: what the runs are about, then what it is compared with."""
 
 TITLES = {"probe": "Linear probe", "knn": "kNN", "supervised": "Supervised: networks trained with labels"}

@@ -142,7 +142,8 @@ def get_config() -> ConfigDict:
     # rule, after them. Selectors: "selected" (the objective above), "sas", "facility_location", "similarity_sum",
     # "facility_location_self0" (with self_similarity 0), "random" (uniform), "random_balanced" (from the latent classes
     # by their budgets), "prototypes_easy" and "prototypes_hard" (Sorscher et al. 2022: nearest to, or furthest from,
-    # the mean of their latent class), "k_center" (farthest first within the latent classes), "file" (the whole of
+    # the mean of their latent class), "k_center" (farthest first within the latent classes), "semdedup" (Abbas et al.
+    # 2023: the fewest near duplicates within the latent classes), "file" (the whole of
     # selection.file, fraction 1), "full" (fraction 1). "SELECTOR@NAME" works within config.partitions.NAME. Step rules:
     # "epochs" (train.epochs through the subset, as in the paper) or "steps" (as many steps as all images have in
     # train.epochs).

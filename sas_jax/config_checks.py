@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from sas_jax import plan
 from sas_jax.config_fields import FIELDS, OF_PARTITION, field
 from sas_jax.errors import InputError, shown
+from sas_jax.selection.selectors import LISTED
 
 
 def check(config: ConfigDict) -> None:
@@ -139,7 +140,7 @@ def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> N
 
 def _check_file(config: ConfigDict, arms: tuple[plan.Arm, ...]) -> None:
     """What config.selection says of a subset made elsewhere."""
-    section, wanted = config.selection, any(arm.selector == "file" for arm in arms)
+    section, wanted = config.selection, any(arm.selector == LISTED for arm in arms)
     if wanted and not section.file:
         raise InputError(
             "config.selection.file must name a list of images for the arm 'file' of config.arms, got ''. Name one."

@@ -10,8 +10,9 @@ from sas_jax.data import subsets
 from sas_jax.errors import InputError, shown
 from sas_jax.latent_classes import METHODS
 from sas_jax.models import DEPTHS, STEMS
-from sas_jax.plan import LARGEST_SEED, OBJECTIVES
+from sas_jax.plan import LARGEST_SEED
 from sas_jax.selection.budgets import BUDGETS
+from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.training import CONTRASTIVE, optimizer
 
 _MANY = 1_000_000  # more images, epochs or iterations than any run has; what is larger is a slip

@@ -20,8 +20,9 @@ from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
 from sas_jax.networks import of_encoder, project
-from sas_jax.selection import baselines
+from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.rank import rank
+from sas_jax.selection.selectors import LISTED, SELECTORS
 from sas_jax.stages import CLUSTER, EMBED, GEOMETRY, PROBE, Stages
 from sas_jax.training import COLLAPSED, FitResult, Trainer, TrainState, check_batch, fit
 from sas_jax.training.checkpoint import damage as checkpoint_damage
@@ -118,7 +119,7 @@ class _Run(Stages):
         trained: list[tuple[str, int, ConfigDict, str]] = []
         if "train" in wanted:
             trained += [(arm.name, self._size(arm, n), self.config.train, "config.train") for arm in self.arms]
-        elif any(arm.selector == "file" for arm in self.arms):
+        elif any(arm.selector == LISTED for arm in self.arms):
             _ = self._listed
         if self.config.proxy.embeddings:
             self._given_embeddings(n, log=lambda _: None)
@@ -256,25 +257,18 @@ class _Run(Stages):
     def _rank_by(self, selector: str, partition: str, path: epath.Path, facts: dict[str, Any]) -> None:
         """Writes the ranking; one process does it, for the others have to train on the very same subset."""
         classes, ids = self.classes(partition), self.dataset.train.ids
-        if selector in plan.BASELINES:
-            given = (self.similarity_embeddings(partition), classes)
-            if selector == "k_center":
-                ranking = baselines.k_center(*given, ids=ids)
-            else:
-                ranking = baselines.prototypes(*given, hard=selector == "prototypes_hard", ids=ids)
-            ranking.save(path)
+        chooses, selection = SELECTORS[selector], self.config.selection
+        if chooses.baseline:
+            chooses.baseline(self.similarity_embeddings(partition), classes, ids=ids).save(path)
             facts["turning_fraction"] = None
             return
-        selection = self.config.selection
         pairs = selection.similarity != "cosine"
-        objective, to_itself = selector, selection.self_similarity
-        if selector == plan.SELF0:
-            objective, to_itself = "facility_location", 0.0
+        to_itself = selection.self_similarity if chooses.self_similarity is None else chooses.self_similarity
         partial = path.parent / f"{path.name}.partial"
         ranking = rank(
             self._array("view_embeddings.npy", ndim=3, kind="f") if pairs else self.similarity_embeddings(partition),
             classes,
-            objective=objective,
+            objective=chooses.objective,
             kind=selection.similarity,
             tau=selection.tau,
             self_similarity=to_itself,
@@ -285,7 +279,7 @@ class _Run(Stages):
         )
         ranking.save(path)
         partial.unlink()
-        facts["turning_fraction"] = ranking.turning_fraction if objective == "sas" else None
+        facts["turning_fraction"] = ranking.turning_fraction if OBJECTIVES[chooses.objective].cut else None
 
     def _subset(self) -> None:
         """The files of the configured objective's subsets; every arm finds its own again from the ranking."""

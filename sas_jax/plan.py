@@ -12,18 +12,14 @@ from ml_collections import ConfigDict
 from sas_jax import devices
 from sas_jax.errors import InputError, shown
 from sas_jax.selection.budgets import PROPORTIONAL
+from sas_jax.selection.selectors import LISTED, SELECTORS, Selector
 from sas_jax.training import CONTRASTIVE
 from sas_jax.workdir import fingerprint
 
 LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JAX's 32 bits
 
 STAGES = ("data", "proxy", "embed", "classes", "rank", "subset", "train", "evaluate", "report")
-OBJECTIVES = ("sas", "facility_location", "similarity_sum")
-SELF0 = "facility_location_self0"  # facility_location with self_similarity=0, whatever the config's
-BASELINES = ("prototypes_easy", "prototypes_hard", "k_center")
-RANKED = (*OBJECTIVES, SELF0, *BASELINES)
-SELECTORS = ("selected", *RANKED, "random", "random_balanced", "file", "full")
-PARTITIONED = ("selected", *RANKED, "random_balanced")  # these look at the latent classes
+SELECTED = "selected"  # in config.arms: the configured objective
 STEP_RULES = ("epochs", "steps")
 
 
@@ -51,9 +47,9 @@ class Arm:
         return f"{within(self.selector, self.partition)}-{self.fraction_name}-s{self.seed}{method}{rule}"
 
     @property
-    def is_ranked(self) -> bool:
-        """Whether the subset is a prefix of a ranking that a stage makes."""
-        return self.selector in RANKED
+    def chooses(self) -> Selector:
+        """Its selector."""
+        return SELECTORS[self.selector]
 
 
 def within(selector: str, partition: str) -> str:
@@ -79,10 +75,11 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
         method = entry[3] if len(entry) > 3 else config.method
         step_rule = entry[4] if len(entry) > 4 else "epochs"
         selector, at, partition = selector.partition("@") if isinstance(selector, str) else (selector, "", "")
-        one_of("A selector in config.arms", selector, SELECTORS)
+        one_of("A selector in config.arms", selector, (SELECTED, *SELECTORS))
+        chosen = config.selection.objective if selector == SELECTED else selector
         if at:
             one_of(f"The partition of the arm {selector!r} in config.arms", partition, tuple(partitions(config)))
-            if selector not in PARTITIONED:
+            if not SELECTORS[chosen].partitioned:
                 raise InputError(
                     f"The partition of an arm in config.arms must belong to a selector that looks at it, got "
                     f"{shown(entry[0])}. Write {selector!r}."
@@ -92,7 +89,7 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
                 f"The fraction of an arm {selector!r} in config.arms must be more than 0 and at most 1, got "
                 f"{shown(fraction)}. Give the part of the images to keep, such as 0.2."
             )
-        if selector in ("full", "file") and fraction != 1:
+        if SELECTORS[chosen].everything and fraction != 1:
             raise InputError(
                 f"The fraction of the arm {selector!r} in config.arms must be 1.0, got {fraction!r}. Set it to 1.0."
             )
@@ -103,7 +100,6 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
             )
         one_of("A method in config.arms", method, CONTRASTIVE)
         one_of("A step rule in config.arms", step_rule, STEP_RULES)
-        chosen = config.selection.objective if selector == "selected" else selector
         arm = Arm(chosen, float(fraction), seed, method, step_rule, partition)
         if arm in found:
             raise InputError(f"The arms of config.arms must differ, got {arm.name} twice. Remove one.")
@@ -143,7 +139,7 @@ def classes_stage(partition: str) -> str:
 
 def ranked(config: ConfigDict) -> tuple[tuple[str, str], ...]:
     """(selector, partition) of each ranking of a run: the configured objective first, then what only arms name."""
-    named = [(arm.selector, arm.partition) for arm in arms(config) if arm.is_ranked]
+    named = [(arm.selector, arm.partition) for arm in arms(config) if arm.chooses.is_ranked]
     return tuple(dict.fromkeys([(config.selection.objective, ""), *named]))
 
 
@@ -173,7 +169,7 @@ def inputs(config: ConfigDict) -> dict[str, str]:
         found[classes_stage(partition)] = _classes_fingerprint(section, images, embedded, c["seed"])
     for selector, partition in ranked(config):
         section = in_partition(config, partition).selection.to_dict()
-        looked_at = () if selector in BASELINES else _similarity(section)
+        looked_at = _similarity(section) if SELECTORS[selector].objective else ()
         classes = found[classes_stage(partition)]
         given = section.get("similarity_embeddings")
         vectors = _file_fingerprint(given) if given else embedded
@@ -185,14 +181,14 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     found["evaluate/untrained"] = fingerprint(untrained, measured, found["data"])
     for arm in arms(config):
         source: Any = ""
-        if arm.is_ranked:
+        if arm.chooses.is_ranked:
             source = found[rank_stage(config, arm.selector, arm.partition)]
-        elif arm.selector == "random_balanced":
+        elif arm.chooses.partitioned:
             source = found[classes_stage(arm.partition)]
-        elif arm.selector == "file":
+        elif arm.selector == LISTED:
             source = _file_fingerprint(c["selection"]["file"])
             source = (source, *(c["selection"][f"file_{name}"] for name in ("order", "split", "drop")))
-        if arm.selector in PARTITIONED:
+        if arm.chooses.partitioned:
             budgets = in_partition(config, arm.partition).selection.get("budgets", PROPORTIONAL)
             source = source if budgets == PROPORTIONAL else (source, budgets)
         trained = fingerprint(untrained, training(config, arm.method).to_dict(), _identity(arm), source)

@@ -122,7 +122,7 @@ def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> 
 def _summary(ranking: Ranking, output: str, fraction: float, seconds: float) -> str:
     ranked, sizes = int((ranking.position >= 0).sum()), np.unique(ranking.classes, return_counts=True)[1]
     objective, chosen = ranking.metadata["objective"], ranking.metadata["select"].get("initial")
-    turning = ranking.turning_fraction if objective == "sas" else None
+    turning = ranking.turning_fraction if OBJECTIVES[objective].cut else None
     within = f"{len(sizes):,} classes of {sizes.min():,} to {sizes.max():,}" if len(sizes) > 1 else "one class"
     how = f"fraction={fraction}" if ranked == round(fraction * len(ranking)) else f"size={ranked}"
     return (

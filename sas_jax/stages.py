@@ -19,8 +19,8 @@ from sas_jax.embedding import mean_embeddings, read_embeddings
 from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, project
-from sas_jax.selection import baselines
 from sas_jax.selection.ranking import Ranking
+from sas_jax.selection.selectors import LISTED
 from sas_jax.training import Trainer
 from sas_jax.workdir import Metrics, Workdir
 
@@ -144,7 +144,7 @@ class Stages:
 
     def _size(self, arm: plan.Arm, n: int) -> int:
         """How many of n images an arm trains on."""
-        if arm.selector != "file":
+        if arm.selector != LISTED:
             return round(arm.fraction * n)
         stamp = self.workdir.stamp(f"train/{arm.name}")
         return stamp["size"] if stamp and self._is_done(f"train/{arm.name}") else len(self._listed)
@@ -224,15 +224,12 @@ class Stages:
     def subset(self, arm: plan.Arm) -> np.ndarray:
         """int64 [k], ascending indices of an arm's images."""
         n = self.facts["train_size"]
-        key = jax.random.fold_in(jax.random.fold_in(settings.key(self.config.seed), RANDOM), arm.seed)
-        if arm.selector == "full":
-            return np.arange(n)
-        if arm.selector == "file":
-            return self._listed
-        if arm.selector == "random":
-            ranking = baselines.random(key, n)
-        elif arm.selector == "random_balanced":
-            ranking = baselines.random_balanced(key, self.classes(arm.partition))
+        if arm.chooses.everything:
+            return self._listed if arm.selector == LISTED else np.arange(n)
+        if arm.chooses.draw:
+            key = jax.random.fold_in(jax.random.fold_in(settings.key(self.config.seed), RANDOM), arm.seed)
+            classes = self.classes(arm.partition) if arm.chooses.partitioned else np.zeros(n, np.int32)
+            ranking = arm.chooses.draw(key, classes)
         else:
             ranking = self.ranking(arm.selector, arm.partition)
         budgets = plan.in_partition(self.config, arm.partition).selection.budgets

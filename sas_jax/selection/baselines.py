@@ -12,6 +12,8 @@ from sas_jax.errors import InputError
 from sas_jax.selection import checks, classwise, columns
 from sas_jax.selection.ranking import Ranking, fingerprint
 
+_ROWS = 1024  # of a block of cosines
+
 
 @settings.fixed
 def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
@@ -117,6 +119,45 @@ def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
         return np.asarray(picks)[:k], np.asarray(gains)[:k]
 
     return _by_class("k_center", order, embeddings, classes, ids)
+
+
+@settings.fixed
+def semdedup(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: np.ndarray | None = None) -> Ranking:
+    """Ranks each latent class by how little an example repeats those kept before it.
+
+    Within a class the examples stand in the order of their cosine to its prototype, the least typical first. Of a group
+    of near duplicates SemDeDup keeps the first in this order; what decides about an example is its largest cosine to
+    those before it, and those with the smallest are ranked first. A fraction therefore plays the part of SemDeDup's
+    threshold, chosen class by class.
+
+    Args:
+      embeddings: float [n, d]; the rows are divided by their norms.
+      classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
+      ids: str [n], the examples' names.
+
+    Returns:
+      A Ranking; its gains are 1 less that largest cosine, and of each class's first example 2. Ties go to the lowest
+      index.
+
+    Raises:
+      InputError: something given cannot be used; the message says what, and what to do.
+
+    Source: Abbas et al., SemDeDup: data-efficient learning at web-scale through semantic deduplication (2023, arXiv
+      2303.09540), which finds its classes by k-means.
+    """
+
+    def order(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        typical_last = np.argsort(_to_prototype(units), kind="stable")
+        gains = np.full(len(units), 2.0, np.float32)
+        for start in range(0, len(units), _ROWS):
+            rows = typical_last[start : start + _ROWS]
+            cosines = units[rows] @ units[typical_last[: start + len(rows)]].T
+            before = np.arange(start + len(rows)) < np.arange(start, start + len(rows))[:, None]
+            gains[rows] = 1 - np.max(cosines, axis=1, where=before, initial=-1.0)
+        picks = np.argsort(-gains, kind="stable")
+        return picks, gains[picks]
+
+    return _by_class("semdedup", order, embeddings, classes, ids)
 
 
 @jax.jit

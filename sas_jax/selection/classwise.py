@@ -17,6 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from sas_jax import settings
 from sas_jax.selection import checks, greedy
+from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.similarity import one_of_embeddings, products
 from sas_jax.selection.work import Work
 
@@ -87,7 +88,7 @@ class Run:
         of which there is anything, "" where of none.
         """
         to_itself = self_similarity if self.self_similarity is None else self.self_similarity
-        counts = 0.0 if self.objective == "sas" else to_itself  # of a cut the diagonal plays no part
+        counts = 0.0 if OBJECTIVES[self.objective].cut else to_itself  # of a cut the diagonal plays no part
         warning = ""
         for label, wanted in enumerate(self.steps):
             members = self.members[label]

@@ -81,7 +81,7 @@ def problem(
     shards = 1 if mesh is None else mesh.size
     on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
     axis = None if mesh is None else mesh.axis_names[0]
-    if objective == "sas":
+    if OBJECTIVES[objective].cut:
         if weights is not None:
             raise InputError("sas has no weights: an example counts where it is not picked; leave weights= out.")
         self_similarity = 0.0  # which plays no part
@@ -198,7 +198,7 @@ def _sizes(problem: Problem) -> Sizes:
         window, changed = 128, 4096
     elif isinstance(similarity, Embeddings):
         window, changed = similarity.block, 1024
-    elif problem.objective == "facility_location" and n <= 1024:
+    elif OBJECTIVES[problem.objective].remembers and n <= 1024:
         window, changed = 16, 128
     else:
         window, changed = 32, 512
@@ -212,7 +212,7 @@ def _on_devices(problem: Problem, function: Callable, *arguments: Any) -> State:
         return function(similarity, *arguments)
     split: Any = PartitionSpec(mesh.axis_names[0])
     whole: Any = PartitionSpec()
-    memory = split if problem.objective == "facility_location" else ()
+    memory = split if OBJECTIVES[problem.objective].remembers else ()
     of_state = State(fixed_point.Total(split, split), memory, split, whole, whole, whole, whole)
     of_arguments = [
         of_state if isinstance(argument, State) else split if argument.dtype == bool else whole

@@ -38,6 +38,11 @@ class Objective(NamedTuple):
     """Picks from a window, up to a limit; and the memory after."""
     update: Callable[[Similarity, Total, Any, Any, Window, Chosen, Sizes], Total]
     """The gains after, from those before, the memory before and after, and what was chosen."""
+    remembers: bool = False
+    """The memory is one value for each example; else it is ()."""
+    cut: bool = False
+    """A sum over pairs of a chosen and another example: it has no weights, the diagonal plays no part, and gains turn
+    negative."""
 
 
 def _in_blocks(similarity: Similarity, index: jax.Array, function: Callable, value: Any) -> Any:
@@ -191,8 +196,10 @@ def _update_similarity_sum(similarity: Similarity, gains, before, after, window,
 
 
 OBJECTIVES = {
-    "facility_location": Objective(_start_facility_location, _choose_facility_location, _update_facility_location),
-    "sas": Objective(_start_sas, _choose_sas, _update_sas),
+    "facility_location": Objective(
+        _start_facility_location, _choose_facility_location, _update_facility_location, remembers=True
+    ),
+    "sas": Objective(_start_sas, _choose_sas, _update_sas, cut=True),
     "similarity_sum": Objective(_start_similarity_sum, _choose_similarity_sum, _update_similarity_sum),
 }
 """By name."""

@@ -101,7 +101,7 @@ def rank(
     initial = checks.initial(initial, n)
     weights = checks.weights(weights, n)
     ids = checks.ids(ids, n)
-    if weights is not None and objective == "sas":
+    if weights is not None and OBJECTIVES[objective].cut:
         raise InputError("sas has no weights: an example counts where it is not picked; leave weights= out.")
     where[initial] = False
     number = int(where.sum())
@@ -144,7 +144,7 @@ def rank(
             found.append(run.from_matrices(lambda of: values if len(of) == n else values[np.ix_(of, of)], work))
         elif kind == "cosine":
             z = values if values.ndim == 2 else np.asarray(embed_views(values))
-            if objective != "sas":
+            if not OBJECTIVES[objective].cut:
                 to_itself = 1.0 if self_similarity is None else self_similarity
                 largest = float(np.einsum("nd,nd->n", z, z).max())
                 found.append(checks.self_similarity_warning(largest, to_itself))

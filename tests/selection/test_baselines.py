@@ -1,5 +1,6 @@
 """The random selectors."""
 
+import functools
 import tracemalloc
 
 import jax
@@ -113,13 +114,35 @@ def test_k_center_is_farthest_first(classes):
     assert ranking.metadata["objective"] == "k_center"
 
 
+@pytest.mark.parametrize("rows", [7, 1024])
+def test_semdedup_ranks_last_what_repeats_an_example_before_it(classes, rows, monkeypatch):
+    monkeypatch.setattr(baselines, "_ROWS", rows)
+    z = units(90)
+    z[:9] = z[9:18]  # duplicates
+    classes[:9] = classes[9:18]
+    ranking = baselines.semdedup(z * 2.0, classes)
+    for label in range(3):
+        members = np.flatnonzero(classes == label)
+        typical = z[members] @ z[members].mean(axis=0)
+        walk = members[np.argsort(typical, kind="stable")]
+        repeats = {i: max((float(z[i] @ z[j]) for j in walk[:at]), default=-1.0) for at, i in enumerate(walk)}
+        order = members[np.argsort(ranking.position[members])]
+        assert [repeats[i] for i in order] == pytest.approx(sorted(repeats.values()), abs=1e-5)
+        assert ranking.gain[order] == pytest.approx([1 - repeats[i] for i in order], abs=1e-5)
+        pairs = np.flatnonzero(classes[:9] == label)
+        last = set(order[len(order) - len(pairs) :].tolist())
+        assert all((i in last) != (i + 9 in last) for i in pairs)
+    assert ranking.metadata["objective"] == "semdedup"
+
+
 def test_equal_embeddings_are_picked_by_index():
     z = np.repeat(units(1), 40, axis=0)
-    for ranking in (baselines.prototypes(z), baselines.prototypes(z, hard=True), baselines.k_center(z)):
+    selectors = (baselines.prototypes, functools.partial(baselines.prototypes, hard=True), baselines.k_center)
+    for ranking in (select(z) for select in (*selectors, baselines.semdedup)):
         assert ranking.position.tolist() == list(range(40))
 
 
-@pytest.mark.parametrize("selector", [baselines.prototypes, baselines.k_center])
+@pytest.mark.parametrize("selector", [baselines.prototypes, baselines.k_center, baselines.semdedup])
 @pytest.mark.parametrize(
     ("embeddings", "classes", "message"),
     [

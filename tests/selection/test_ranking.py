@@ -161,7 +161,10 @@ def test_a_fraction_is_exactly_that_many(fraction, size):
         ({"fraction": 0.5, "rounding": "ceil"}, '"nearest" or "floor", and this is \'ceil\''),
         ({"size": 5, "rounding": "floor"}, "is for a fraction"),
         ({"size": 5, "budgets": "equal"}, "budgets must be 'proportional' or 'balanced', got 'equal'"),
-        ({"fraction": 0.5, "rounding": "floor", "budgets": "balanced"}, "'proportional' with rounding='floor', got 'balanced'"),
+        (
+            {"fraction": 0.5, "rounding": "floor", "budgets": "balanced"},
+            "'proportional' with rounding='floor', got 'balanced'",
+        ),
     ],
 )
 def test_subset_errors(arguments, message):
