@@ -1,97 +1,122 @@
-"""Compares latent classes of one run's embeddings: by k-means, by few labels, by the labels.
+"""What the partitions of a run have in common with its labels, and its rankings with the ones within the labels.
 
-python -m benchmarks.partitions --workdir=runs/cifar100 --output=docs/results/partitions.json
+    python -m sas_jax.main --config=configs/compare_cifar100_quarter.py:E.npy --workdir=RUN --stop_after=rank
+    python -m benchmarks.partitions --workdir=RUN --output=docs/results/partitions-NAME.json [--page=docs/PAGE.md]
 
-The run has to have come as far as its embeddings, on a labelled data set. Agreement with the labels, the share of one
-20 % subset that is in another, and seconds.
+Answers a question about partitions in minutes, without training an arm: how far each agrees with the labels, and what
+share of a subset is in the subset that the same selector chooses within the labels. The run must have reached its
+rankings, and its config must have a partition "labels". The page holds the table between the comments
+`<!-- partitions-NAME: begin -->` and `<!-- partitions-NAME: end -->`.
 """
 
+import argparse
 import datetime
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from absl import app, flags
 from ml_collections import ConfigDict
 
-import sas_jax
 import sas_jax.data
-from sas_jax import environment, latent_classes
-from sas_jax.latent_classes import few_labels
+from benchmarks import tables
+from sas_jax import Ranking, environment, plan
+from sas_jax.latent_classes import agreement
 
-WORKDIR = flags.DEFINE_string("workdir", "", "A run's directory.")
-OUTPUT = flags.DEFINE_string("output", "", "The .json to write.")
-FRACTION = 0.2
-FEW = (0.01, 0.1)
+FRACTIONS = (0.1, 0.2, 0.4)
+LABELS = "labels"  # the partition that the others are compared with
 
 
-def compare(x: np.ndarray, labels: np.ndarray, *, num_classes: int) -> dict[str, Any]:
-    """Partitions embeddings [n, d] with labels [n] in several ways, ranks by sas within each, and compares."""
-    key = jax.random.key(0)
-    ways: dict[str, Callable[[], tuple[np.ndarray, dict[str, Any]]]] = {
-        "kmeans": lambda: (latent_classes.kmeans(key, x, num_classes=num_classes).labels, {}),
-        "kmeans, another seed": lambda: (
-            latent_classes.kmeans(jax.random.key(1), x, num_classes=num_classes).labels,
-            {},
-        ),
-        **{f"few_labels, {fraction:.0%}": lambda fraction=fraction: _few(key, x, labels, fraction) for fraction in FEW},
-        "labels": lambda: (labels, {}),
-    }
-    partitions, subsets = {}, {}
-    for name, way in ways.items():
-        start = time.perf_counter()
-        classes, facts = way()
-        between = time.perf_counter()
-        ranking = sas_jax.rank(x, classes, objective="sas", normalize=False)
-        end = time.perf_counter()
+def compare(rankings: dict[tuple[str, str], Ranking], labels: np.ndarray) -> dict[str, Any]:
+    """Compares partitions with the labels, and subsets with those chosen within the labels.
+
+    Args:
+      rankings: by selector and partition, of the same n images.
+      labels: int [n].
+
+    Returns:
+      "partitions": by name, the agreement with the labels and the sizes of the latent classes. "rankings": by
+      "selector@partition", at each fraction: "shared", the share of the subset that is in that of the same selector
+      within LABELS (None where that is not ranked; by chance it is the fraction), and "fewest" and "most", images of a
+      label in it.
+    """
+    partitions = {name: ranking.classes for (_, name), ranking in rankings.items()}
+    about = {}
+    for name, classes in partitions.items():
         sizes = np.unique(classes, return_counts=True)[1]
-        partitions[name] = {
-            **latent_classes.agreement(classes, labels),
+        about[name] = agreement(classes, labels) | {
             "classes": len(sizes),
             "smallest": int(sizes.min()),
             "largest": int(sizes.max()),
-            "seconds": between - start,
-            "rank_seconds": end - between,
-            **facts,
         }
-        subsets[name] = ranking.subset(fraction=FRACTION)
-        print(name, partitions[name])
-    overlap = {
-        one: {other: len(np.intersect1d(subset, subsets[other])) / len(subset) for other in subsets}
-        for one, subset in subsets.items()
-    }
-    return {"partitions": partitions, "fraction": FRACTION, "overlap": overlap}
+    found: dict[str, Any] = {}
+    for (selector, name), ranking in rankings.items():
+        reference = rankings.get((selector, LABELS))
+        at = found[plan.within(selector, name)] = {}
+        for fraction in FRACTIONS:
+            subset = ranking.subset(fraction=fraction)
+            counts = np.bincount(labels[subset], minlength=int(labels.max()) + 1)
+            best = None if reference is None else reference.subset(fraction=fraction)
+            at[f"{fraction:g}"] = {
+                "shared": None if best is None else len(np.intersect1d(subset, best)) / len(subset),
+                "fewest": int(counts.min()),
+                "most": int(counts.max()),
+            }
+    return {"partitions": about, "rankings": found}
 
 
-def _few(key: jax.Array, x: np.ndarray, labels: np.ndarray, fraction: float) -> tuple[np.ndarray, dict[str, Any]]:
-    few = few_labels.draw(key, labels, fraction=fraction)
-    found = few_labels.spread(key, x, few)
-    others = float(np.mean(found.classes[few < 0] == labels[few < 0]))
-    facts = {"num_labelled": found.num_labelled, "l2": found.l2, "held_out": found.accuracy, "of_the_others": others}
-    return found.classes, facts
+def table(found: dict[str, Any], fraction: str = "0.2") -> str:
+    """A row for each ranking, in Markdown."""
+    head = (
+        "ranking",
+        "classes",
+        "sizes",
+        "purity",
+        "accuracy",
+        "NMI",
+        f"shared at {float(fraction):.0%}",
+        "of a label",
+    )
+    lines = [head, ("---", *["---:"] * (len(head) - 1))]
+    for name, at in found["rankings"].items():
+        about, numbers = found["partitions"][name.partition("@")[2]], at[fraction]
+        shared = "" if numbers["shared"] is None else f"{numbers['shared']:.0%}"
+        sizes = f"{about['smallest']:,} to {about['largest']:,}"
+        agrees = (f"{about[measure]:.2f}" for measure in ("purity", "accuracy", "nmi"))
+        lines.append((name, f"{about['classes']}", sizes, *agrees, shared, f"{numbers['fewest']} to {numbers['most']}"))
+    return tables.markdown(lines)
 
 
-def main(_: list[str]) -> None:
-    workdir = Path(WORKDIR.value)
-    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", required=True, type=Path, help="of a run")
+    parser.add_argument("--output", required=True, type=Path, help="the .json to write")
+    parser.add_argument("--page", type=Path, help="a Markdown page for the table")
+    given = parser.parse_args()
+    config = ConfigDict(json.loads((given.workdir / "config.json").read_text()))
     labels = sas_jax.data.load(config.data).train.labels
     assert labels is not None
-    found = compare(np.load(workdir / "embeddings.npy"), labels, num_classes=int(labels.max()) + 1)
+    rankings = {}
+    for selector, partition in plan.ranked(config):
+        path = given.workdir / plan.ranking_file(config, selector, partition)
+        if path.exists():
+            rankings[selector, partition] = Ranking.load(str(path), n=len(labels))
     about = {
-        "benchmark": "latent classes compared",
+        "benchmark": "partitions compared",
         "date": datetime.date.today().isoformat(),
         "command": f"python -m benchmarks.partitions {' '.join(sys.argv[1:])}",
         "environment": environment.describe(),
         "proxy": config.proxy.to_dict(),
         "embedding": config.embedding.to_dict(),
+        "configured": {name: dict(partition) for name, partition in plan.partitions(config).items()},
     }
-    Path(OUTPUT.value).write_text(json.dumps(about | found, indent=1) + "\n")
+    found = compare(rankings, labels)
+    given.output.write_text(json.dumps(about | found, indent=1) + "\n")
+    print(table(found))
+    if given.page:
+        given.page.write_text(tables.insert(given.page.read_text(), given.output.stem, table(found)))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -245,7 +245,7 @@ class _Run(Stages):
 
     def _rank(self) -> None:
         for selector, name in plan.ranked(self.config):
-            stage, file = plan.rank_stage(self.config, selector, name), self._ranking_name(selector, name)
+            stage, file = plan.rank_stage(self.config, selector, name), plan.ranking_file(self.config, selector, name)
             if not self._todo(stage, file):
                 continue
             self.log(f"{stage}: {self.facts['train_size']:,} images by {plan.within(selector, name)}")

@@ -149,6 +149,12 @@ def rank_stage(config: ConfigDict, selector: str, partition: str = "") -> str:
     return "rank" if configured else f"rank/{within(selector, partition)}"
 
 
+def ranking_file(config: ConfigDict, selector: str, partition: str) -> str:
+    """ranking.parquet for the configured objective; another that an arm names carries its name."""
+    configured = rank_stage(config, selector, partition) == "rank"
+    return "ranking.parquet" if configured else f"ranking-{within(selector, partition)}.parquet"
+
+
 def inputs(config: ConfigDict) -> dict[str, str]:
     """Each stage of the run, in order, with the fingerprint of everything its result depends on."""
     c = config.to_dict()

@@ -206,13 +206,8 @@ class Stages:
             raise InputError(_damaged(path, files.reason(error))) from error
         return found
 
-    def _ranking_name(self, selector: str, partition: str) -> str:
-        """ranking.parquet for the configured objective; another that an arm names carries its name."""
-        configured = selector == self.config.selection.objective and not partition
-        return "ranking.parquet" if configured else f"ranking-{plan.within(selector, partition)}.parquet"
-
     def ranking(self, selector: str, partition: str = "") -> Ranking:
-        name = self._ranking_name(selector, partition)
+        name = plan.ranking_file(self.config, selector, partition)
         if name not in self._rankings:
             path = self.workdir / name
             try:

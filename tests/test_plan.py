@@ -8,6 +8,7 @@ from configs import (
     cifar10,
     cifar100,
     compare_cifar100,
+    compare_cifar100_quarter,
     compare_cifar100_small,
     compare_digits,
     default,
@@ -39,6 +40,16 @@ def test_every_comparison_can_be_used(module, number):
     for arm in arms:  # beside each chosen subset stands a random one of its size, trained in the same way
         rival = plan.Arm("random", arm.fraction, arm.seed, arm.method, arm.step_rule)
         assert arm.fraction == 1 or rival in arms
+
+
+def test_the_comparison_of_partitions_can_be_used():
+    config = compare_cifar100_quarter.get_config("E.npy")
+    config_checks.check(config)
+    arms = plan.arms(config)
+    assert {arm.partition for arm in arms} == {"", *plan.partitions(config)}
+    assert plan.in_partition(config, "pretrained100").latent_classes.embeddings == "E.npy"
+    for arm in arms[:10]:  # the first pair, by seeds
+        assert (arm.selector, arm.partition) in (("random", ""), ("sas", "pretrained100"))
 
 
 def changed(**overrides):
