@@ -17,7 +17,7 @@ from sas_jax.errors import InputError
 from sas_jax.files import reason
 from sas_jax.images import Images
 from sas_jax.networks import encode, make_trainer, of_encoder
-from sas_jax.training.checkpoint import Checkpoints
+from sas_jax.training import load_trained
 from sas_jax.views import Views
 from sas_jax.workdir import Workdir
 
@@ -108,20 +108,10 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
         raise InputError(
             f"{workdir} should hold the trained arm {arm}, but it is not trained to its end: finish the run first"
         )
-    checkpoints = Checkpoints(path / "checkpoints")
-    state, damaged = checkpoints.restore(trainer.abstract_state())
-    checkpoints.close()
-    steps = None if state is None else int(state.step)
-    if steps is None or (steps != stamp["steps"] and not allow_older):
-        why = next(iter(damaged.values()), f"checkpoint {stamp['steps']} of {path / 'checkpoints'} is missing")
-        older = "" if steps is None else f" Or use the one of step {steps} with allow_older=True (--allow_older)."
-        raise InputError(
-            f"The last checkpoint of {arm} must be as the run wrote it, got a damaged one ({why}). Run python -m "
-            f"sas_jax.main on this workdir again, which trains the rest anew.{older}"
-        )
+    state = load_trained(trainer, path / "checkpoints", steps=stamp["steps"], allow_older=allow_older)
     variables = of_encoder({"params": state.params, "batch_stats": state.batch_stats})
     encode_ = functools.partial(encode, trainer.method)
-    return Encoder(arm=arm, steps=steps, views=trainer.views, variables=variables, _encode=encode_)
+    return Encoder(arm=arm, steps=int(state.step), views=trainer.views, variables=variables, _encode=encode_)
 
 
 @contextlib.contextmanager

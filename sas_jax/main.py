@@ -34,7 +34,8 @@ def main() -> None:
     """Flags in, one call, a table out."""
     command.require(CONFIG)
     # After the flags: a mistyped one is answered at once.
-    from sas_jax import config_file, devices, pipeline, plan, table
+    from sas_jax import config_file, devices, plan, table
+    from sas_jax.run import pipeline
 
     config = config_file.read(CONFIG.value, FIELDS.value)
     name = plan.config_name(CONFIG.value)

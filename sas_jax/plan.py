@@ -1,24 +1,18 @@
-"""What a config asks for: its arms, and its stages, each with the fingerprint of all that it depends on."""
+"""What a config asks for: its arms, its partitions, and the stages and files that they need."""
 
-import contextlib
 import dataclasses
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from sas_jax import devices
 from sas_jax.errors import InputError, shown
-from sas_jax.selection.budgets import PROPORTIONAL
-from sas_jax.selection.selectors import LISTED, SELECTORS, Selector
+from sas_jax.selection.selectors import SELECTORS, Selector
 from sas_jax.training import CONTRASTIVE
-from sas_jax.workdir import fingerprint
 
 LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JAX's 32 bits
 
-STAGES = ("data", "proxy", "embed", "classes", "rank", "subset", "train", "evaluate", "report")
 SELECTED = "selected"  # in config.arms: the configured objective
 STEP_RULES = ("epochs", "steps")
 
@@ -143,6 +137,11 @@ def ranked(config: ConfigDict) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys([(config.selection.objective, ""), *named]))
 
 
+def classes_file(partition: str) -> str:
+    """The latent classes of a partition, in a run's directory."""
+    return f"latent_classes-{partition}.npy" if partition else "latent_classes.npy"
+
+
 def rank_stage(config: ConfigDict, selector: str, partition: str = "") -> str:
     """The stage that ranks by `selector` within a partition."""
     configured = selector == config.selection.objective and not partition
@@ -155,102 +154,11 @@ def ranking_file(config: ConfigDict, selector: str, partition: str) -> str:
     return "ranking.parquet" if configured else f"ranking-{within(selector, partition)}.parquet"
 
 
-def inputs(config: ConfigDict) -> dict[str, str]:
-    """Each stage of the run, in order, with the fingerprint of everything its result depends on."""
-    c = config.to_dict()
-    found: dict[str, str] = {}
-    images = train_images(config)
-    data = {name: value for name, value in c["data"].items() if name not in ("dir", "placement")}
-    found["data"] = fingerprint(images, data, _folder_fingerprint(data["test_folder"]))
-    normalised = {name: data[name] for name in ("mean", "std")}
-    seen = (images, normalised, c["views"], c["seed"], devices.compute_dtype(c["compute_dtype"]))
-    if c["proxy"]["embeddings"]:
-        embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
-    else:
-        proxy = found["proxy"] = fingerprint(seen, c["proxy"])
-        pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
-        embedded = found["embed"] = fingerprint(proxy, c["embedding"]["views"], pairs)
-    for partition in partitions_of_arms(config):
-        section = in_partition(config, partition).latent_classes.to_dict()
-        found[classes_stage(partition)] = _classes_fingerprint(section, images, embedded, c["seed"])
-    for selector, partition in ranked(config):
-        section = in_partition(config, partition).selection.to_dict()
-        looked_at = _similarity(section) if SELECTORS[selector].objective else ()
-        classes = found[classes_stage(partition)]
-        given = section.get("similarity_embeddings")
-        vectors = _file_fingerprint(given) if given else embedded
-        found[rank_stage(config, selector, partition)] = fingerprint(vectors, classes, selector, looked_at)
-    untrained = fingerprint(seen, c["encoder"])
-    measured = {
-        name: value for name, value in c["evaluation"].items() if name not in ("batch_size", "supervised_fractions")
-    }
-    found["evaluate/untrained"] = fingerprint(untrained, measured, found["data"])
-    for arm in arms(config):
-        source: Any = ""
-        if arm.chooses.is_ranked:
-            source = found[rank_stage(config, arm.selector, arm.partition)]
-        elif arm.chooses.partitioned:
-            source = found[classes_stage(arm.partition)]
-        elif arm.selector == LISTED:
-            source = _file_fingerprint(c["selection"]["file"])
-            source = (source, *(c["selection"][f"file_{name}"] for name in ("order", "split", "drop")))
-        if arm.chooses.partitioned:
-            budgets = in_partition(config, arm.partition).selection.get("budgets", PROPORTIONAL)
-            source = source if budgets == PROPORTIONAL else (source, budgets)
-        trained = fingerprint(untrained, training(config, arm.method).to_dict(), _identity(arm), source)
-        found[f"train/{arm.name}"] = trained
-        found[f"evaluate/{arm.name}"] = fingerprint(trained, measured, found["data"])
-        if trains_supervised(config, arm):
-            found[f"supervised/{arm.name}"] = fingerprint(trained, "supervised", found["data"])
-    return found
-
-
 def trains_supervised(config: ConfigDict, arm: Arm) -> bool:
     """Whether the encoder is trained once more on the arm's subset, with labels; not again for other methods."""
     return arm.fraction in config.evaluation.supervised_fractions and arm == Arm(
         arm.selector, arm.fraction, arm.seed, partition=arm.partition
     )
-
-
-def _identity(arm: Arm) -> tuple[Any, ...]:
-    """What tells an arm from those that train on the same images; its partition is in the fingerprint of these."""
-    return dataclasses.astuple(arm)[:5]
-
-
-def _similarity(section: dict[str, Any]) -> dict[str, Any]:
-    """What the similarity depends on beside the embeddings."""
-    names = ["similarity", "self_similarity"] + ["tau"] * (section["similarity"] == "gaussian")
-    return {name: section[name] for name in names}
-
-
-def _classes_fingerprint(section: dict[str, Any], images: str, embedded: str, seed: int) -> str:
-    method = section["method"]
-    if method == "labels":
-        return fingerprint(images, method)
-    if method == "file":
-        return fingerprint(images, _file_fingerprint(section["file"]))
-    if method == "clip_zeroshot":
-        return fingerprint(_clip(section, images), section["class_names"], section["prompts"])
-    if section["embeddings"] == "clip":
-        vectors = fingerprint(_clip(section, images))
-    else:
-        vectors = _file_fingerprint(section["embeddings"]) if section["embeddings"] else embedded
-    if method == "few_labels":
-        few = _file_fingerprint(section["labels_file"]) if section["labels_file"] else section["labelled_fraction"]
-        return fingerprint(vectors, images, method, few, seed)
-    return fingerprint(vectors, method, section["num_classes"], section["restarts"], seed)
-
-
-def _clip(section: dict[str, Any], images: str) -> tuple[str, ...]:
-    """What the images' CLIP embeddings depend on."""
-    return images, section["clip_model"], _folder_fingerprint(section["clip_model"])
-
-
-def train_images(config: ConfigDict) -> str:
-    """The fingerprint of which images are trained on; not of where tfds keeps them, or of the test images."""
-    data = config.data
-    places = data.name, data.train_split, data.folder, _folder_fingerprint(data.folder)
-    return fingerprint(places, data.classes, data.image_size)
 
 
 def that_matters(flat: dict[str, Any]) -> dict[str, Any]:
@@ -263,31 +171,6 @@ def that_matters(flat: dict[str, Any]) -> dict[str, Any]:
 def config_name(path: str) -> str:
     """configs/digits.py:... -> digits."""
     return re.sub(r"\.py$", "", Path(path.split(":")[0]).name)
-
-
-def _file_fingerprint(path: str) -> str:
-    """Of a file's place, size and time of change: cheap, and different after each writing."""
-    try:
-        status = Path(path).expanduser().stat()
-    except OSError:
-        return fingerprint(path, None)  # the stage that reads it says what is wrong
-    return fingerprint(path, status.st_size, status.st_mtime_ns)
-
-
-def _folder_fingerprint(folder: str) -> str:
-    """Of the names and sizes of what is in a local folder; images that are replaced, added or removed change it."""
-    sizes = []
-    seen: set[str] = set()
-    for place, folders, names in os.walk(Path(folder).expanduser() if folder else "", followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            folders.clear()  # a link back to where the walk has been
-            continue
-        seen.add(real)
-        for name in names:
-            path = os.path.join(place, name)
-            with contextlib.suppress(OSError):  # a link to nothing; reading the images says so
-                sizes.append((os.path.relpath(path, folder), os.path.getsize(path)))
-    return fingerprint(sorted(sizes))
 
 
 def one_of(what: str, value: Any, known: tuple[str, ...]) -> None:

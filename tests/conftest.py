@@ -21,7 +21,7 @@ MOST_MAPS = 20_000
 LONGEST = (
     "tests/test_main.py",
     "tests/training/test_processes.py",
-    "tests/test_pipeline.py",
+    "tests/run/test_pipeline.py",
     "tests/launch/test_tpu_vm.py",
     "tests/test_benchmarks_training.py",
     "tests/selection/test_sharded.py",

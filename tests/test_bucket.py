@@ -9,11 +9,12 @@ import pytest
 from etils import epath
 
 import sas_jax
-from sas_jax import files, pipeline
+from sas_jax import files
 from sas_jax.errors import InputError
+from sas_jax.run import pipeline, stages
 from sas_jax.workdir import Metrics, Workdir, check_writable
+from tests.run.test_pipeline import small_config
 from tests.test_main import untimed
-from tests.test_pipeline import small_config
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +101,17 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
     )
     whole = pipeline.run(config, tmp_path / "run", log=lambda _: None)
 
-    fit, workdir = pipeline.fit, bucket / "run"
+    fit, workdir = stages.fit, bucket / "run"
     spoken = []
 
     def interrupted(*given, **more):
         fit(*given, **(more | {"steps": more["steps"] // 3}))  # as far as the first checkpoint
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "fit", interrupted)
+    monkeypatch.setattr(stages, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(config, workdir, log=lambda _: None)
-    monkeypatch.setattr(pipeline, "fit", fit)
+    monkeypatch.setattr(stages, "fit", fit)
     found = pipeline.run(config, workdir, log=spoken.append)
     assert any("goes on from step 4 of 12" in text for text in spoken)
     assert untimed(found) == untimed(whole)

@@ -12,7 +12,8 @@ import pytest
 from absl import app, flags
 
 import sas_jax
-from sas_jax import command, main, pipeline, preemption
+from sas_jax import command, main, preemption
+from sas_jax.run import pipeline
 
 
 @pytest.fixture

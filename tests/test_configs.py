@@ -18,8 +18,9 @@ from PIL import Image
 import sas_jax
 from configs import imagenet, stl10, tinyimagenet
 from configs import tfds as any_tfds
-from sas_jax import config_checks, pipeline
+from sas_jax import config_checks
 from sas_jax.data import prepared
+from sas_jax.run import pipeline
 
 CLASSES = ("n01440764", "n02102040", "n03000684")
 

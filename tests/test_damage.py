@@ -10,12 +10,12 @@ import pytest
 from etils import epath
 
 import sas_jax
-from sas_jax import claim, pipeline
 from sas_jax.errors import InputError
 from sas_jax.report import rebuild, runs
+from sas_jax.run import claim, pipeline, stages
 from sas_jax.training import FitResult
+from tests.run.test_pipeline import small_config
 from tests.test_main import untimed
-from tests.test_pipeline import small_config
 
 ARM = "sas-0.20-s0"
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
@@ -60,13 +60,15 @@ def replayed(finished, monkeypatch):
         facts = stamp(f"evaluate/{arm.name if arm else 'untrained'}")
         return {name: facts[name] for name in ("probe", "knn", "probe_few", "probe_coarse", "geometry")}
 
-    monkeypatch.setattr(pipeline, "fit", fit)
-    monkeypatch.setattr(pipeline, "embed", lambda *_, **__: np.load(finished.workdir / "embeddings.npy"))
-    monkeypatch.setattr(pipeline.partition, "make", make)
-    monkeypatch.setattr(pipeline, "rank", rank)
-    monkeypatch.setattr(pipeline._Run, "_measured", measured)
-    monkeypatch.setattr(pipeline.report, "html", lambda **_: "<html>")
-    monkeypatch.setattr(pipeline.environment, "describe", lambda: {"python": "3"})
+    monkeypatch.setattr(stages, "fit", fit)
+    trained = types.SimpleNamespace(params={}, batch_stats={})
+    monkeypatch.setattr(stages, "load_trained", lambda *_, **__: trained)
+    monkeypatch.setattr(stages, "embed", lambda *_, **__: np.load(finished.workdir / "embeddings.npy"))
+    monkeypatch.setattr(stages.partition, "make", make)
+    monkeypatch.setattr(stages, "rank_embeddings", rank)
+    monkeypatch.setattr(stages, "_measured", measured)
+    monkeypatch.setattr(stages.report, "html", lambda **_: "<html>")
+    monkeypatch.setattr(stages.environment, "describe", lambda: {"python": "3"})
     monkeypatch.setattr(rebuild.build, "html", lambda **_: "<html>")
     monkeypatch.setattr(sas_jax.data, "load", lambda _: finished.dataset)
 
@@ -218,7 +220,7 @@ def test_all_that_is_damaged_is_made_again_with_the_same_bits(finished, tmp_path
     np.testing.assert_array_equal(sas_jax.load_encoder(workdir).apply(IMAGES), finished.features)
     for words in ("embed is done again", f"train/{ARM} is done again", f"evaluate/{ARM} is done again"):
         assert sum(words in line for line in told) == 1
-    monkeypatch.setattr(pipeline, "fit", lambda *_, stage, **__: pytest.fail(f"{stage} is trained again"))
+    monkeypatch.setattr(stages, "fit", lambda *_, stage, **__: pytest.fail(f"{stage} is trained again"))
     again = []
     assert pipeline.run(finished.config, workdir, log=again.append) == results
     assert again[-1].startswith("nothing to do again for: data, proxy, embed")

@@ -9,9 +9,11 @@ import pytest
 
 import sas_jax.data
 from configs import default
-from sas_jax import latent_classes, partition, pipeline
+from sas_jax import latent_classes, partition
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import clip
+from sas_jax.run import pipeline
+from sas_jax.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,7 @@ def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, bright
         config(digits, **fields).latent_classes,
         dataset,
         lambda: pytest.fail("the run's own embeddings are not wanted"),
-        pipeline.Workdir(tmp_path),
+        Workdir(tmp_path),
         lambda _: None,
     )[0]
     halves = Brightness().images(dataset.train.images, batch_size=1)

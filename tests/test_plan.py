@@ -17,6 +17,7 @@ from configs import (
 )
 from sas_jax import config_checks, plan
 from sas_jax.errors import InputError
+from sas_jax.run import fingerprints
 from sas_jax.views import Views
 
 
@@ -55,9 +56,9 @@ def test_the_comparison_of_partitions_can_be_used():
 def changed(**overrides):
     """The stages whose inputs a change of these fields changes."""
     config = default.get_config()
-    before = plan.inputs(config)
+    before = fingerprints.inputs(config)
     config.update_from_flattened_dict(overrides)
-    after = plan.inputs(config)
+    after = fingerprints.inputs(config)
     return {stage for stage in after if before.get(stage) != after[stage]}
 
 
@@ -97,7 +98,7 @@ def test_a_field_makes_anew_what_depends_on_it_and_nothing_else(field, value, st
 
 
 def test_the_seed_and_the_data_make_everything_anew():
-    everything = set(plan.inputs(default.get_config()))
+    everything = set(fingerprints.inputs(default.get_config()))
     assert changed(seed=1) == everything - {"data"}
     assert changed(**{"data.image_size": 16}) == everything
     assert changed(**{"data.classes": ("1", "2")}) == everything
@@ -120,16 +121,16 @@ def test_the_seed_and_the_data_make_everything_anew():
 def test_what_a_method_looks_at_makes_the_classes_anew(method, field, value, matters):
     config = default.get_config()
     config.latent_classes.method = method
-    before = plan.inputs(config)["classes"]
+    before = fingerprints.inputs(config)["classes"]
     config.latent_classes[field] = value
-    assert (plan.inputs(config)["classes"] != before) == matters
+    assert (fingerprints.inputs(config)["classes"] != before) == matters
 
 
 def test_an_arm_of_another_objective_has_its_own_ranking():
     config = default.get_config()
     config.arms = (("selected", 0.2, 0), ("facility_location", 0.125, 3))
     assert plan.ranked(config) == (("sas", ""), ("facility_location", ""))
-    assert "rank/facility_location" in plan.inputs(config)
+    assert "rank/facility_location" in fingerprints.inputs(config)
     assert plan.arms(config)[1].name == "facility_location-0.125-s3"
 
 
@@ -137,9 +138,9 @@ def test_a_methods_own_fields_make_only_its_arms_anew():
     config = default.get_config()
     config.arms = (("random", 0.2, 0), ("random", 0.2, 0, "byol"), ("random", 0.2, 0, "simclr", "steps"))
     assert [arm.name for arm in plan.arms(config)] == ["random-0.20-s0", "random-0.20-s0-byol", "random-0.20-s0-steps"]
-    before = plan.inputs(config)
+    before = fingerprints.inputs(config)
     config.methods.byol.momentum = 0.5
-    after = plan.inputs(config)
+    after = fingerprints.inputs(config)
     assert {stage for stage in after if before[stage] != after[stage]} == {
         "train/random-0.20-s0-byol",
         "evaluate/random-0.20-s0-byol",
@@ -158,7 +159,7 @@ def test_supervised_training_is_asked_for_by_fraction_and_once_a_subset():
         ("random", 0.2, 0, "simclr", "steps"),
     )
     config.evaluation.supervised_fractions = (0.2,)
-    assert [s for s in plan.inputs(config) if s.startswith("supervised")] == ["supervised/random-0.20-s0"]
+    assert [s for s in fingerprints.inputs(config) if s.startswith("supervised")] == ["supervised/random-0.20-s0"]
 
 
 def test_the_views_section_has_the_fields_of_views():
@@ -178,7 +179,7 @@ def test_arms_name_the_partition_that_they_rank_within():
     names = [arm.name for arm in plan.arms(config)]
     assert names == ["sas@truth-0.20-s0", "sas@fine-0.20-s0", "random_balanced@fine-0.20-s1", "sas-0.20-s0"]
     assert {"classes", "classes/truth", "classes/fine", "rank", "rank/sas@truth", "rank/sas@fine"} <= set(
-        plan.inputs(config)
+        fingerprints.inputs(config)
     )
     fine = plan.in_partition(config, "fine")
     assert (fine.latent_classes.num_classes, fine.latent_classes.method) == (50, "kmeans")
@@ -195,9 +196,9 @@ def test_arms_name_the_partition_that_they_rank_within():
 )
 def test_a_field_of_a_partition_makes_anew_what_is_within_it(field, value, stages):
     config = partitioned()
-    before = plan.inputs(config)
+    before = fingerprints.inputs(config)
     config.update_from_flattened_dict({field: value})
-    after = plan.inputs(config)
+    after = fingerprints.inputs(config)
     changed = {stage for stage in after if before[stage] != after[stage]}
     assert {stage for stage in changed if not stage.startswith(("train", "evaluate"))} == stages
     assert {stage for stage in changed if stage.startswith("train")} == {
@@ -210,9 +211,9 @@ def test_a_field_of_a_partition_makes_anew_what_is_within_it(field, value, stage
 def test_a_name_of_an_arm_that_is_as_it_was_keeps_what_was_trained():
     """The stages of a run of an earlier version, which knew neither partitions nor budgets, are not done again."""
     config = default.get_config()
-    now = plan.inputs(config)
+    now = fingerprints.inputs(config)
     del config.partitions, config.selection.budgets, config.selection.similarity_embeddings
-    assert plan.inputs(config) == now
+    assert fingerprints.inputs(config) == now
 
 
 @pytest.mark.parametrize(

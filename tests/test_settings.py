@@ -15,12 +15,13 @@ import pytest
 
 import sas_jax
 from configs import digits
-from sas_jax import devices, logistic, pipeline, settings
+from sas_jax import devices, logistic, settings
 from sas_jax.embedding import embed
 from sas_jax.evaluation.knn import knn
 from sas_jax.evaluation.probe import linear_probe
 from sas_jax.latent_classes import few_labels, kmeans
 from sas_jax.models import ProjectionHead, ResNet
+from sas_jax.run import pipeline
 from sas_jax.selection import baselines, double_greedy, greedi, greedy
 from sas_jax.training import SimCLR, Trainer
 from sas_jax.views import Views, view

@@ -196,10 +196,10 @@ def _update_similarity_sum(similarity: Similarity, gains, before, after, window,
 
 
 OBJECTIVES = {
+    "sas": Objective(_start_sas, _choose_sas, _update_sas, cut=True),
     "facility_location": Objective(
         _start_facility_location, _choose_facility_location, _update_facility_location, remembers=True
     ),
-    "sas": Objective(_start_sas, _choose_sas, _update_sas, cut=True),
     "similarity_sum": Objective(_start_similarity_sum, _choose_similarity_sum, _update_similarity_sum),
 }
 """By name."""

@@ -1,6 +1,6 @@
 """From images and a subset to trained parameters: losses, methods, the step, the loop, checkpoints."""
 
-from sas_jax.training.loop import FitResult, check_batch, fit
+from sas_jax.training.loop import FitResult, check_batch, fit, load_trained
 from sas_jax.training.methods import BYOL, COLLAPSED, CONTRASTIVE, MoCo, SimCLR, SimSiam, Supervised
 from sas_jax.training.step import Trainer, TrainState
 
@@ -17,4 +17,5 @@ __all__ = [
     "Trainer",
     "check_batch",
     "fit",
+    "load_trained",
 ]

@@ -142,6 +142,32 @@ def fit(
     return record.result(state)
 
 
+def load_trained(trainer: Trainer, directory: epath.Path, *, steps: int, allow_older: bool = False) -> TrainState:
+    """The state that a training run left when it was over.
+
+    Args:
+        trainer: of the run.
+        directory: of its checkpoints.
+        steps: of the whole run.
+        allow_older: where the last checkpoint is damaged, take the newest one that is whole.
+
+    Raises:
+        InputError: the last checkpoint is damaged or missing.
+    """
+    checkpoints = Checkpoints(directory)
+    state, damaged = checkpoints.restore(trainer.abstract_state())
+    checkpoints.close()
+    found = None if state is None else int(state.step)
+    if found is None or (found != steps and not allow_older):
+        why = next(iter(damaged.values()), f"checkpoint {steps} of {directory} is missing")
+        older = "" if found is None else f" Or use the one of step {found} with allow_older=True (--allow_older)."
+        raise InputError(
+            f"The last checkpoint in {directory} must be as the run wrote it, got a damaged one ({why}). Run python -m "
+            f"sas_jax.main on this workdir again, which trains the rest anew.{older}"
+        )
+    return state
+
+
 @dataclasses.dataclass(frozen=True)
 class _Course:
     """A run in numbers: images a step, steps an epoch, steps in all, and the most steps of a chunk."""

@@ -5,13 +5,17 @@ import json
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 import sas_jax
 from configs import default
-from sas_jax import pipeline
+from sas_jax import plan
 from sas_jax.errors import InputError
 from sas_jax.models import resnet
+from sas_jax.run import pipeline, stages
+from sas_jax.run.run import Run
+from sas_jax.workdir import Workdir
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -64,7 +68,7 @@ def copied(finished, tmp_path):
 
 
 def no_training(monkeypatch):
-    monkeypatch.setattr(pipeline, "fit", lambda *a, stage, **k: pytest.fail(f"{stage} was trained again"))
+    monkeypatch.setattr(stages, "fit", lambda *a, stage, **k: pytest.fail(f"{stage} was trained again"))
 
 
 def test_a_run_leaves_what_the_design_says(finished):
@@ -126,14 +130,14 @@ def test_another_config_is_refused_with_the_fields_and_the_ways_out(finished, da
 
 def test_another_fraction_trains_only_the_new_arms(copied, monkeypatch, data_dir):
     trained = []
-    real = pipeline.fit
+    real = stages.fit
 
     def counted(*args, stage, **kwargs):
         result = real(*args, stage=stage, **kwargs)
         trained.append(stage)
         return result
 
-    monkeypatch.setattr(pipeline, "fit", counted)
+    monkeypatch.setattr(stages, "fit", counted)
     arms = (("selected", 0.3, 0), ("random", 0.2, 0), ("full", 1.0, 0))
     results = pipeline.run(small_config(data_dir, arms=arms), copied, rerun=True, log=lambda _: None)
     assert set(trained) == {"arms/sas-0.30-s0"}
@@ -300,7 +304,7 @@ def test_other_images_in_the_same_place_are_noticed(tmp_path):
     config = small_config(**FOLDER, **{"data.folder": str(folder), "arms": (("full", 1.0, 0),)})
     pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
     Image.new("RGB", (9, 9), (99, 0, 0)).save(folder / "03.bmp")  # as many bytes as before
-    with pytest.raises(InputError, match=r"not those that the run .* began with \(20 then, 20 now\)"):
+    with pytest.raises(InputError, match=r"must be those that the run .* began with, got others \(20 then, 20 now\)"):
         pipeline.run(config, tmp_path / "run", stop_after="proxy", log=lambda _: None)
     Image.new("RGB", (9, 9)).save(folder / "20.bmp")
     with pytest.raises(InputError, match="files it reads, or the devices, have changed"):
@@ -308,12 +312,12 @@ def test_other_images_in_the_same_place_are_noticed(tmp_path):
 
 
 def test_subsets_of_random_arms_nest_and_differ_by_seed(finished, data_dir):
-    run = pipeline._Run(small_config(data_dir), pipeline.Workdir(finished[0]), lambda _: None)
-    small, large = (run.subset(pipeline.plan.Arm("random", f, 0)) for f in (0.2, 0.4))
+    run = Run(small_config(data_dir), Workdir(finished[0]), lambda _: None).chosen
+    small, large = (run.subset(plan.Arm("random", f, 0)) for f in (0.2, 0.4))
     assert set(small) < set(large)
-    assert set(small) != set(run.subset(pipeline.plan.Arm("random", 0.2, 1)))
-    balanced = run.subset(pipeline.plan.Arm("random_balanced", 0.2, 0))
-    share = np.bincount(run.classes[balanced]) / np.bincount(run.classes)
+    assert set(small) != set(run.subset(plan.Arm("random", 0.2, 1)))
+    balanced = run.subset(plan.Arm("random_balanced", 0.2, 0))
+    share = np.bincount(run.classes("")[balanced]) / np.bincount(run.classes(""))
     np.testing.assert_allclose(share, 0.2, atol=0.02)
 
 
@@ -392,14 +396,14 @@ def test_each_subset_is_trained_on_with_labels_where_that_is_asked(finished, cop
 
 def test_a_stopped_comparison_has_the_numbers_of_its_arms(copied, data_dir, monkeypatch):
     arms = (("sas", 0.2, 0), ("random", 0.2, 0), ("random", 0.2, 1), ("full", 1.0, 1))
-    fit = pipeline.fit
+    fit = stages.fit
 
     def fit_until(*given, stage, **more):
         if stage == "arms/full-1.00-s1":
             raise KeyboardInterrupt
         return fit(*given, stage=stage, **more)
 
-    monkeypatch.setattr(pipeline, "fit", fit_until)
+    monkeypatch.setattr(stages, "fit", fit_until)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(small_config(data_dir, arms=arms), copied, rerun=True, log=lambda _: None)
     found = json.loads((copied / "results.json").read_text())
@@ -472,8 +476,8 @@ def test_partitions_are_compared_in_one_run(copied, tmp_path, data_dir, monkeypa
     unit = outside / np.linalg.norm(outside, axis=1, keepdims=True)
     theirs = sas_jax.rank(unit, rankings["outside"].classes, normalize=False)
     np.testing.assert_array_equal(rankings["outside"].position, theirs.position)
-    run = pipeline._Run(config, pipeline.Workdir(copied), print)
-    subsets = {arm.name: run.subset(arm) for arm in run.arms}
+    run = Run(config, Workdir(copied), print)
+    subsets = {arm.name: run.chosen.subset(arm) for arm in run.arms}
     assert np.bincount(rankings["balanced"].classes[subsets["sas@balanced-0.20-s0"]]).tolist() == [72, 72, 72, 71]
     drawn = np.bincount(labels[subsets["random_balanced@truth-0.20-s0"]])
     assert np.abs(drawn - 0.2 * np.bincount(labels)).max() < 1
@@ -657,7 +661,7 @@ def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(type(pipeline.epath.Path(tmp_path)), "write_text", refused)
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_text", refused)
     assert "is not (Permission denied): choose another" in bad(tmp_path)
 
 
@@ -669,7 +673,7 @@ def test_a_run_whose_config_is_missing_is_not_redone_unasked(copied, data_dir):
 
 
 def test_two_processes_in_one_workdir(tmp_path):
-    with pipeline.Workdir(tmp_path / "run").held():
+    with Workdir(tmp_path / "run").held():
         assert "another one is at work" in bad(tmp_path)
 
 

@@ -1,0 +1,167 @@
+"""What the result of each stage depends on, as fingerprints: a stage whose fingerprint has not changed is not redone.
+
+Every field of a section counts unless it is named here as one that does not matter, so that a new field cannot be
+forgotten: it makes anew the stages that read its section.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sas_jax import devices, plan
+from sas_jax.selection.budgets import PROPORTIONAL
+from sas_jax.selection.selectors import LISTED, SELECTORS
+from sas_jax.workdir import fingerprint
+
+# The fields whose part in the stages is written out below.
+_CONFIG = (
+    *("seed", "data", "views", "proxy", "embedding", "latent_classes", "selection", "partitions", "encoder", "train"),
+    *("method", "methods", "arms", "evaluation", "compute_dtype", "runtime"),
+)
+_DATA = (
+    *("name", "dir", "train_split", "test_split", "folder", "test_folder", "classes", "image_size", "placement"),
+    *("mean", "std"),
+)
+_EMBEDDING = ("views", "batch_size")
+_LATENT_CLASSES = (
+    *("method", "embeddings", "num_classes", "restarts", "labelled_fraction", "labels_file", "clip_model"),
+    *("clip_batch_size", "class_names", "prompts", "file"),
+)
+_SELECTION = (
+    *("objective", "similarity", "tau", "self_similarity", "budgets", "similarity_embeddings"),
+    *("file", "file_order", "file_split", "file_drop"),
+)
+
+
+def inputs(config: ConfigDict) -> dict[str, str]:
+    """Each stage of the run, in order, with the fingerprint of everything its result depends on."""
+    c = config.to_dict()
+    found: dict[str, str] = {}
+    images = train_images(config)
+    data = {name: value for name, value in c["data"].items() if name not in ("dir", "placement")}
+    found["data"] = fingerprint(images, data, _folder_fingerprint(data["test_folder"]))
+    normalised = {name: data[name] for name in ("mean", "std")}
+    dtype = devices.compute_dtype(c["compute_dtype"])
+    seen = (images, normalised, c["views"], c["seed"], dtype, *_new(c, _CONFIG))
+    if c["proxy"]["embeddings"]:
+        embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
+    else:
+        proxy = found["proxy"] = fingerprint(seen, c["proxy"])
+        pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
+        embedded = found["embed"] = fingerprint(
+            proxy, c["embedding"]["views"], pairs, *_new(c["embedding"], _EMBEDDING)
+        )
+    for partition in plan.partitions_of_arms(config):
+        section = plan.in_partition(config, partition).latent_classes.to_dict()
+        found[plan.classes_stage(partition)] = _classes(section, images, embedded, c["seed"])
+    for selector, partition in plan.ranked(config):
+        section = plan.in_partition(config, partition).selection.to_dict()
+        looked_at = _similarity(section) if SELECTORS[selector].objective else ()
+        new = _new(section, _SELECTION)
+        classes = found[plan.classes_stage(partition)]
+        given = section.get("similarity_embeddings")
+        vectors = _file_fingerprint(given) if given else embedded
+        found[plan.rank_stage(config, selector, partition)] = fingerprint(vectors, classes, selector, looked_at, *new)
+    untrained = fingerprint(seen, c["encoder"])
+    measured = {
+        name: value for name, value in c["evaluation"].items() if name not in ("batch_size", "supervised_fractions")
+    }
+    found["evaluate/untrained"] = fingerprint(untrained, measured, found["data"])
+    for arm in plan.arms(config):
+        source: Any = ""
+        if arm.chooses.is_ranked:
+            source = found[plan.rank_stage(config, arm.selector, arm.partition)]
+        elif arm.chooses.partitioned:
+            source = found[plan.classes_stage(arm.partition)]
+        elif arm.selector == LISTED:
+            source = _file_fingerprint(c["selection"]["file"])
+            source = (source, *(c["selection"][f"file_{name}"] for name in ("order", "split", "drop")))
+        if arm.chooses.partitioned:
+            budgets = plan.in_partition(config, arm.partition).selection.get("budgets", PROPORTIONAL)
+            source = source if budgets == PROPORTIONAL else (source, budgets)
+        trained = fingerprint(untrained, plan.training(config, arm.method).to_dict(), _identity(arm), source)
+        found[f"train/{arm.name}"] = trained
+        found[f"evaluate/{arm.name}"] = fingerprint(trained, measured, found["data"])
+        if plan.trains_supervised(config, arm):
+            found[f"supervised/{arm.name}"] = fingerprint(trained, "supervised", found["data"])
+    return found
+
+
+def _identity(arm: plan.Arm) -> tuple[Any, ...]:
+    """What tells an arm from those that train on the same images; its partition is in the fingerprint of these."""
+    return dataclasses.astuple(arm)[:5]
+
+
+def _similarity(section: dict[str, Any]) -> dict[str, Any]:
+    """What the similarity depends on beside the embeddings."""
+    names = ["similarity", "self_similarity"] + ["tau"] * (section["similarity"] == "gaussian")
+    return {name: section[name] for name in names}
+
+
+def _new(section: dict[str, Any], known: Iterable[str]) -> list[dict[str, Any]]:
+    """The fields of a section that are not known here, as one dict, or nothing where there are none."""
+    new = {name: value for name, value in section.items() if name not in known}
+    return [new] if new else []
+
+
+def _classes(section: dict[str, Any], images: str, embedded: str, seed: int) -> str:
+    if new := _new(section, _LATENT_CLASSES):
+        images = fingerprint(images, *new)
+        embedded = fingerprint(embedded, *new)
+    method = section["method"]
+    if method == "labels":
+        return fingerprint(images, method)
+    if method == "file":
+        return fingerprint(images, _file_fingerprint(section["file"]))
+    if method == "clip_zeroshot":
+        return fingerprint(_clip(section, images), section["class_names"], section["prompts"])
+    if section["embeddings"] == "clip":
+        vectors = fingerprint(_clip(section, images))
+    else:
+        vectors = _file_fingerprint(section["embeddings"]) if section["embeddings"] else embedded
+    if method == "few_labels":
+        few = _file_fingerprint(section["labels_file"]) if section["labels_file"] else section["labelled_fraction"]
+        return fingerprint(vectors, images, method, few, seed)
+    return fingerprint(vectors, method, section["num_classes"], section["restarts"], seed, *new)
+
+
+def _clip(section: dict[str, Any], images: str) -> tuple[str, ...]:
+    """What the images' CLIP embeddings depend on."""
+    return images, section["clip_model"], _folder_fingerprint(section["clip_model"])
+
+
+def train_images(config: ConfigDict) -> str:
+    """The fingerprint of which images are trained on; not of where tfds keeps them, or of the test images."""
+    data = config.data
+    places = data.name, data.train_split, data.folder, _folder_fingerprint(data.folder)
+    return fingerprint(places, data.classes, data.image_size, *_new(data.to_dict(), _DATA))
+
+
+def _file_fingerprint(path: str) -> str:
+    """Of a file's place, size and time of change: cheap, and different after each writing."""
+    try:
+        status = Path(path).expanduser().stat()
+    except OSError:
+        return fingerprint(path, None)  # the stage that reads it says what is wrong
+    return fingerprint(path, status.st_size, status.st_mtime_ns)
+
+
+def _folder_fingerprint(folder: str) -> str:
+    """Of the names and sizes of what is in a local folder; images that are replaced, added or removed change it."""
+    sizes = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(Path(folder).expanduser() if folder else "", followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()  # a link back to where the walk has been
+            continue
+        seen.add(real)
+        for name in names:
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):  # a link to nothing; reading the images says so
+                sizes.append((os.path.relpath(path, folder), os.path.getsize(path)))
+    return fingerprint(sorted(sizes))

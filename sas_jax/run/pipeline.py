@@ -1,0 +1,130 @@
+"""The whole method: the stages in the order the data flows, done as far as they are not done yet."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from sas_jax import config_checks, devices, environment, partition, plan, results, settings
+from sas_jax.errors import InputError
+from sas_jax.estimate import Estimate
+from sas_jax.run import claim, stages
+from sas_jax.run.run import Run, given_embeddings
+from sas_jax.selection.selectors import LISTED
+from sas_jax.training import check_batch
+from sas_jax.workdir import Workdir, jsonable, write_json
+
+STAGES: dict[str, Callable[[Run], None]] = {
+    "data": stages.data,
+    "proxy": stages.proxy,
+    "embed": stages.embeddings,
+    "classes": stages.classes,
+    "rank": stages.rankings,
+    "subset": stages.subsets,
+    "train": functools.partial(stages.train, evaluates=False),
+    "evaluate": stages.evaluate,
+    "report": stages.make_report,
+}
+"""By the names of `plan.STAGES`, in their order."""
+
+
+@settings.fixed
+def run(
+    config: ConfigDict,
+    workdir: epath.PathLike,
+    *,
+    stop_after: str = "report",
+    rerun: bool = False,
+    restart: bool = False,
+    log: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Does what of a run is not done yet.
+
+    Args:
+        config: as configs/default.py makes it.
+        workdir: where the run's files are; one run has one directory.
+        stop_after: the last stage, one of `STAGES`.
+        rerun: where the directory holds a run of another config, do again the stages that depend on the difference.
+        restart: remove what the directory holds of a run, and begin anew.
+        log: gets sentences for the person who waits.
+
+    Returns:
+        What results.json holds, as far as the run went.
+
+    Raises:
+        InputError: something given cannot be used; what was finished before is kept.
+    """
+    plan.one_of("--stop_after", stop_after, tuple(STAGES))
+    config_checks.check(config)
+    directory = Workdir(workdir, writes=devices.is_writer())
+    with directory.held():
+        return _carry_out(Run(config, directory, log), stop_after, rerun=rerun, restart=restart)
+
+
+def _carry_out(run: Run, stop_after: str, *, rerun: bool, restart: bool) -> dict[str, Any]:
+    wanted = list(STAGES)[: list(STAGES).index(stop_after) + 1]
+    given, inputs = run.config.to_dict(), run.stamps.inputs
+    if run.workdir.writes:
+        claim.check(run.workdir, given, inputs, rerun=rerun, restart=restart, log=run.log)
+    n = _check_sizes(run, wanted, fresh=restart)
+    if run.workdir.writes:
+        claim.take(run.workdir, inputs, restart=restart)
+        for name, value in (("config.json", jsonable(given)), ("environment.json", environment.describe())):
+            with run.workdir.writing(name) as path:
+                write_json(path, value)
+    devices.wait_for_all("the workdir is taken")
+    run.on_speed = Estimate(run.config, _images_to_train_on(run, wanted, n), run.log).report
+    # Where arms are to be measured, each is as soon as it is trained.
+    each = STAGES | {"train": functools.partial(stages.train, evaluates="evaluate" in wanted)}
+    try:
+        for name in wanted:
+            each[name](run)
+    finally:
+        run.metrics.close()
+    if run.stamps.done_before:
+        run.log(f"nothing to do again for: {', '.join(run.stamps.done_before)}")
+    return results.collect(run.config, inputs, run.workdir)
+
+
+def _images_to_train_on(run: Run, wanted: Sequence[str], n: int) -> int:
+    """How many images of n all the encoders see in one epoch that are not trained yet."""
+    left = [arm for arm in run.arms if "train" in wanted and not run.stamps.is_done(f"train/{arm.name}")]
+    sizes = [n if arm.step_rule == "steps" else run.chosen.size(arm, n) for arm in left]
+    if "evaluate" in wanted:
+        with_labels = [arm for arm in run.arms if plan.trains_supervised(run.config, arm)]
+        sizes += [run.chosen.size(arm, n) for arm in with_labels if not run.stamps.is_done(f"supervised/{arm.name}")]
+    return sum(sizes)
+
+
+def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
+    """Finds what of the wanted stages does not fit the images or the devices, before anything is done or removed.
+
+    Returns how many images there are to train on.
+    """
+    config, stamp = run.config, run.workdir.stamp("data")
+    facts = stamp if stamp and not fresh and run.stamps.is_done("data") else run.data.found[1]
+    n = facts["train_size"]
+    trained: list[tuple[str, int, ConfigDict, str]] = []
+    if "train" in wanted:
+        trained += [(arm.name, run.chosen.size(arm, n), config.train, "config.train") for arm in run.arms]
+    elif any(arm.selector == LISTED for arm in run.arms):
+        run.data.listed()
+    if config.proxy.embeddings:
+        given_embeddings(config, n, log=lambda _: None)
+    elif "proxy" in wanted:
+        trained.append(("proxy", n, config.proxy.train, "config.proxy.train"))
+    size_of_mesh = devices.mesh().size
+    for name, size, section, where in trained:
+        check_batch(name, size, section.batch_size, section=where)
+        if section.batch_size % size_of_mesh:
+            raise InputError(
+                f"{where}.batch_size has to be a multiple of the {size_of_mesh} devices, but is "
+                f"{section.batch_size}: choose {-(-section.batch_size // size_of_mesh) * size_of_mesh}"
+            )
+    for name in plan.partitions_of_arms(config) if "classes" in wanted else ():
+        if not run.stamps.is_done(plan.classes_stage(name)):
+            section = plan.in_partition(config, name).latent_classes
+            partition.check(section, facts, lambda: run.data.found[0])
+    return n

@@ -1,0 +1,323 @@
+"""What the stages of a run share: what is done, the images, the trainers, and what earlier stages left."""
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+import sas_jax.data
+from sas_jax import devices, files, plan, settings
+from sas_jax.data import index_files, subsets
+from sas_jax.embedding import mean_embeddings, read_embeddings
+from sas_jax.errors import InputError
+from sas_jax.images import Images
+from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make_views, project
+from sas_jax.run import fingerprints
+from sas_jax.selection.ranking import Ranking
+from sas_jax.selection.selectors import LISTED
+from sas_jax.training import Trainer
+from sas_jax.workdir import Metrics, Workdir
+
+# Keys of a run, told apart by what they are for.
+EMBED, CLUSTER, RANDOM, PROBE, GEOMETRY = range(100, 105)
+
+
+class Stamps:
+    """Which stages are done."""
+
+    def __init__(self, workdir: Workdir, inputs: dict[str, str], log: Callable[[str], None]):
+        """`inputs` holds the fingerprint of each stage's inputs."""
+        self.inputs = inputs
+        self.done_before: list[str] = []
+        self._workdir = workdir
+        self._log = log
+
+    def is_done(self, stage: str) -> bool:
+        """Whether the stage was done with these inputs."""
+        return self._workdir.is_done(stage, self.inputs[stage])
+
+    def facts(self, stage: str) -> dict[str, Any]:
+        """What a stage that is done left in its stamp."""
+        stamp = self._workdir.stamp(stage)
+        assert stamp is not None
+        return stamp
+
+    def todo(self, stage: str, *names: str, damage: Callable[[], str | None] = lambda: None) -> bool:
+        """Whether the stage has to be done: its stamp or one of its files is missing, damaged or of other inputs.
+
+        Args:
+            stage: its name.
+            names: of its files.
+            damage: of what else it leaves, asked where it is done; None where all is whole.
+        """
+        done = self.is_done(stage)
+        if self._workdir.writes:
+            why = self._workdir.stamp_damage(stage)
+            if done:
+                found = {self._workdir / name: self._workdir.damage(name) for name in names}
+                why = next((f"{path} is damaged ({reason})" for path, reason in found.items() if reason), damage())
+            if why:
+                self._log(f"{why}: {stage} is done again")
+                done = False
+        if devices.as_writer_sees(done):
+            self.done_before.append(stage)
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def doing(self, stage: str) -> Iterator[dict[str, Any]]:
+        """The work of a stage, over when all processes have done their part and its files are there."""
+        with self._workdir.doing(stage, self.inputs[stage]) as facts:
+            yield facts
+            devices.wait_for_all(f"{stage} is done")
+        devices.wait_for_all(f"{stage} is stamped")
+
+
+class Data:
+    """The images of a run, read when a stage first asks for them."""
+
+    def __init__(self, config: ConfigDict, workdir: Workdir, log: Callable[[str], None]):
+        self._config = config
+        self._workdir = workdir
+        self._log = log
+        self._listed: np.ndarray | None = None
+
+    @functools.cached_property
+    def found(self) -> tuple[sas_jax.data.Dataset, dict[str, Any]]:
+        """The data set as it is on disk, and the facts that the stamp of the data stage holds of it."""
+        start = time.perf_counter()
+        dataset = sas_jax.data.load(self._config.data)
+        train, test = dataset.train, dataset.test
+        not_evaluated = None
+        if train.labels is None:
+            not_evaluated = "the training images have no labels"
+        elif test is None:
+            not_evaluated = "there are no test images"
+        elif test.labels is None:
+            not_evaluated = "the test images have no labels"
+        return dataset, {
+            "train_images": fingerprints.train_images(self._config),
+            "train_content": train.fingerprint(),
+            "name": dataset.name,
+            "train_size": len(train),
+            "test_size": len(test) if test is not None else 0,
+            "num_classes": len(dataset.class_names) if dataset.class_names else None,
+            "num_labelled": 0 if train.labels is None else int(np.count_nonzero(train.labels >= 0)),
+            "not_evaluated": not_evaluated,
+            "skipped": list(dataset.skipped),
+            "wall_seconds": round(time.perf_counter() - start, 3),
+        }
+
+    @functools.cached_property
+    def dataset(self) -> sas_jax.data.Dataset:
+        """The data set, which must be the one that the run began with; InputError where it is another."""
+        dataset, facts = self.found
+        stamp = self._workdir.stamp("data")
+        same = stamp is not None and stamp["train_images"] == facts["train_images"]
+        if stamp and same and stamp["train_content"] != facts["train_content"]:
+            raise InputError(
+                f"The images of {dataset.name} must be those that the run in {self._workdir.path} began with, got "
+                f"others ({stamp['train_size']} then, {len(dataset.train)} now). Give --restart, or another --workdir."
+            )
+        return dataset
+
+    @functools.cached_property
+    def fits_devices(self) -> bool:
+        """Whether the images are to be on every device, and may be."""
+        images, placement = self.dataset.train.images, self._config.data.placement
+        in_memory = isinstance(images, np.ndarray)
+        fits = in_memory and (placement == "device" or (placement == "auto" and devices.holds(images.nbytes)))
+        return devices.everywhere(fits)
+
+    @functools.cached_property
+    def to_train_on(self) -> jax.Array | Images:
+        """uint8 [n, h, w, 3], on every device where they fit."""
+        images = self.dataset.train.images
+        return jax.device_put(images, devices.replicated(devices.mesh())) if self.fits_devices else images
+
+    def listed(self) -> np.ndarray:
+        """int64 [k], ascending: the images that config.selection.file lists, which is read once."""
+        if self._listed is None:
+            section = self._config.selection
+            self._listed = subsets.resolve(
+                index_files.read(section.file),
+                self.found[0].train.ids,
+                order=section.file_order,
+                split=section.file_split,
+                drop=section.file_drop,
+                root=self._config.data.folder,
+                log=self._log,
+            )
+        return self._listed
+
+
+class Trainers:
+    """The compiled training steps of a run; one object each, so that all arms share one program."""
+
+    def __init__(self, config: ConfigDict, data: Data):
+        self._config = config
+        self._data = data
+        self._of_method: dict[str, Trainer] = {}
+
+    @functools.cached_property
+    def proxy(self) -> Trainer:
+        """Trains the proxy."""
+        return make_trainer(self._config, self._config.proxy.encoder, self._config.proxy.train, mesh=devices.mesh())
+
+    def arm(self, method: str) -> Trainer:
+        """Trains the arms of a method."""
+        if method not in self._of_method:
+            training = plan.training(self._config, method)
+            self._of_method[method] = make_trainer(
+                self._config, self._config.encoder, training, mesh=devices.mesh(), method=method
+            )
+        return self._of_method[method]
+
+    @functools.cached_property
+    def supervised(self) -> Trainer:
+        """Trains the encoder of an arm with labels."""
+        labels = self._data.dataset.train.labels
+        assert labels is not None
+        return make_supervised_trainer(self._config, labels, num_classes=int(labels.max()) + 1, mesh=devices.mesh())
+
+    @functools.cached_property
+    def encode(self) -> Callable:
+        """The arms' encoder as a function of (variables, images)."""
+        return functools.partial(encode, self.arm("simclr").method)
+
+    @functools.cached_property
+    def classify(self) -> Callable:
+        """The supervised encoder and its classifier as a function of (variables, images)."""
+        return functools.partial(project, self.supervised.method)
+
+
+class Chosen:
+    """What the stages up to the ranking left: embeddings, latent classes, rankings; and the subsets of arms."""
+
+    def __init__(self, config: ConfigDict, workdir: Workdir, stamps: Stamps, data: Data, log: Callable[[str], None]):
+        self._config = config
+        self._workdir = workdir
+        self._stamps = stamps
+        self._data = data
+        self._log = log
+        self._rankings: dict[str, Ranking] = {}
+
+    @functools.cached_property
+    def embeddings(self) -> np.ndarray:
+        """float32 [n, d]."""
+        return self._array("embeddings.npy", ndim=2, kind="f")
+
+    def view_embeddings(self) -> np.ndarray:
+        """float32 [n, m, d]."""
+        return self._array("view_embeddings.npy", ndim=3, kind="f")
+
+    def similarity_embeddings(self, partition: str) -> np.ndarray:
+        """float32 [n, d]: what the similarity within a partition is measured on."""
+        path = plan.in_partition(self._config, partition).selection.similarity_embeddings
+        if not path:
+            return self.embeddings
+        section = f"config.partitions.{partition}" if partition else "config.selection"
+        return mean_embeddings(path, n=self._n, field=f"{section}.similarity_embeddings", log=self._log)
+
+    def classes(self, partition: str) -> np.ndarray:
+        """int32 [n]: the latent classes of a partition, "" for the run's own."""
+        return self._array(plan.classes_file(partition), ndim=1, kind="i")
+
+    def ranking(self, selector: str, partition: str = "") -> Ranking:
+        """The ranking of a selector within a partition."""
+        name = plan.ranking_file(self._config, selector, partition)
+        if name not in self._rankings:
+            path = self._workdir / name
+            try:
+                self._rankings[name] = Ranking.load(os.fspath(path), n=self._n)
+            except InputError as error:
+                raise InputError(_damaged(path, files.reason(error))) from error
+        return self._rankings[name]
+
+    def subset(self, arm: plan.Arm) -> np.ndarray:
+        """int64 [k], ascending indices of an arm's images."""
+        if arm.chooses.everything:
+            return self._data.listed() if arm.selector == LISTED else np.arange(self._n)
+        if arm.chooses.draw:
+            key = jax.random.fold_in(jax.random.fold_in(settings.key(self._config.seed), RANDOM), arm.seed)
+            classes = self.classes(arm.partition) if arm.chooses.partitioned else np.zeros(self._n, np.int32)
+            ranking = arm.chooses.draw(key, classes)
+        else:
+            ranking = self.ranking(arm.selector, arm.partition)
+        budgets = plan.in_partition(self._config, arm.partition).selection.budgets
+        return ranking.subset(fraction=arm.fraction, budgets=budgets)
+
+    def size(self, arm: plan.Arm, n: int) -> int:
+        """How many of n images an arm trains on."""
+        if arm.selector != LISTED:
+            return round(arm.fraction * n)
+        stage = f"train/{arm.name}"
+        return self._stamps.facts(stage)["size"] if self._stamps.is_done(stage) else len(self._data.listed())
+
+    @property
+    def _n(self) -> int:
+        return self._stamps.facts("data")["train_size"]
+
+    def _array(self, name: str, *, ndim: int, kind: str) -> np.ndarray:
+        """An array of n rows that a stage left. A digest told of damage, but earlier versions kept none."""
+        path = self._workdir / name
+        try:
+            found = files.array(path)
+            if found.ndim != ndim or len(found) != self._n or found.dtype.kind != kind:
+                raise ValueError(f"it holds {found.dtype} {list(found.shape)}, of {self._n} images")
+        except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+            raise InputError(_damaged(path, files.reason(error))) from error
+        return found
+
+
+class Run:
+    """What the stages of one call of `pipeline.run` share; what is loaded and compiled is kept for those that follow.
+
+    Attributes:
+        config: the run's.
+        workdir: the run's directory.
+        log: gets sentences for the person who waits.
+        arms: of the config.
+        views: the augmentations.
+        metrics: the lines of metrics.jsonl.
+        stamps, data, trainers, chosen: see their classes.
+        on_speed: told a stage of training, the images there are and its views per second, when these are known.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Workdir, log: Callable[[str], None]):
+        self.config = config
+        self.workdir = workdir
+        self.log = log
+        self.arms = plan.arms(config)
+        self.views = make_views(config)
+        self.metrics = Metrics(workdir)
+        self.stamps = Stamps(workdir, fingerprints.inputs(config), log)
+        self.data = Data(config, workdir, log)
+        self.trainers = Trainers(config, self.data)
+        self.chosen = Chosen(config, workdir, self.stamps, self.data, log)
+        self.on_speed: Callable[[str, int, float], None] = lambda stage, n, views_per_second: None
+
+
+def given_embeddings(config: ConfigDict, n: int, *, log: Callable[[str], None]) -> np.ndarray:
+    """config.proxy.embeddings, checked to be what the similarity needs: float32 [n, d] or [n, views, d]."""
+    vectors = read_embeddings(config.proxy.embeddings, n=n, field="config.proxy.embeddings", log=log)
+    if vectors.ndim == 2 and config.selection.similarity != "cosine":
+        raise InputError(
+            f"config.selection.similarity must be 'cosine' where config.proxy.embeddings holds one vector an image, "
+            f"got {config.selection.similarity!r}, which compares all pairs of views. Set it, or give [n, views, d]."
+        )
+    return vectors
+
+
+def _damaged(path: epath.Path, reason: str) -> str:
+    return (
+        f"{path} must be as this run wrote it, got a damaged file ({reason}). Remove the file and run the same command "
+        f"again, which makes it anew."
+    )

@@ -1,0 +1,416 @@
+"""The stages: each is a function of a run that does what is left of it to do.
+
+images --train--> proxy --views--> embeddings --> latent classes --> ranking --fraction--> subset
+subset --train--> encoder --> linear probe, kNN --> report
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from sas_jax import devices, environment, files, partition, plan, report, results, settings
+from sas_jax.embedding import embed
+from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
+from sas_jax.networks import of_encoder, project
+from sas_jax.run import claim
+from sas_jax.run.run import CLUSTER, EMBED, GEOMETRY, PROBE, Run, given_embeddings
+from sas_jax.selection.objectives import OBJECTIVES
+from sas_jax.selection.rank import rank as rank_embeddings
+from sas_jax.selection.selectors import SELECTORS
+from sas_jax.training import COLLAPSED, FitResult, Trainer, fit, load_trained
+from sas_jax.training.checkpoint import damage as checkpoint_damage
+from sas_jax.workdir import fingerprint, jsonable, write_array, write_json
+
+
+def data(run: Run) -> None:
+    """Reads the images once, so that later stages can tell whether they are still the same."""
+    if not run.stamps.todo("data"):
+        return
+    dataset, facts = run.data.dataset, run.data.found[1]
+    with run.stamps.doing("data") as stamped:
+        stamped |= facts
+    run.log(f"data: {facts['train_size']:,} images of {dataset.name}, {facts['test_size']:,} to test on")
+    for path in dataset.skipped[:10]:
+        run.log(f"data: left out {path}")
+    if len(dataset.skipped) > 10:
+        run.log(f"data: left out {len(dataset.skipped) - 10} more")
+
+
+def proxy(run: Run) -> None:
+    """Trains the proxy on all images."""
+    if run.config.proxy.embeddings or not run.stamps.todo("proxy", damage=lambda: _proxy_damage(run)):
+        return
+    with run.stamps.doing("proxy") as facts:
+        everything = np.arange(len(run.data.dataset.train.images))
+        facts |= _facts(
+            _fit(
+                run,
+                "proxy",
+                "proxy",
+                run.trainers.proxy,
+                "config.proxy.train",
+                everything,
+                seed=run.config.seed,
+                epochs=run.config.proxy.train.epochs,
+            )
+        )
+
+
+def embeddings(run: Run) -> None:
+    """Embeds all images by the proxy, or takes the embeddings that are given."""
+    pairs = run.config.selection.similarity != "cosine"  # such similarity compares all views, not their means
+    if not run.stamps.todo("embed", *_embedding_files(run)):
+        return
+    with run.stamps.doing("embed"):
+        if run.config.proxy.embeddings:
+            vectors = given_embeddings(run.config, len(run.data.dataset.train), log=run.log)
+        else:
+            vectors = embed(
+                functools.partial(project, run.trainers.proxy.method),
+                _variables(_trained(run, "proxy", "proxy", run.trainers.proxy)),
+                run.data.dataset.train.images,
+                views=run.views,
+                num_views=run.config.embedding.views,
+                keep_views=pairs,
+                key=jax.random.fold_in(settings.key(run.config.seed), EMBED),
+                batch_size=run.config.embedding.batch_size,
+                label="embeddings",
+            )
+        if run.workdir.writes:
+            (run.workdir / "view_embeddings.npy").unlink(missing_ok=True)
+            if vectors.ndim == 3:
+                if pairs:
+                    with run.workdir.writing("view_embeddings.npy") as path:
+                        write_array(path, vectors)
+                vectors = vectors.mean(axis=1, dtype=np.float32)
+            with run.workdir.writing("embeddings.npy") as path:
+                write_array(path, vectors)
+
+
+def classes(run: Run) -> None:
+    """Makes the latent classes of each partition."""
+    for name in plan.partitions_of_arms(run.config):
+        stage, file = plan.classes_stage(name), plan.classes_file(name)
+        if not run.stamps.todo(stage, file):
+            continue
+        with run.stamps.doing(stage) as facts:
+            if not run.workdir.writes:
+                continue
+            found, about = partition.make(
+                jax.random.fold_in(settings.key(run.config.seed), CLUSTER),
+                plan.in_partition(run.config, name).latent_classes,
+                run.data.dataset,
+                lambda: run.chosen.embeddings,
+                run.workdir,
+                run.log,
+            )
+            with run.workdir.writing(file) as path:
+                write_array(path, found)
+            facts |= about
+
+
+def rankings(run: Run) -> None:
+    """Ranks all images by each selector that ranks, within each partition that an arm names with it."""
+    for selector, name in plan.ranked(run.config):
+        stage, file = plan.rank_stage(run.config, selector, name), plan.ranking_file(run.config, selector, name)
+        if not run.stamps.todo(stage, file):
+            continue
+        run.log(f"{stage}: {run.stamps.facts('data')['train_size']:,} images by {plan.within(selector, name)}")
+        with run.stamps.doing(stage) as facts:
+            if run.workdir.writes:
+                with run.workdir.writing(file) as path:
+                    _rank(run, selector, name, path, facts)
+
+
+def _rank(run: Run, selector: str, name: str, path: epath.Path, facts: dict[str, Any]) -> None:
+    """Writes a ranking; one process does it, for the others have to train on the very same subset."""
+    chooses, selection = SELECTORS[selector], run.config.selection
+    within, ids = run.chosen.classes(name), run.data.dataset.train.ids
+    if chooses.baseline:
+        chooses.baseline(run.chosen.similarity_embeddings(name), within, ids=ids).save(path)
+        facts["turning_fraction"] = None
+        return
+    pairs = selection.similarity != "cosine"
+    to_itself = selection.self_similarity if chooses.self_similarity is None else chooses.self_similarity
+    partial = path.parent / f"{path.name}.partial"
+    ranking = rank_embeddings(
+        run.chosen.view_embeddings() if pairs else run.chosen.similarity_embeddings(name),
+        within,
+        objective=chooses.objective,
+        kind=selection.similarity,
+        tau=selection.tau,
+        self_similarity=to_itself,
+        normalize=False,
+        ids=ids,
+        mesh=devices.local_mesh(),
+        resume=str(partial),
+    )
+    ranking.save(path)
+    partial.unlink()
+    facts["turning_fraction"] = ranking.turning_fraction if OBJECTIVES[chooses.objective].cut else None
+
+
+def subsets(run: Run) -> None:
+    """Writes the configured objective's subsets; every arm finds its own again from the ranking."""
+    if not run.workdir.writes:
+        return
+    for path in files.matching(run.workdir.path, "subset-[0-9]*.npy"):
+        path.unlink()
+    for arm in run.arms:
+        if plan.rank_stage(run.config, arm.selector, arm.partition) == "rank":
+            write_array(run.workdir / f"subset-{arm.fraction_name}.npy", run.chosen.subset(arm))
+
+
+def train(run: Run, *, evaluates: bool) -> None:
+    """Trains the arms, and measures each as soon as it is trained: a comparison that is stopped has its numbers."""
+    if evaluates:
+        _evaluate(run, None)
+    for arm in run.arms:
+        stage = f"train/{arm.name}"
+        if run.stamps.todo(stage, damage=functools.partial(_arm_damage, run, arm)):
+            subset = run.chosen.subset(arm)
+            with run.stamps.doing(stage) as facts:
+                fitted = _fit(
+                    run,
+                    stage,
+                    f"arms/{arm.name}",
+                    run.trainers.arm(arm.method),
+                    "config.train",
+                    subset,
+                    seed=run.config.seed + arm.seed,
+                    epochs=run.config.train.epochs,
+                    like=len(run.data.dataset.train.images) if arm.step_rule == "steps" else None,
+                )
+                facts |= _facts(fitted) | {"size": len(subset)}
+            if facts["collapsed"]:
+                run.log(
+                    f"{stage}: the outputs collapsed to nearly one point (spread {facts['spread']}, where 1 is "
+                    f"even around the sphere): the arm has learned little; try a lower learning rate"
+                )
+        if evaluates:
+            _evaluate(run, arm)
+
+
+def evaluate(run: Run) -> None:
+    """Trains and measures networks with labels on the arms' subsets; `train` has measured the encoders."""
+    for arm in () if run.stamps.facts("data")["not_evaluated"] else run.arms:
+        if not plan.trains_supervised(run.config, arm):
+            continue
+        stage = f"supervised/{arm.name}"
+        if run.stamps.todo(stage):
+            with run.stamps.doing(stage) as facts:
+                facts |= _supervised(run, stage, arm)
+            _write_results(run)
+    if run.workdir.writes and (why := run.workdir.damage("results.json")):
+        run.log(f"{run.workdir / 'results.json'} is written again ({why})")
+        _write_results(run)
+
+
+def make_report(run: Run) -> None:
+    """Writes results.json and report.html."""
+    if not run.workdir.writes:
+        return
+    found = results.collect(run.config, run.stamps.inputs, run.workdir)
+    inputs = fingerprint(found)
+    if run.workdir.is_done("report", inputs):
+        if not (why := run.workdir.damage("report.html")):
+            run.stamps.done_before.append("report")
+            return
+        run.log(f"{run.workdir / 'report.html'} is made again ({why})")
+    current = {"proxy"} & run.stamps.inputs.keys()
+    current |= {f"{kind}/{arm.name}" for kind in ("arms", "supervised") for arm in run.arms}
+    dataset = run.data.dataset
+    with run.workdir.doing("report", inputs):
+        _write_results(run)
+        if lines := run.metrics.damaged():
+            run.log(f"report: {lines} lines of {run.workdir / 'metrics.jsonl'} are damaged and left out")
+        html = report.html(
+            results=found,
+            config=jsonable(run.config.to_dict()),
+            environment=environment.describe(),
+            metrics=[line for line in run.metrics.lines() if line["stage"] in current],
+            ranking=run.chosen.ranking(run.config.selection.objective),
+            embeddings=run.chosen.embeddings,
+            images=dataset.train.images,
+            labels=dataset.train.labels if run.stamps.facts("data")["num_labelled"] else None,
+            class_names=dataset.class_names,
+        )
+        with run.workdir.writing("report.html") as page:
+            files.write_whole(page, lambda aside: aside.write_text(html))
+
+
+def _fit(
+    run: Run,
+    stage: str,
+    directory: str,
+    trainer: Trainer,
+    section: str,
+    subset: np.ndarray,
+    *,
+    seed: int,
+    epochs: int,
+    like: int | None = None,
+) -> FitResult:
+    """Trains for so many epochs, or as many steps as `like` images have in them, from the last checkpoint there is."""
+    path = run.workdir / directory
+    if run.workdir.writes:
+        claim.take_checkpoints(path, run.stamps.inputs[stage], vouched=run.stamps.is_done(stage), log=run.log)
+    devices.wait_for_all(f"the checkpoints of {directory} are this run's")
+    if not run.data.fits_devices:
+        in_memory = isinstance(run.data.dataset.train.images, np.ndarray)
+        run.log(f"{directory}: the images are {'sent batch by batch' if in_memory else 'decoded as they are wanted'}")
+    return fit(
+        trainer,
+        run.data.to_train_on,
+        subset,
+        stage=directory,
+        section=section,
+        steps=epochs * ((like or len(subset)) // trainer.batch_size),
+        seed=seed,
+        directory=path / "checkpoints",
+        runtime=run.config.runtime,
+        metrics=run.metrics,
+        log=run.log,
+        on_speed=functools.partial(run.on_speed, directory, len(run.data.dataset.train.images)),
+    )
+
+
+def _trained(run: Run, stage: str, directory: str, trainer: Trainer) -> Any:
+    """The state that a stage of training left, read from its last checkpoint."""
+    return load_trained(trainer, run.workdir / directory / "checkpoints", steps=run.stamps.facts(stage)["steps"])
+
+
+def _embedding_files(run: Run) -> tuple[str, ...]:
+    pairs = run.config.selection.similarity != "cosine"
+    return ("embeddings.npy", "view_embeddings.npy") if pairs else ("embeddings.npy",)
+
+
+def _proxy_damage(run: Run) -> str | None:
+    """Why the proxy's last checkpoint cannot be used, where it is still needed."""
+    if run.stamps.is_done("embed") and not any(map(run.workdir.damage, _embedding_files(run))):
+        return None
+    return checkpoint_damage(run.workdir / "proxy" / "checkpoints", run.stamps.facts("proxy")["steps"])
+
+
+def _arm_damage(run: Run, arm: plan.Arm) -> str | None:
+    """Why the encoder of a trained arm cannot be used; None where it can."""
+    stage = f"train/{arm.name}"
+    if files.is_remote(run.workdir.path) and run.stamps.is_done(f"evaluate/{arm.name}"):
+        return None  # as of `Workdir.damage`
+    return checkpoint_damage(run.workdir / "arms" / arm.name / "checkpoints", run.stamps.facts(stage)["steps"])
+
+
+def _evaluate(run: Run, arm: plan.Arm | None) -> None:
+    """Measures an arm's encoder, or where it is None the untrained one."""
+    stage = f"evaluate/{arm.name if arm else 'untrained'}"
+    if not run.stamps.todo(stage):
+        return
+    reason = run.stamps.facts("data")["not_evaluated"]
+    if reason and arm is None:
+        run.log(f"evaluate: {reason}, so there is no linear probe and no kNN")
+    with run.stamps.doing(stage) as facts:
+        facts |= dict.fromkeys(results.MEASURED) if reason else _measured(run, arm)
+    _write_results(run)
+
+
+def _write_results(run: Run) -> None:
+    """results.json as far as the run has come."""
+    if run.workdir.writes:
+        with run.workdir.writing("results.json") as path:
+            write_json(path, results.collect(run.config, run.stamps.inputs, run.workdir))
+
+
+def _measured(run: Run, arm: plan.Arm | None) -> dict[str, Any]:
+    """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""
+    name = arm.name if arm else "untrained"
+    run.log(f"evaluate: linear probe and kNN of {name}")
+    if arm:
+        state = _trained(run, f"train/{name}", f"arms/{name}", run.trainers.arm(arm.method))
+    else:
+        trainer = run.trainers.arm("simclr")
+        state = trainer.init(trainer.key(run.config.seed))
+    variables = of_encoder(_variables(state))
+    evaluation = run.config.evaluation
+    dataset = run.data.dataset
+    images, test = dataset.train, dataset.test
+    assert test is not None
+    assert images.labels is not None
+    assert test.labels is not None
+    key = settings.key(run.config.seed)  # not the arm's: one draw for all
+    labelled = (images.images, images.labels), (test.images, test.labels)
+    found = accuracies(
+        run.trainers.encode,
+        variables,
+        *labelled,
+        views=run.views,
+        settings=evaluation,
+        label=name,
+        key=jax.random.fold_in(key, PROBE),
+        fractions=evaluation.probe_fractions,
+        l2_grid=evaluation.probe_l2_grid,
+        coarse=coarse_classes(dataset.class_names),
+    )
+    if not evaluation.geometry:
+        return found | {"geometry": None}
+    measured = encoder_geometry(
+        run.trainers.encode,
+        variables,
+        *labelled,
+        subset=run.chosen.subset(arm) if arm else None,
+        views=run.views,
+        batch_size=evaluation.batch_size,
+        key=jax.random.fold_in(key, GEOMETRY),
+        label=name,
+    )
+    return found | {"geometry": measured.to_dict()}
+
+
+def _supervised(run: Run, stage: str, arm: plan.Arm) -> dict[str, Any]:
+    """The encoder trained with labels on those images of an arm that have one, and measured on the test images."""
+    images, test = run.data.dataset.train, run.data.dataset.test
+    assert test is not None
+    assert images.labels is not None
+    assert test.labels is not None
+    subset = run.chosen.subset(arm)
+    subset = subset[images.labels[subset] >= 0]
+    fitted = _fit(
+        run,
+        stage,
+        stage,
+        run.trainers.supervised,
+        "config.train",
+        subset,
+        seed=run.config.seed + arm.seed,
+        epochs=run.config.train.epochs,
+    )
+    measured = classifier_accuracy(
+        run.trainers.classify,
+        _variables(fitted.state),
+        (test.images, test.labels),
+        views=run.views,
+        batch_size=run.config.evaluation.batch_size,
+        label=stage,
+    )
+    return _facts(fitted) | {"size": len(subset), "accuracy": measured.to_dict()}
+
+
+def _variables(state: Any) -> dict[str, Any]:
+    """Parameters and statistics, on the host."""
+    return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+
+
+def _facts(result: FitResult) -> dict[str, Any]:
+    """What a training stage leaves in its stamp."""
+    return {
+        "steps": result.steps,
+        "loss": result.loss,
+        "spread": round(result.spread, 4),
+        "collapsed": result.spread < COLLAPSED,
+        "train_seconds": result.train_seconds,
+        "views_per_second": None if math.isnan(result.views_per_second) else round(result.views_per_second, 1),
+        "devices": [device.device_kind for device in jax.devices()],
+    }

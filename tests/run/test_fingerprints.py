@@ -1,0 +1,36 @@
+"""Which stages a change of a config makes anew; tests/test_plan.py has the fields, one by one."""
+
+import functools
+
+import pytest
+
+from configs import default
+from sas_jax.run import fingerprints
+
+
+@pytest.mark.parametrize(
+    ("section", "stages"),
+    [
+        ("", {"proxy", "embed", "classes", "rank", "train/sas-0.20-s0", "train/random-0.20-s0"}),
+        ("data", {"data", "proxy", "embed", "classes", "rank", "train/sas-0.20-s0", "train/random-0.20-s0"}),
+        ("views", {"proxy", "embed", "classes", "rank", "train/sas-0.20-s0", "train/random-0.20-s0"}),
+        ("proxy", {"proxy", "embed", "classes", "rank", "train/sas-0.20-s0"}),
+        ("proxy.train", {"proxy", "embed", "classes", "rank", "train/sas-0.20-s0"}),
+        ("embedding", {"embed", "classes", "rank", "train/sas-0.20-s0"}),
+        ("latent_classes", {"classes", "rank", "train/sas-0.20-s0"}),
+        ("selection", {"rank", "train/sas-0.20-s0"}),
+        ("encoder", {"train/sas-0.20-s0", "train/random-0.20-s0"}),
+        ("train", {"train/sas-0.20-s0", "train/random-0.20-s0"}),
+        ("evaluation", {"evaluate/untrained", "evaluate/random-0.20-s0"}),
+        ("runtime", set()),
+    ],
+)
+def test_a_new_field_makes_anew_the_stages_that_read_its_section(section, stages):
+    """A field that nobody has thought of here yet: to forget it would keep what it makes wrong."""
+    config = default.get_config()
+    before = fingerprints.inputs(config)
+    functools.reduce(lambda found, name: found[name], filter(None, section.split(".")), config).invented = 1
+    after = fingerprints.inputs(config)
+    changed = {stage for stage in after if before[stage] != after[stage]}
+    assert stages <= changed
+    assert stages or not changed
