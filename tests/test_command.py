@@ -79,7 +79,7 @@ DIGITS = "--config=configs/digits.py"
         (["--config="], "--config is needed and was not given"),
         ([DIGITS, "--flagfile=none"], "none"),
         ([DIGITS, "--workdir="], "--workdir has to name a directory"),
-        ([DIGITS, "--stop_after=ranking"], "--stop_after has to be one of data, proxy"),
+        ([DIGITS, "--stop_after=ranking"], "--stop_after must be one of 'data', 'proxy'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(run, tmp_path, arguments, message):

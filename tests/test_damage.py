@@ -172,7 +172,7 @@ def test_an_encoder_is_the_finished_one_or_refused(finished, tmp_path):
             damage(workdir / name)
             encoder, why = encoded(workdir)
             if encoder is None:
-                assert f"The last checkpoint of {ARM} must be as the run wrote it, got a damaged one (" in why
+                assert f"{ARM}/checkpoints must be as the run wrote it, got a damaged one (" in why
                 assert "Run python -m sas_jax.main on this workdir again" in why
             else:  # without its manifest a checkpoint is not known to be damaged
                 assert (name.name, how) == ("manifest-4.json", "deleted")
