@@ -1,4 +1,4 @@
-"""Draws the json of a benchmark, and puts its tables into docs/benchmarks.md.
+"""Draws the json of a benchmark, and puts its tables into docs/tables.md.
 
     python -m benchmarks.plot docs/results/selection-*.json docs/results/training-*.json
 
@@ -112,7 +112,7 @@ def _bars(axis, rows: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, help="json of benchmarks.selection or .training")
-    parser.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"), help="where the tables go")
+    parser.add_argument("--page", type=Path, default=Path("docs/tables.md"), help="where the tables go")
     parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where the pictures go")
     options = parser.parse_args()
     for path in options.results:

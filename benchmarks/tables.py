@@ -1,4 +1,4 @@
-"""From the json of a benchmark to the tables of docs/benchmarks.md, which nobody types.
+"""From the json of a benchmark to the tables of docs/tables.md, which nobody types.
 
 The page holds, for each file in docs/results, a pair of comments between which the tables stand:
 `<!-- selection-cpu: begin -->` and `<!-- selection-cpu: end -->` for selection-cpu.json.

@@ -5,7 +5,7 @@ The training steps are here, the stages around them in topology_stages.py.
     make test-tpu  # sets up .venv-tpu
     JAX_PLATFORMS=cpu .venv-tpu/bin/python -m benchmarks.topology
 
-writes docs/results/topology.json and the tables of docs/scaling.md. Only libtpu is needed, which jax[tpu] brings, and
+writes docs/results/topology.json and the tables of docs/tables.md. Only libtpu is needed, which jax[tpu] brings, and
 no chip: nothing runs, so there is no time of a step here.
 """
 
@@ -289,7 +289,7 @@ def label(case: Case) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "topology.json")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scaling.md", help="where the table goes")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "tables.md", help="where the table goes")
     options = parser.parse_args()
     found: dict[str, dict[str, Any]] = {"cases": {}, "stages": {}}
     for kind, programs in (("cases", CASES), ("stages", STAGES)):

@@ -1,4 +1,4 @@
-"""From the json of `benchmarks.training` to the tables of docs/benchmarks.md."""
+"""From the json of `benchmarks.training` to the tables of docs/tables.md."""
 
 from collections.abc import Callable
 from typing import Any

@@ -255,11 +255,19 @@ def test_page_shows_the_results_that_lie_beside_it():
     files = sorted((ROOT / "docs" / "results").glob("selection-*.json"))
     if not files:
         pytest.skip("docs/results holds no selection-*.json; python -m benchmarks.selection writes one")
-    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    page = (ROOT / "docs" / "tables.md").read_text()
     for file in files:
         assert tables.insert(page, file.stem, tables.selection(json.loads(file.read_text()))) == page, (
-            f"docs/benchmarks.md does not show {file.name}: run python -m benchmarks.plot docs/results/selection-*.json"
+            f"docs/tables.md does not show {file.name}: run python -m benchmarks.plot docs/results/selection-*.json"
         )
+
+
+def test_benchmarks_md_states_the_range_of_the_ratios():
+    cases = json.loads((ROOT / "docs" / "results" / "selection-cpu.json").read_text())["cases"].values()
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    for ratio, peer in ((tables._any, "the fastest package"), (tables._numpy, "the same algorithm in NumPy")):
+        found = [float(ratio(case)) for case in cases if ratio(case) != "-"]
+        assert f"{min(found):.2g} to {max(found):.2g} times as fast as {peer}" in text
 
 
 def test_plot_draws_and_fills_the_page(output, tmp_path):

@@ -595,8 +595,8 @@ def test_page_shows_the_results_that_lie_beside_it():
     files = sorted((ROOT / "docs" / "results").glob("training-*.json"))
     if not files:
         pytest.skip("docs/results holds no training-*.json; python -m benchmarks.training writes one")
-    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    page = (ROOT / "docs" / "tables.md").read_text()
     for file in files:
         assert tables.insert(page, file.stem, training_tables.training(json.loads(file.read_text()))) == page, (
-            f"docs/benchmarks.md does not show {file.name}: run python -m benchmarks.plot docs/results/training-*.json"
+            f"docs/tables.md does not show {file.name}: run python -m benchmarks.plot docs/results/training-*.json"
         )

@@ -114,9 +114,9 @@ def results():
 
 
 def test_page_shows_the_results_that_lie_beside_it(results):
-    page = (topology.ROOT / "docs" / "scaling.md").read_text()
+    page = (topology.ROOT / "docs" / "tables.md").read_text()
     assert tables.insert(page, "topology", topology.table(results)) == page, (
-        f"docs/scaling.md does not show docs/results/topology.json: run {topology.COMMAND} (its first lines say where)"
+        f"docs/tables.md does not show docs/results/topology.json: run {topology.COMMAND} (its first lines say where)"
     )
 
 
