@@ -14,7 +14,7 @@ ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py t
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-clip test-tpu test-kill test-launch lint results benchmark-selection benchmark-training clean
+.PHONY: demo test test-clip test-tpu test-kill test-launch lint docs results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -55,6 +55,11 @@ benchmark-training:
 	$(VENV)-benchmark/bin/python -m benchmarks.training --output=docs/results/training-cpu.json --profile=$(VENV)-benchmark/traces
 	$(VENV)-benchmark/bin/python -m benchmarks.plot docs/results/training-cpu.json
 
+# The documentation site, in build/docs. An environment of its own: the tests do not need Sphinx.
+docs:
+	$(MAKE) VENV=$(VENV)-docs EXTRAS=docs $(VENV)-docs/ready
+	JAX_PLATFORMS=cpu $(VENV)-docs/bin/python -m sphinx -W --keep-going -q docs build/docs
+
 # The tables and plots of docs/results.md and README.md, from docs/results/compare-*.json.
 results: $(VENV)/ready
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.results write
@@ -72,4 +77,4 @@ $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-clip $(VENV)-tpu $(VENV)-benchmark build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-clip $(VENV)-tpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info
