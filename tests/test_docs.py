@@ -110,5 +110,5 @@ def test_flags_of_commands_exist(page):
         source = ROOT / found[1].replace(".", "/")
         source = source / "__main__.py" if source.is_dir() else source.with_suffix(".py")
         known = set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', source.read_text()))
-        for flag in re.findall(r"--(?:no)?(\w+)(?=[=\s]|$)", " ".join(shlex.split(found[2], comments=True))):
-            assert flag in known, f"{name(page)} gives {found[1]} the flag --{flag}"
+        for flag in re.findall(r"--(\w+)(?=[=\s]|$)", " ".join(shlex.split(found[2], comments=True))):
+            assert {flag, flag.removeprefix("no")} & known, f"{name(page)} gives {found[1]} the flag --{flag}"
