@@ -88,6 +88,11 @@ def table(found: dict[str, Any], fraction: str = "0.2") -> str:
     return tables.markdown(lines)
 
 
+def _without_directory(field: str, value: Any) -> Any:
+    """A file's name without its directory, which says nothing elsewhere."""
+    return Path(value).name if field in ("embeddings", "similarity_embeddings", "file", "labels_file") else value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", required=True, type=Path, help="of a run")
@@ -109,7 +114,10 @@ def main() -> None:
         "environment": environment.describe(),
         "proxy": config.proxy.to_dict(),
         "embedding": config.embedding.to_dict(),
-        "configured": {name: dict(partition) for name, partition in plan.partitions(config).items()},
+        "configured": {
+            name: {field: _without_directory(field, value) for field, value in partition.items()}
+            for name, partition in plan.partitions(config).items()
+        },
     }
     found = compare(rankings, labels)
     given.output.write_text(json.dumps(about | found, indent=1) + "\n")
