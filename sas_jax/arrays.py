@@ -54,6 +54,9 @@ def classes(what: str, values: np.ndarray) -> tuple[np.ndarray, list[str] | None
         return numbers.astype(np.int32), names.tolist()
     if values.dtype.kind not in "biuf":
         raise InputError(f"{what} must be whole numbers or text, and these are {values.dtype}; convert them.")
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what float64 does not hold is no class
+            values = values.astype(np.float64)  # since float16 does not hold the largest class
     bad = np.flatnonzero(~((values >= 0) & (values <= _LARGEST_CLASS) & (values == np.floor(values))))
     if bad.size:
         raise InputError(
@@ -80,7 +83,8 @@ def _of_one_type(what: str, values: np.ndarray) -> np.ndarray:
             break
     else:
         other = [0]
+    first = f", and {shown(listed[0])} as entry 0" if other[0] else ""
     raise InputError(
-        f"{what} are text or whole numbers, all of one type, and entry {other[0]} is {shown(listed[other[0]])} where "
-        f"entry 0 is {shown(listed[0])}; convert them, and leave out examples without one."
+        f"{what} must be text or whole numbers, all of one type, got {shown(listed[other[0]])} as entry {other[0]}"
+        f"{first}. Convert them, and leave out examples without one."
     )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
 LARGEST = 1 << 33  # bytes of a file that is read whole
 LONGEST_NAME = 255  # bytes of a file's name
@@ -33,8 +33,10 @@ def expanded(path: epath.PathLike) -> epath.Path:
     """The path with "~" as the home directory; the shell does not expand it behind --name=.
 
     Raises:
-      InputError: there is no home directory.
+      InputError: there is no home directory, or the path holds a NUL, which no file system takes.
     """
+    if "\0" in str(path):
+        raise InputError(f"A path must be without NUL characters, got {shown(str(path))}. Correct it.")
     found = epath.Path(path).expanduser()
     if found.parts[:1] == ("~",):
         raise InputError(

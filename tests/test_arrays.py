@@ -84,6 +84,8 @@ def test_a_sparse_matrix_is_called_sparse(make, name):
         ([3.0, 1.0, 3.0], [3, 1, 3], None),  # a column that had an empty entry once
         (np.array([2, 0, 2], np.uint8), [2, 0, 2], None),
         ([True, False, True], [1, 0, 1], None),
+        (np.array([2, 0, 2], np.float16), [2, 0, 2], None),
+        (np.array([7, 0, 2**31 - 1], np.longdouble), [7, 0, 2**31 - 1], None),
         (["dog", "cat", "dog"], [1, 0, 1], ["cat", "dog"]),
         (np.array(["dog", "cat", "dog"], np.dtypes.StringDType()), [1, 0, 1], ["cat", "dog"]),
         (np.array(["10", "9", "10"], object), [0, 1, 0], ["10", "9"]),  # pandas' text and categories
@@ -106,15 +108,17 @@ def test_a_class_is_a_distinct_value(given, expected, names):
         ([0.0, 0.5, 2.0], r"entry 1 is 0\.5; number"),
         ([0, 2**31, 2], "entry 1 is 2147483648; number"),
         ([0, np.inf, 2], "entry 1 is inf; number"),
+        (np.array([0, np.inf, 2], np.float16), "entry 1 is inf; number"),
+        (np.array([0, "1e4000", 2], np.longdouble), "entry 1 is inf; number"),
         ([0j, 1j, 2], "whole numbers or text, and these are complex128; convert"),
-        (np.array(["a", None, "b"], object), "all of one type, and entry 1 is None where entry 0 is 'a'; convert"),
+        (np.array(["a", None, "b"], object), "all of one type, got None as entry 1, and 'a' as entry 0. Convert"),
         (
             np.array(["a", float("nan"), "b"], object),
-            "all of one type, and entry 1 is nan where entry 0 is 'a'; convert",
+            "all of one type, got nan as entry 1, and 'a' as entry 0. Convert",
         ),
-        (np.array([1, "1", 2], object), "all of one type, and entry 1 is '1' where entry 0 is 1; convert"),
+        (np.array([1, "1", 2], object), "all of one type, got '1' as entry 1, and 1 as entry 0. Convert"),
         (np.array([(1,), (2,), (3,)], "i,"), "whole numbers or text, and these are "),
-        (np.array([None, 1, 2], object), "all of one type, and entry 0 is None where"),
+        (np.array([None, 1, 2], object), "all of one type, got None as entry 0. Convert"),
     ],
 )
 def test_classes_that_cannot_be_used(given, message):

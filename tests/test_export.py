@@ -82,18 +82,19 @@ def test_links_and_a_list_at_once(folder):
     [
         ({"size": 3}, "written to --output=FILE or --links=FOLDER, and neither was given: give one"),
         ({"output": "s.npy"}, "A subset has a --fraction or a --size: give one of the two"),
+        ({"output": "s\0.npy", "size": 3}, r"A path must be without NUL characters, got 's\\x00.npy'"),
         ({"output": "s.npy", "size": 3, "fraction": 0.1}, "A subset has a --fraction or a --size"),
         ({"output": "s.npy", "size": 99}, "a whole number of examples from 1 to 20, .* and 99 were asked for"),
-        ({"output": "s.json", "size": 3}, "is written as one of .*s.json has another suffix"),
+        ({"output": "s.json", "size": 3}, "must end in one of .*, got 's.json'"),
         ({"output": "s.csv", "images": "images", "size": 3}, "--images is for --links=FOLDER and for an --output that"),
         ({"links_folder": "s", "size": 3}, "give --images=FOLDER"),
-        ({"links_folder": "images/s", "images": "images", "size": 3}, "one lies in the other"),
-        ({"links_folder": "s", "images": "none", "size": 3}, "A folder of images was wanted, 'none' is not there"),
+        ({"links_folder": "images/s", "images": "images", "size": 3}, "must lie outside that of the images"),
+        ({"links_folder": "s", "images": "none", "size": 3}, "A folder of images must be there, got 'none'"),
         ({"output": "./ranking.parquet", "size": 3}, "--output would overwrite the ranking ranking.parquet"),
         ({"ranking": "none.csv", "output": "s.npy", "size": 3}, "The ranking none.csv cannot be read"),
         ({"ranking": "r.csv", "output": "s.txt", "images": "images", "size": 1}, "has no ids, so that it is not known"),
         ({"ranking": "r.csv", "links_folder": "s", "images": "images", "size": 1}, "has no ids"),
-        ({"output": "no/s.npy", "size": 3}, "cannot be written to no/s.npy"),
+        ({"output": "no/s.npy", "size": 3}, "^no/s.npy must be a file that can be written"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(folder, monkeypatch, options, message):

@@ -40,7 +40,6 @@ def test_an_array_is_mapped(tmp_path, values):
     [
         ("none.npy", "No such file or directory"),
         ("folder", "Is a directory"),
-        ("a\0b.npy", "embedded null byte"),
         ("empty.npy", "it is empty"),
         ("text.npy", "it is something else"),
         ("pickle.npy", "it is something else"),
@@ -207,6 +206,14 @@ def test_what_is_no_file_is_never_replaced(tmp_path, kind, why, linked):
             function(path)
     assert (tmp_path / "folder").is_dir()
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_path_with_a_nul_is_no_path(tmp_path):
+    for use in (files.expanded, files.mapped, files.array, files.whole, files.check_place):
+        with pytest.raises(
+            InputError, match=r"A path must be without NUL characters, got '.*a\\x00b\.npy'\. Correct it"
+        ):
+            use(f"{tmp_path}/a\0b.npy")
 
 
 def test_what_matches_is_in_the_folder_and_of_the_whole_name(tmp_path):

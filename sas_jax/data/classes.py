@@ -8,7 +8,7 @@ import numpy as np
 
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
 
 class ChosenImages(StreamedImages):
@@ -37,19 +37,18 @@ def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """
     if dataset.class_names is None:
         raise InputError(
-            f"config.data.classes wants a data set with labels, and {dataset.name} has none: leave the field empty."
+            f"config.data.classes must be empty for a data set without labels, got {len(names)} names for "
+            f"{dataset.name}. Empty it."
         )
     for name in names:
         if name not in dataset.class_names:
             near = difflib.get_close_matches(str(name), dataset.class_names, n=1, cutoff=0.0)[0]
             raise InputError(
-                f"A class of {dataset.name} was wanted in config.data.classes, {name!r} is none: the nearest is "
-                f"{near!r}; correct it."
+                f"config.data.classes must name classes of {dataset.name}, got {shown(name)}. Correct it; the nearest "
+                f"is {near!r}."
             )
         if list(names).count(name) > 1:
-            raise InputError(
-                f"config.data.classes was wanted without repeats, {name!r} stands there twice: remove one."
-            )
+            raise InputError(f"config.data.classes must name each class once, got {name!r} twice. Remove one.")
     table = np.full(len(dataset.class_names) + 1, -1, np.int32)  # of each label its new one; of -1 the last, -1
     table[[dataset.class_names.index(name) for name in names]] = np.arange(len(names), dtype=np.int32)
     return dataclasses.replace(
@@ -65,8 +64,8 @@ def _of(split: Split, table: np.ndarray, kind: str) -> Split:
     chosen = np.flatnonzero(labels >= 0)
     if not len(chosen):
         raise InputError(
-            f"config.data.classes wants {kind} images with labels of these classes, there is none: correct the names "
-            f"or the split."
+            f"config.data.classes must name classes of which there are {kind} images, got none. Correct the names or "
+            f"the split."
         )
     images = split.images
     return Split(

@@ -13,8 +13,8 @@ from etils import epath
 from sas_jax.data import encoded, images
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages, is_streamed, memory
-from sas_jax.errors import InputError
-from sas_jax.files import is_remote
+from sas_jax.errors import InputError, shown
+from sas_jax.files import is_remote, reason
 
 # Those of torchvision's ImageFolder, and GIF.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
@@ -134,13 +134,13 @@ def find(folder: str) -> Found:
     """
     root = epath.Path(folder).expanduser()
     if not root.is_dir():
-        raise InputError(f"A folder of images was wanted, {folder!r} is not there or not a folder: correct the path.")
+        raise InputError(f"A folder of images must be there, got {folder!r}, which is no folder. Correct the path.")
     left_out: list[str] = []
     try:
         paths = sorted(_image_paths(root, left_out), key=_as_image_folder)
     except OSError as error:
         raise InputError(
-            f"A folder of images that can be read was wanted, {folder!r} cannot be read ({error}): correct its rights "
+            f"A folder of images must be readable, got {folder!r}, which is not ({reason(error)}). Correct its rights "
             "or the path."
         ) from error
     gifs = {path for path in paths if path.lower().endswith(".gif")}
@@ -149,14 +149,14 @@ def find(folder: str) -> Found:
         paths = [path for path in paths if path not in gifs]
     if not paths:
         raise InputError(
-            f"Images ({', '.join(SUFFIXES)}) were wanted in {folder!r} or below, none was found: "
-            "correct the path or put the images there."
+            f"A folder of images must hold files that end in {', '.join(SUFFIXES)}, got {folder!r} with none. Correct "
+            "the path or put the images there."
         )
     bad = [path for path in (str(root), *paths) if not _can_be_written(path)]
     if bad:
         raise InputError(
-            f"Paths in UTF-8 and of one line were wanted in {folder!r}, for they name the images wherever they go, "
-            f"{len(bad)} are not (the first is {os.fsencode(bad[0])!r}): rename them."
+            f"The paths of images in {shown(folder)} must be UTF-8 in one line, since they become ids, got {len(bad)} "
+            f"that are not (the first is {os.fsencode(bad[0])!r}). Rename them."
         )
     return Found(root, paths, tuple(sorted(left_out)))
 
@@ -184,10 +184,10 @@ class FolderImages(StreamedImages):
                     with path.open("rb") as file:
                         out[at] = _decode(file, self.shape[1])
                 except Exception as error:  # PIL's readers raise whatever a broken file leads them into
-                    way_out = "put it back" if isinstance(error, FileNotFoundError) else "remove it"
+                    way_out = "Put it back" if isinstance(error, FileNotFoundError) else "Remove it"
                     raise InputError(
-                        f"A whole image was wanted in {str(path)!r}, it cannot be read ({_reason(error)}): {way_out} "
-                        "and run again."
+                        f"{str(path)!r} must be a whole image, got one that cannot be read ({_reason(error)}). "
+                        f"{way_out} and run again."
                     ) from error
 
         images.in_threads(work, len(indices))
@@ -283,8 +283,8 @@ def _class_names(paths: Sequence[str], *, known: Sequence[str] | None, folder: s
     if known is not None:
         strange = sorted(found - set(known))
         raise InputError(
-            f"The sub-folders of {folder!r} were wanted to be among the {len(known)} classes of the train folder, "
-            f"{len(strange)} are not ({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}): rename them or "
+            f"The sub-folders of {folder!r} must be among the {len(known)} classes of the train folder, got "
+            f"{len(strange)} others ({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}). Rename them or "
             "move them away."
         )
     return tuple(sorted(found))
@@ -332,8 +332,8 @@ def _look_at(
     except _TooManyBroken:
         first = min(broken)
         raise InputError(
-            f"At most 1 % of the {len(paths)} images in {str(root)!r} may be broken, {len(broken)} of those read so "
-            f"far are, the first of them {paths[first]} ({broken[first]}): mend or remove them."
+            f"At most 1 % of the {len(paths)} images in {str(root)!r} may be broken, got {len(broken)} so far, the "
+            f"first of them {paths[first]} ({broken[first]}). Mend or remove them."
         ) from None
     return marks, broken
 

@@ -28,7 +28,7 @@ from etils import epath
 
 from sas_jax import files
 from sas_jax.data import pickled_indices
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
 LARGEST = 1 << 31  # bytes of a file, and of what is unpacked from it
 MOST = 100_000_000  # entries
@@ -66,7 +66,7 @@ def read(path: str) -> IndexList:
         InputError: no such file, another suffix, or a file that is empty, cut short, damaged, too large or no such
             list.
     """
-    suffix = _suffix(path, _READERS, "read")
+    suffix = _suffix(path, _READERS)
     data = _bytes(path)
     try:
         indices, ids = _READERS[suffix](data)
@@ -77,8 +77,8 @@ def read(path: str) -> IndexList:
             raise ValueError("it lists nothing")
     except Exception as error:  # damage shows as whatever the libraries raise where they meet it
         raise InputError(
-            f"A list of examples was wanted in {path}, it is none, or cut short or damaged ({files.reason(error)}): "
-            f"write it again, as integers or as ids."
+            f"{path} must be a list of examples, got another file or a damaged one ({files.reason(error)}). Write it "
+            f"again, as integers or as ids."
         ) from error
     return IndexList(str(path), indices, ids)
 
@@ -105,8 +105,8 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
             raise ValueError("they would be read as others")
     except (ValueError, csv.Error) as error:
         raise InputError(
-            f"The ids of {len(indices):,} examples were wanted in {path}, such a file cannot hold them "
-            f"({files.reason(error)}): choose another kind of file, or rename them."
+            f"The ids in {path} must be such as a {suffix} can hold, got others ({files.reason(error)}). Choose "
+            f"another kind of file, or rename them."
         ) from error
     target = epath.Path(path).expanduser()
     try:
@@ -115,14 +115,14 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
         files.write_whole(target, lambda aside: aside.write_bytes(data))
     except OSError as error:
         raise InputError(
-            f"The list of examples cannot be written to {path} ({files.reason(error)}): choose a place that is there "
-            f"and can be written."
+            f"{path} must be a file that can be written, got another place ({files.reason(error)}). Choose one that is "
+            f"there and can be written."
         ) from error
 
 
 def check_writable_suffix(path: str) -> str:
     """The suffix, if it is one that `write` knows."""
-    return _suffix(path, _WRITERS, "written")
+    return _suffix(path, _WRITERS)
 
 
 _Found = tuple[Any, Any]
@@ -294,11 +294,11 @@ _WRITERS: dict[str, Callable[[np.ndarray, list[str] | None], bytes]] = {
 }
 
 
-def _suffix(path: str, known: Iterable[str], done: str) -> str:
+def _suffix(path: str, known: Iterable[str]) -> str:
     suffix = epath.Path(path).suffix
     if suffix not in known:
         raise InputError(
-            f"A list of examples is {done} as one of {', '.join(known)}, and {path} has another suffix: choose one."
+            f"The name of a list of examples must end in one of {', '.join(known)}, got {shown(str(path))}. Choose one."
         )
     return suffix
 
@@ -314,5 +314,5 @@ def _bytes(path: str) -> bytes:
         return files.whole(file, largest=LARGEST)
     except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
         raise InputError(
-            f"The list of examples {path} cannot be read ({files.reason(error)}): check the path."
+            f"{path} must be a list of examples, got one that cannot be read ({files.reason(error)}). Check the path."
         ) from error

@@ -23,12 +23,12 @@ def paths_below(root: str, ids: Sequence[str]) -> list[str]:
     """
     above = os.path.abspath(os.path.expanduser(root))
     if not os.path.isdir(above):
-        raise InputError(f"A folder of images was wanted, {root!r} is not there or not a folder: correct the path.")
+        raise InputError(f"A folder of images must be there, got {root!r}, which is no folder. Correct the path.")
     missing = [name for name in ids if not (_is_below(name) and os.path.isfile(os.path.join(above, name)))]
     if missing:
         raise InputError(
-            f"{len(ids):,} images were wanted in {root!r}, {len(missing):,} are not there (the first is "
-            f"{missing[0][:200]!r}): give the folder that the ranking's ids are paths in."
+            f"The folder of images must hold the {len(ids):,} that the ids name, got {root!r} without {len(missing):,} "
+            f"of them (the first is {missing[0][:200]!r}). Give the folder that the ranking's ids are paths in."
         )
     return [os.path.join(above, name) for name in ids]
 
@@ -43,13 +43,13 @@ def check(folder: str, root: str) -> None:
     real = [os.path.join(os.path.realpath(path), "") for path in (target, images)]
     if real[0].startswith(real[1]) or real[1].startswith(real[0]):
         raise InputError(
-            f"A folder of links beside that of the images was wanted, and of {folder!r} and {root!r} one lies in the "
-            f"other: choose another place for the links."
+            f"The folder of links must lie outside that of the images, and not around it, got {folder!r} and {root!r}. "
+            f"Choose another place for the links."
         )
     if os.path.lexists(target) and (other := _not_ours(target)):
         raise InputError(
-            f"A folder for links that is empty, not there yet or made by this command was wanted, {folder!r} {other}: "
-            f"choose another, or move it away."
+            f"The folder of links must be empty, not there yet or made by this command, got {folder!r}, which {other}. "
+            f"Choose another, or move it away."
         )
 
 
@@ -82,8 +82,8 @@ def make(folder: str, root: str, ids: Sequence[str]) -> None:
         _put(aside, target, old)
     except OSError as error:
         raise InputError(
-            f"The links cannot be made in {folder} ({error.strerror or error}): choose a place that is there, can be "
-            f"written and has links."
+            f"The folder of links must be in a place that is there, can be written and has links, got {folder!r} "
+            f"({error.strerror or error}). Choose another."
         ) from error
     finally:
         with contextlib.suppress(OSError):

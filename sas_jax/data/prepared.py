@@ -13,7 +13,7 @@ from etils import epath
 from sas_jax.data import encoded, images, records, stored_order
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages, is_streamed, memory
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
 # In this order of preference. Both hold the same serialized examples in the same order.
 _FORMATS = ("array_record", "tfrecord")
@@ -58,8 +58,8 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
             utils.Version("0.0.0").match(wanted)
     except ValueError as error:
         raise InputError(
-            f"A version as 3.0.2 or 3.*.* was wanted behind the name in config.data.name, {name + ':' + wanted!r} has "
-            f"{wanted!r}: correct it or leave it out."
+            f"The version behind the name in config.data.name must be such as 3.0.2 or 3.*.*, got "
+            f"{shown(name + ':' + wanted)}. Correct it or leave it out."
         ) from error
     folder = data_dir / name
     if not folder.is_dir():
@@ -69,8 +69,8 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
         configs = sorted(path.name for path in folder.iterdir() if file_utils.list_dataset_versions(path))
         if len(configs) > 1:
             raise InputError(
-                f"One data set was wanted, {str(folder)!r} holds {len(configs)}: set config.data.name to one of "
-                f"{', '.join(f'{name}/{config}' for config in configs)}."
+                f"config.data.name must name one data set, got {name!r} with {len(configs)} in {str(folder)!r}. "
+                f"Set it to one of {', '.join(f'{name}/{config}' for config in configs)}."
             )
         if configs:
             folder /= configs[0]
@@ -138,8 +138,8 @@ def prepare(builder_class: Any, data_dir: epath.Path) -> epath.Path:
         aside.mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            f"A folder to write the prepared {builder_class.name} to was wanted, {str(data_dir)!r} cannot be written "
-            f"({error.strerror or error}): set config.data.dir to one that can."
+            f"config.data.dir must be a folder that can be written, got {str(data_dir)!r} for the prepared "
+            f"{builder_class.name} ({error.strerror or error}). Set it to one that can."
         ) from error
     try:
         builder = builder_class(data_dir=aside, file_format="array_record")
@@ -186,8 +186,8 @@ def _info(path: epath.Path) -> Any:
 
 def _unreadable(name: str, path: epath.Path) -> InputError:
     return InputError(
-        f"{name} was wanted in {' or '.join(_FORMATS)}, {str(path)!r} is in another format or damaged: remove "
-        "it and prepare the data again, `tfds build` with `--file_format=array_record`."
+        f"{name} must be in {' or '.join(_FORMATS)}, got {str(path)!r} in another format or damaged. Remove it and "
+        "prepare the data again, `tfds build` with `--file_format=array_record`."
     )
 
 
@@ -199,7 +199,9 @@ def _label(features: Any) -> Any:
     if not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
         return None
     if label.num_classes > _MOST_CLASSES:  # each of which has a name
-        raise InputError(f"At most {_MOST_CLASSES:,} classes were wanted, {label.num_classes:,} are declared: mend it.")
+        raise InputError(
+            f"A data set must declare at most {_MOST_CLASSES:,} classes, got {label.num_classes:,}. Prepare it again."
+        )
     return label
 
 
@@ -215,8 +217,9 @@ def _image_key(features: Any, name: str) -> str:
         return "image"
     if len(keys) != 1:
         raise InputError(
-            f"One image an example was wanted, {name} has {len(keys)} (of the features {', '.join(sorted(features))}): "
-            "use a data set of single images, or a folder of them with config.data.name='folder'."
+            f"An example must have one image, got {len(keys)} in {name} (of the features "
+            f"{', '.join(sorted(features))}). Use a data set of single images, or a folder of them with "
+            "config.data.name='folder'."
         )
     return keys[0]
 
@@ -281,11 +284,11 @@ def _whole(split: str, folder: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        way_out = "remove that folder and prepare the data again"
+        way_out = "Remove that folder and prepare the data again"
         if "Too many open files" in reason:
-            way_out = "raise this process's limit of open files (`ulimit -n`)"
+            way_out = "Raise this process's limit of open files (`ulimit -n`)"
         raise InputError(
-            f"The split {split!r} in {folder!r} was wanted whole, it cannot be read ({reason}): {way_out}."
+            f"The split {split!r} in {folder!r} must be whole, got one that cannot be read ({reason}). {way_out}."
         ) from error
 
 
@@ -374,9 +377,9 @@ def _pieces(info: Any, spec: str) -> _Pieces:
         parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(info.splits)
     except (KeyError, ValueError, AssertionError) as error:
         raise InputError(
-            f"A split of {info.full_name} was wanted, {spec!r} is none: set "
-            "config.data.train_split and config.data.test_split to "
-            f"splits out of {', '.join(info.splits)} (tfds's slices and sums of them are allowed, and '' for no test)."
+            f"config.data.train_split and config.data.test_split must name splits of {info.full_name}, got "
+            f"{shown(spec)}. Choose out of {', '.join(info.splits)} (tfds's slices and sums of them are allowed, and "
+            f"'' for no test)."
         ) from error
     pieces: list[tuple[str, Sequence[int]]] = []
     for part in parts:
@@ -387,5 +390,5 @@ def _pieces(info: Any, spec: str) -> _Pieces:
             indices = sorted(indices, key=stored_order.published(info, part.splitname).__getitem__)
         pieces.append((part.splitname, indices))
     if not any(indices for _, indices in pieces):
-        raise InputError(f"Images were wanted in the split {spec!r} of {info.full_name}, it has none: choose another.")
+        raise InputError(f"A split of {info.full_name} must hold images, got {spec!r} with none. Choose another.")
     return pieces

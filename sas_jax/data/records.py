@@ -125,7 +125,7 @@ def _record_places(path: epath.Path) -> list[tuple[int, int]]:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
             if at + 16 + length > end:
                 raise InputError(
-                    f"Whole records were wanted in {str(path)!r}, it ends in the middle of one: remove its folder and "
+                    f"{str(path)!r} must hold whole records, got an end in the middle of one. Remove its folder and "
                     "prepare the data again."
                 )
             places.append((at + 12, length))

@@ -7,7 +7,7 @@ from etils import epath
 
 from sas_jax.data import cifar, classes, digits, folder, prepared, tinyimagenet
 from sas_jax.data.dataset import Dataset
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
 _IN_A_FOLDER = ("folder", tinyimagenet.NAME)
 
@@ -36,24 +36,22 @@ def load(config: Any) -> Dataset:
 def _load(config: Any) -> Dataset:
     """All of its classes."""
     if config.image_size < 1:
-        raise InputError(
-            f"config.data.image_size was wanted to be 1 pixel or more, it is {config.image_size}: enlarge it."
-        )
+        raise InputError(f"config.data.image_size must be 1 pixel or more, got {config.image_size}. Enlarge it.")
     if config.name in _IN_A_FOLDER:
         if not config.folder:
             raise InputError(
-                f"config.data.folder was wanted with config.data.name={config.name!r}, it is empty: set it to "
+                f"config.data.folder must name a folder where config.data.name is {config.name!r}, got ''. Set it to "
                 "the path of the images."
             )
     elif config.folder:
         raise InputError(
-            f"config.data.folder={config.folder!r} was given together with config.data.name={config.name!r}: set "
-            "config.data.name='folder' to read it, or leave config.data.folder empty."
+            f"config.data.folder must be empty where config.data.name is {shown(config.name)}, got "
+            f"{shown(config.folder)}. Set config.data.name='folder' to read it, or empty config.data.folder."
         )
     if config.name == "folder":
         return folder.load(config.folder, config.test_folder, image_size=config.image_size, placement=config.placement)
     if not config.train_split:
-        raise InputError("config.data.train_split was wanted, it is empty: set it, to 'train' for most data sets.")
+        raise InputError("config.data.train_split must name a split, got ''. Set it, to 'train' for most data sets.")
     if config.name == tinyimagenet.NAME:
         return tinyimagenet.load(
             config.folder,
@@ -87,15 +85,14 @@ def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
     base = name.partition(":")[0].partition("/")[0]
     if base in known:
         raise InputError(
-            f"{name} was wanted in {str(data_dir)!r}, it is not prepared there: set config.data.dir to where it is, or "
-            "run "
-            f"`tfds build {name} --file_format=array_record --data_dir={data_dir}` where there are a network and "
-            "TensorFlow."
+            f"{name} must be prepared in {str(data_dir)!r}, got nothing there. Set config.data.dir to where it is, or "
+            f"run `tfds build {name} --file_format=array_record --data_dir={data_dir}` where there are a network and "
+            f"TensorFlow."
         )
     near = difflib.get_close_matches(base, [*known, "digits", *_IN_A_FOLDER], n=3, cutoff=0.5)
     raise InputError(
-        f"The name of a data set was wanted in config.data.name, {name!r} is none that tfds knows or that lies in "
-        f"{str(data_dir)!r}: {f'did you mean {_or(near)}?' if near else 'see https://www.tensorflow.org/datasets/catalog.'}"
+        f"config.data.name must be a data set that tfds knows or that lies in {str(data_dir)!r}, got {shown(name)}. "
+        f"{f'Did you mean {_or(near)}?' if near else 'See https://www.tensorflow.org/datasets/catalog.'}"
     )
 
 

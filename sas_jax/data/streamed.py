@@ -76,9 +76,10 @@ def _rows(indices: Any, count: int) -> np.ndarray:
         return np.flatnonzero(rows)
     if rows.ndim > 1 or (rows.size and rows.dtype.kind not in "iu"):
         raise IndexError(
-            f"an integer, a slice, int [k] or bool [{count}] was wanted, it is {rows.dtype} {list(rows.shape)}: mend it"
+            f"Indices must be an integer, a slice, int [k] or bool [{count}], got {rows.dtype} {list(rows.shape)}. "
+            "Convert them."
         )
     rows = rows.astype(np.int64)
     if ((rows < -count) | (rows >= count)).any():
-        raise IndexError(f"indices below {count} were wanted, the largest is {np.abs(rows).max()}: correct them")
+        raise IndexError(f"Indices must be below {count}, got {np.abs(rows).max()}. Correct them.")
     return np.where(rows < 0, rows + count, rows)

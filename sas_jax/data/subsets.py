@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sas_jax.data.index_files import IndexList
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
 ORDERS = ("auto", "positions", "original", "ids")
 _ID = re.compile(r"(?:(.*)_)?([0-9]{1,18})", re.DOTALL)
@@ -46,14 +46,14 @@ def resolve(
             known what the list counts.
     """
     if order not in ORDERS:
-        raise InputError(f"The order of a list is one of {', '.join(ORDERS)}, and this is {order!r}: choose one.")
+        raise InputError(f"The order of a list must be one of {', '.join(ORDERS)}, got {shown(order)}. Choose one.")
     chosen = _chosen(listed, ids) if order == "auto" else order
     if chosen == "ids":
         entries: np.ndarray | tuple[str, ...] = _names(listed)
         places = _places_of_ids(_names(listed), ids, root)
     else:
         if listed.indices is None:
-            raise InputError(f"{listed.path} was to list indices, it lists ids: choose the order ids.")
+            raise InputError(f"{listed.path} must list indices for the order {order}, got ids. Choose the order ids.")
         entries = listed.indices
         numbers = np.arange(len(ids)) if chosen == "positions" else _original(ids, split)
         places = _places_of_numbers(listed.indices, numbers)
@@ -69,8 +69,8 @@ def _chosen(listed: IndexList, ids: np.ndarray) -> str:
     if len(set(prefixes)) == 1 and np.array_equal(numbers, np.arange(len(ids))):
         return "positions"  # and original as well
     raise InputError(
-        f"The indices in {listed.path} can be positions in the data set as it is here, whose first id is "
-        f"{str(ids[0])!r}, or count it in its original order, which is another: say which, positions or original."
+        f"It must be clear what the indices in {listed.path} count, got a data set (its first id is {str(ids[0])!r}) "
+        f"in another order than its original one. Say which, positions or original."
     )
 
 
@@ -108,23 +108,21 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
     if numbers is None:
         other = next(name for name in ids.tolist() if not _ID.fullmatch(name))
         raise InputError(
-            f"The original order is that of the numbers in ids such as train_16399, and here is the id {other!r:.80}: "
-            f"use positions or ids."
+            f"The ids here must have numbers, such as train_16399, for the original order, got {shown(other)}. Use "
+            f"positions or ids."
         )
     known = list(dict.fromkeys(prefixes))
     if not split and len(known) > 1:
         raise InputError(
-            f"The data set here has the splits {', '.join(known)}, and it is not known which of them the list counts: "
-            f"name its split, such as {known[0]}, or several as {'+'.join(known[:2])}."
+            f"It must be clear which split the list counts, got the splits {', '.join(known)} here. Name one, such as "
+            f"{known[0]}, or several as {'+'.join(known[:2])}."
         )
     wanted = split.split("+") if split else known
     if known == [""] and len(wanted) == 1:
         wanted = known  # of one split alone, ids need not carry its name
     if strange := [name for name in wanted if name not in known]:
-        raise InputError(
-            f"A split of {', '.join(name or 'one without a name' for name in known)} was wanted, as they are in the "
-            f"ids here, {strange[0]!r} is none: correct it."
-        )
+        names = ", ".join(name or "one without a name" for name in known)
+        raise InputError(f"The split of a list must be in the ids here ({names}), got {shown(strange[0])}. Correct it.")
     found, first = np.full(len(ids), -1), 0
     of = np.array([known.index(name) for name in prefixes])
     for k, name in enumerate(wanted):
@@ -133,13 +131,13 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
         complete = np.array_equal(np.sort(numbers[own]), np.arange(len(own)))
         if k < len(wanted) - 1 and not complete:
             raise InputError(
-                f"The whole split {name!r} was wanted, for the numbers of {wanted[k + 1]!r} go on behind it, only a "
-                f"part of it is in the data set here: load all of it, or import by ids."
+                f"The split {name!r} must be whole, since the numbers of {wanted[k + 1]!r} go on behind it, got a part "
+                f"of it in the data set here. Load all of it, or import by ids."
             )
         first += len(own)
     used = found[found >= 0]
     if len(np.unique(used)) < len(used):
-        raise InputError("Two ids here have the same number, so that it names no single example: import by ids.")
+        raise InputError("The numbers in the ids here must differ, got two that are the same. Import by ids.")
     return found
 
 
@@ -159,18 +157,18 @@ def _checked(
     wrong = []
     if len(unknown):
         wrong.append(
-            f"{len(unknown):,} name none of the {n:,} examples here (the first is {_shown(entries, unknown[0])})"
+            f"{len(unknown):,} that name none of the {n:,} examples here (the first is {_shown(entries, unknown[0])})"
         )
     if repeats := len(known) - len(kept):
         again = np.flatnonzero(places >= 0)[np.setdiff1d(np.arange(len(known)), first)[0]]
-        wrong.append(f"{repeats:,} stand there a second time (the first is {_shown(entries, again)})")
-    what = f"Of the {len(places):,} entries of {path} " + " and ".join(wrong)
-    if len(unknown) == len(places):
-        raise InputError(f"{what}: check that the list is of this data set, and which order it counts.")
-    if wrong and not drop:
-        raise InputError(f"{what}: check that the list is of this data set, mend it, or have them dropped.")
+        wrong.append(f"{repeats:,} that stand there a second time (the first is {_shown(entries, again)})")
     if wrong:
-        log(f"{what}; dropped, {len(kept):,} are left")
+        what = f"The {len(places):,} entries of {path} must name different examples here, got {' and '.join(wrong)}"
+        if len(unknown) == len(places):
+            raise InputError(f"{what}. Check that the list is of this data set, and which order it counts.")
+        if not drop:
+            raise InputError(f"{what}. Check that the list is of this data set, mend it, or have them dropped.")
+        log(f"{what}. These are dropped; {len(kept):,} are left.")
     return kept
 
 

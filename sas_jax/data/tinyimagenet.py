@@ -46,12 +46,12 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
     """
     if train_split != "train" or test_split not in ("val", ""):
         raise InputError(
-            f"Of {NAME} config.data.train_split was wanted to be 'train' and config.data.test_split 'val' or '' (no "
-            f"test; its own test images have no labels), they are {train_split!r} and {test_split!r}: correct them."
+            f"config.data.train_split of {NAME} must be 'train', and config.data.test_split 'val' or '' (no test; its "
+            f"own test images have no labels), got {train_split!r} and {test_split!r}. Correct them."
         )
     root = epath.Path(path).expanduser()
     if not root.is_dir():
-        raise InputError(f"The unpacked {NAME} was wanted, {path!r} is not there or not a folder: correct the path.")
+        raise InputError(f"The unpacked {NAME} must be there, got {path!r}, which is no folder. Correct the path.")
     wnids = sorted(set(_lines(root, "wnids.txt")))
     number = {wnid: i for i, wnid in enumerate(wnids)}
     found = [_train(root, number)] + ([_val(root, number)] if test_split else [])
@@ -75,8 +75,8 @@ def _train(root: epath.Path, number: dict[str, int]) -> _Listed:
     strange = sorted(set(wnids) - number.keys())
     if strange:
         raise InputError(
-            f"In {str(found.root)!r} folders named as the {len(number)} classes in wnids.txt were wanted and nothing "
-            f"else, {_first(strange)} there: unpack the archive anew."
+            f"{str(found.root)!r} must hold folders named as the {len(number)} classes in wnids.txt and nothing else, "
+            f"got {_first(strange)}. Unpack the archive anew."
         )
     labels = np.array([number[wnid] for wnid in wnids])
     return [f"train/{path}" for path in found.paths], labels, found.left_out
@@ -88,16 +88,16 @@ def _val(root: epath.Path, number: dict[str, int]) -> _Listed:
         name, wnid, *_ = (*line.split("\t"), "")
         if wnid not in number or wnid_of.setdefault(name, wnid) != wnid:
             raise InputError(
-                f"A file name, a tab and one of the {len(number)} classes in wnids.txt, for each name the same, were "
-                f"wanted in every line of {str(root / _ANNOTATIONS)!r}, entry {at + 1} is {line[:80]!r}: unpack the "
+                f"Each line of {str(root / _ANNOTATIONS)!r} must be a file name, a tab and one of the {len(number)} "
+                f"classes in wnids.txt, for each name the same, got {line[:80]!r} as entry {at + 1}. Unpack the "
                 "archive anew."
             )
     found = folder.find(str(root / "val" / "images"))
     differing = sorted(wnid_of.keys() ^ set(found.paths))
     if differing:
         raise InputError(
-            f"The same images were wanted in {str(found.root)!r} and in val_annotations.txt, {_first(differing)} in "
-            "only one of them: unpack the archive anew."
+            f"{str(found.root)!r} must hold the images in val_annotations.txt, got {_first(differing)} in only one of "
+            "them. Unpack the archive anew."
         )
     labels = np.array([number[wnid_of[path]] for path in found.paths])
     return [f"val/images/{path}" for path in found.paths], labels, found.left_out
@@ -121,12 +121,12 @@ def _lines(root: epath.Path, name: str) -> list[str]:
             raise ValueError("it is empty")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{name} of {NAME}, lines of text, was wanted in {str(root)!r}, it cannot be read ({files.reason(error)}): "
-            "set config.data.folder to what its archive unpacks to."
+            f"{name} of {NAME} must be lines of text in {str(root)!r}, got a file that cannot be read "
+            f"({files.reason(error)}). Set config.data.folder to what its archive unpacks to."
         ) from error
     return found
 
 
 def _first(names: Sequence[str]) -> str:
-    """Such as "2 ('a' is the first) are"."""
-    return f"{len(names):,} ({names[0]!r:.100} is the first) {'is' if len(names) == 1 else 'are'}"
+    """Such as "2 ('a' is the first)"."""
+    return f"{len(names):,} ({names[0]!r:.100} is the first)"

@@ -44,10 +44,11 @@ def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, li
 
 def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Positions as int32, if each class has 0, 1, 2, ... each once."""
-    if np.issubdtype(position.dtype, np.floating) and (position == np.floor(position)).all():
-        position = position.astype(np.int64)  # as tables hold a column that had an empty entry once
-    if not np.issubdtype(position.dtype, np.integer):
+    whole = position.dtype.kind == "f" and (position == np.floor(position)).all()  # as tables hold what had a gap once
+    if not whole and position.dtype.kind not in "iu":
         raise InputError(f"Positions are integers, -1 where not ranked, and these are {position.dtype}; convert them.")
+    # What is beyond these limits is wrong, and need not fit into int64.
+    given, position = position, np.clip(position.astype(np.float64), -2, len(position)).astype(np.int64)
     labels, places = np.unique(classes, return_inverse=True)
     ranked = position >= 0
     counts = np.bincount(places[ranked], minlength=len(labels))
@@ -56,7 +57,7 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
         k = counts[places[bad[0]]]
         raise InputError(
             f"The {k} ranked examples of class {classes[bad[0]]} have the positions 0 to {k - 1}, each once, others "
-            f"-1, and entry {bad[0]} is {position[bad[0]]}; rank the examples again."
+            f"-1, and entry {bad[0]} is {given[bad[0]]}; rank the examples again."
         )
     first = np.cumsum(counts) - counts
     times = np.bincount(first[places[ranked]] + position[ranked], minlength=int(counts.sum()))

@@ -71,13 +71,13 @@ UNLABELLED = dataclasses.replace(split((0, 1)), labels=None)
 @pytest.mark.parametrize(
     ("given", "names", "sentence"),
     [
-        (dataset(), ("cta",), r"'cta' is none: the nearest is 'cat'; correct it"),
-        (dataset(), (3,), r"3 is none: the nearest is"),
-        (dataset(), ("cat", "fox", "cat"), r"'cat' stands there twice: remove one"),
-        (Dataset("toy", split((0, 1)), None, None), ("cat",), r"toy has none: leave the field empty"),
-        (dataset(train=(0, 1)), ("eel",), r"wants training images .* there is none"),
-        (dataset(), ("eel",), r"wants test images .* there is none"),
-        (Dataset("toy", split((0, 1)), UNLABELLED, NAMES), ("cat",), r"wants test images .* there is none"),
+        (dataset(), ("cta",), r"must name classes of toy, got 'cta'\. Correct it; the nearest is 'cat'"),
+        (dataset(), (3,), r"got 3\. Correct it; the nearest is"),
+        (dataset(), ("cat", "fox", "cat"), r"must name each class once, got 'cat' twice\. Remove one"),
+        (Dataset("toy", split((0, 1)), None, None), ("cat",), r"without labels, got 1 names for toy\. Empty it"),
+        (dataset(train=(0, 1)), ("eel",), r"of which there are training images, got none"),
+        (dataset(), ("eel",), r"of which there are test images, got none"),
+        (Dataset("toy", split((0, 1)), UNLABELLED, NAMES), ("cat",), r"of which there are test images, got none"),
     ],
 )
 def test_what_cannot_be_kept_is_said(given, names, sentence):

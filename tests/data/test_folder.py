@@ -236,12 +236,12 @@ def test_more_than_one_percent_broken_is_an_error(tmp_path, count, refused):
 
 
 def test_a_folder_that_is_not_there_or_holds_no_image(tmp_path):
-    with pytest.raises(InputError, match=r"'.*/missing' is not there or not a folder"):
+    with pytest.raises(InputError, match=r"got '.*/missing', which is no folder\. Correct"):
         folder.read_folder(str(tmp_path / "missing"), image_size=8)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"none was found: correct the path"):
+    with pytest.raises(InputError, match=r"with none\. Correct the path"):
         folder.read_folder(str(tmp_path), image_size=8)
-    with pytest.raises(InputError, match="is not there or not a folder"):
+    with pytest.raises(InputError, match="which is no folder"):
         folder.read_folder(str(tmp_path / "notes.txt"), image_size=8)
 
 
@@ -256,7 +256,7 @@ def test_the_test_folders_labels_count_in_the_train_folders_classes(tmp_path):
     assert list(folder.load(str(tmp_path / "train"), str(tmp_path / "one"), image_size=8).test.labels) == [2]
     assert folder.load(str(tmp_path / "train"), "", image_size=8).test is None
     draw(tmp_path / "test" / "d" / "0.png")
-    with pytest.raises(InputError, match=r"wanted to be among the 3 classes .*, 1 are not \(d\)"):
+    with pytest.raises(InputError, match=r"must be among the 3 classes .*, got 1 others \(d\)"):
         folder.load(str(tmp_path / "train"), str(tmp_path / "test"), image_size=8)
 
 
@@ -383,9 +383,11 @@ def test_what_turns_out_broken_when_it_is_decoded_is_named(tmp_path):
     (tmp_path / "2.png").unlink()
     assert split.images[[0, 0]].shape == (2, 8, 8, 3)
     for indices in (1, [0, 1]):
-        with pytest.raises(InputError, match=r"1\.png', it cannot be read \(.+\): remove it and run again"):
+        with pytest.raises(
+            InputError, match=r"1\.png' must be a whole .* cannot be read \(.+\)\. Remove it and run again"
+        ):
             split.images[indices]
-    with pytest.raises(InputError, match=r"2\.png', it cannot be read \(.*No such file.*\): put it back and run again"):
+    with pytest.raises(InputError, match=r"2\.png' must be .* \(.*No such file.*\)\. Put it back and run again"):
         split.images[[0, 2]]
 
 
@@ -459,7 +461,7 @@ def test_a_sub_folder_that_may_not_be_read_is_named_and_left_out(tmp_path, monke
         assert list(split.ids) == ["a/0.png", "0.png"]
         assert skipped == tuple(f"{tmp_path}/{name}: Permission denied" for name in ("a/deep", "lost+found"))
     monkeypatch.setattr(os, "scandir", lambda path: refused(path, (tmp_path.name,)))
-    with pytest.raises(InputError, match=r"cannot be read \(.*Permission denied.*\): correct its rights"):
+    with pytest.raises(InputError, match=r"must be readable, got .* \(Permission denied\)\. Correct its rights"):
         folder.read_folder(str(tmp_path), image_size=8)
 
 
@@ -490,7 +492,7 @@ def test_a_name_that_cannot_be_written_is_refused_before_anything_is_read(tmp_pa
     monkeypatch.setattr(folder, "_read", None)
     with pytest.raises(InputError) as caught:
         folder.read_folder(str(tmp_path), image_size=8)
-    assert f"1 are not (the first is {shown}): rename them." in str(caught.value)
+    assert f"got 1 that are not (the first is {shown}). Rename them." in str(caught.value)
     str(caught.value).encode()
 
 
@@ -498,5 +500,5 @@ def test_a_folder_whose_own_name_cannot_be_written_is_refused(tmp_path):
     draw(tmp_path / "images" / "0.png")
     path = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"bilder\xff"))
     os.rename(tmp_path / "images", path)
-    with pytest.raises(InputError, match=r"rename them"):
+    with pytest.raises(InputError, match=r"Rename them"):
         folder.read_folder(path, image_size=8)

@@ -82,20 +82,23 @@ def test_cifar_that_is_not_there_is_prepared(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"name": "cifar1O0"}, r"'cifar1O0' is none that tfds knows .* did you mean cifar10, cifar100 or .*\?$"),
-        ({"name": "digit"}, r"did you mean digits"),
-        ({"name": "qqqqqqqqqqqq"}, r"see https://www\.tensorflow\.org/datasets/catalog\.$"),
+        (
+            {"name": "cifar1O0"},
+            r"must be a data set that tfds knows .*, got 'cifar1O0'\. Did you mean cifar10, cifar100 or .*\?$",
+        ),
+        ({"name": "digit"}, r"Did you mean digits"),
+        ({"name": "qqqqqqqqqqqq"}, r"See https://www\.tensorflow\.org/datasets/catalog\.$"),
         (
             {"name": "stl10"},
-            r"stl10 was wanted .* set config\.data\.dir to where it is, or run `tfds build stl10 --file_format=array_",
+            r"stl10 must be prepared .* Set config\.data\.dir to where it is, or run `tfds build stl10 --file_format=",
         ),
         ({"name": "imagenet_resized/32x32"}, r"`tfds build imagenet_resized/32x32 "),
-        ({"name": ""}, r"'' is none that tfds knows"),
-        ({"name": "digits:zzz"}, r"A version as .* was wanted .* 'digits:zzz' has 'zzz': correct it or leave it out"),
-        ({"name": "folder"}, r"data\.folder was wanted with config\.data\.name='folder', it is empty"),
-        ({"folder": "photos"}, r"data\.folder='photos' was given together with config\.data\.name='digits'"),
-        ({"train_split": ""}, r"data\.train_split was wanted, it is empty"),
-        ({"image_size": 0}, r"data\.image_size was wanted to be 1 pixel or more, it is 0"),
+        ({"name": ""}, r"that tfds knows .*, got ''\."),
+        ({"name": "digits:zzz"}, r"The version .* must be such as .*, got 'digits:zzz'\. Correct it or leave it out"),
+        ({"name": "folder"}, r"data\.folder must name a folder where config\.data\.name is 'folder', got ''"),
+        ({"folder": "photos"}, r"data\.folder must be empty where config\.data\.name is 'digits', got 'photos'"),
+        ({"train_split": ""}, r"data\.train_split must name a split, got ''"),
+        ({"image_size": 0}, r"data\.image_size must be 1 pixel or more, got 0"),
     ],
 )
 def test_wrong_fields_get_one_sentence(tmp_path, changes, sentence):

@@ -59,7 +59,7 @@ def test_indexing_is_numpys(indices):
 )
 def test_what_is_no_index_is_refused(indices):
     images = Counted()
-    with pytest.raises(IndexError, match="wanted"):
+    with pytest.raises(IndexError, match="must be"):
         images[indices]
     assert not images.decoded
 

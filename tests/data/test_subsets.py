@@ -74,29 +74,33 @@ WRONG = [
     (
         [0, 0, 3, 0],
         {"order": "positions"},
-        r"Of the 4 entries of x.pkl 2 stand there a second time \(the first is 0\)",
+        r"The 4 entries of x.pkl must name .*, got 2 that stand there a second time \(the first is 0\)",
         [0, 3],
     ),
-    ([0, 5, -1], {"order": "positions"}, r"2 name none of the 5 examples here \(the first is 5\)", [0]),
-    ([2, 0, 0, 9, 9], {"order": "original"}, r"2 name none .* 9\) and 1 stand there a second .* 0\)", [1, 4]),
-    ([-(2**62), 1, 2**62], {"order": "original"}, r"2 name none .* is -4611686018427387904\)", [3]),
+    ([0, 5, -1], {"order": "positions"}, r"2 that name none of the 5 examples here \(the first is 5\)", [0]),
+    ([2, 0, 0, 9, 9], {"order": "original"}, r"2 that name none .* 9\) and 1 that stand there a second .* 0\)", [1, 4]),
+    ([-(2**62), 1, 2**62], {"order": "original"}, r"2 that name none .* is -4611686018427387904\)", [3]),
 ]
 
 
 @pytest.mark.parametrize(("indices", "options", "message", "left"), WRONG)
 def test_what_names_nothing_or_twice_is_counted_and_refused_or_dropped(indices, options, message, left):
-    with pytest.raises(InputError, match=message + ": check that the list is of this data set, mend it, or have them"):
+    with pytest.raises(
+        InputError, match=message + r"\. Check that the list is of this data set, mend it, or have them"
+    ):
         resolve(listed(indices), SHUFFLED, log=silent, **options)
     told = []
     assert resolve(listed(indices), SHUFFLED, drop=True, log=told.append, **options).tolist() == left
     assert len(told) == 1
     assert re.search(message, told[0])
-    assert told[0].endswith(f"; dropped, {len(left)} are left")
+    assert told[0].endswith(f". These are dropped; {len(left)} are left.")
 
 
 def test_ids_that_name_nothing_or_twice_are_counted_and_refused_or_dropped():
     names = listed(None, ["cat/1.png", "x" * 200, "cat/1.png", "/elsewhere/cat/2.png"])
-    message = r"2 name none of the 3 examples here \(the first is 'x{80}\.\.\.'\) and 1 stand .* is 'cat/1.png'\)"
+    message = (
+        r"2 that name none of the 3 examples here \(the first is 'x{80}\.\.\.'\) and 1 that stand .* is 'cat/1.png'\)"
+    )
     with pytest.raises(InputError, match=message):
         resolve(names, FOLDER, root="/data")
     assert resolve(names, FOLDER, root="/data", drop=True, log=lambda _: None).tolist() == [0]
@@ -106,7 +110,7 @@ def test_ids_that_name_nothing_or_twice_are_counted_and_refused_or_dropped():
 def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(drop):
     for names, options in ((listed([7, 8]), {"order": "positions"}), (listed(None, ["a", "b"]), {})):
         with pytest.raises(
-            InputError, match=r"2 name none .*: check that the list is of this data set, and which order"
+            InputError, match=r"2 that name none .*\. Check that the list is of this data set, and which order"
         ):
             resolve(names, SHUFFLED, drop=drop, **options)
 
@@ -114,33 +118,38 @@ def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(
 @pytest.mark.parametrize(
     ("given_list", "ids", "options", "message"),
     [
-        (listed([0]), SHUFFLED, {}, "can be positions in the data set .* whose first id is 'train_00004', or count it"),
-        (listed([0]), JOINED, {}, "say which, positions or original"),
-        (listed([0], ["0"]), SHUFFLED, {}, "say which, positions or original"),
-        (listed([0]), FOLDER, {"order": "original"}, "in ids such as train_16399, and here is the id 'cat/1.png'"),
+        (listed([0]), SHUFFLED, {}, r"must be clear what .* count, got .*first id is 'train_00004'\) in another order"),
+        (listed([0]), JOINED, {}, "Say which, positions or original"),
+        (listed([0], ["0"]), SHUFFLED, {}, "Say which, positions or original"),
+        (listed([0]), FOLDER, {"order": "original"}, "must have numbers, such as train_16399, .*, got 'cat/1.png'"),
         (
             listed([0]),
             JOINED,
             {"order": "original"},
-            r"has the splits train, unlabelled, .* several as train\+unlabelled",
+            r"got the splits train, unlabelled here\. .* several as train\+unlabelled",
         ),
         (
             listed([0]),
             JOINED,
             {"order": "original", "split": "test"},
-            "A split of train, unlabelled was .*'test' is none",
+            "train, unlabelled.*, got 'test'",
         ),
-        (listed([0]), JOINED, {"order": "original", "split": "train+test"}, "'test' is none: correct it"),
+        (listed([0]), JOINED, {"order": "original", "split": "train+test"}, r"got 'test'\. Correct it"),
         (
             listed([0]),
             np.delete(JOINED, 2),
             {"order": "original", "split": "train+unlabelled"},
-            "The whole split 'train' was wanted",
+            "The split 'train' must be whole",
         ),
-        (listed([0]), np.array(["a_1", "a_01"]), {"order": "original"}, "Two ids here have the same number"),
-        (listed([0]), np.array(["1", "0"]), {"order": "original", "split": "a+b"}, "one without a name was wanted"),
-        (listed(None, ["a"]), SHUFFLED, {"order": "positions"}, "x.pkl was to list indices, it lists ids"),
-        (listed([0]), SHUFFLED, {"order": "sorted"}, "one of auto, positions, original, ids, and this is 'sorted'"),
+        (listed([0]), np.array(["a_1", "a_01"]), {"order": "original"}, "must differ, got two that are the same"),
+        (listed([0]), np.array(["1", "0"]), {"order": "original", "split": "a+b"}, "one without a name"),
+        (
+            listed(None, ["a"]),
+            SHUFFLED,
+            {"order": "positions"},
+            "x.pkl must list indices for the order positions, got ids",
+        ),
+        (listed([0]), SHUFFLED, {"order": "sorted"}, "one of auto, positions, original, ids, got 'sorted'"),
     ],
 )
 def test_what_is_not_clear_is_one_sentence(given_list, ids, options, message):

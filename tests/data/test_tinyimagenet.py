@@ -91,7 +91,7 @@ def test_auto_counts_the_images_of_both_splits_before_it_decodes_one(root, monke
     ("train", "test"), [("train[:10]", "val"), ("train", "test"), ("val", ""), ("train", "validation")]
 )
 def test_splits_it_does_not_have(root, train, test):
-    with pytest.raises(InputError, match=r"'train' and config\.data\.test_split 'val' or '' .*: correct them"):
+    with pytest.raises(InputError, match=r"'train', and config\.data\.test_split 'val' or '' .*\. Correct them"):
         load(root, train=train, test=test)
 
 
@@ -101,7 +101,7 @@ def test_splits_it_does_not_have(root, train, test):
         (
             "wnids.txt",
             None,
-            r"^wnids\.txt of tinyimagenet, .* cannot be read \(No such file or directory\): set config",
+            r"^wnids\.txt of tinyimagenet must .* cannot be read \(No such file or directory\)\. Set config",
         ),
         ("wnids.txt", "\n\n", r"cannot be read \(it is empty\)"),
         ("wnids.txt", b"\xff", r"cannot be read \('utf-8' codec"),
@@ -110,17 +110,21 @@ def test_splits_it_does_not_have(root, train, test):
         (
             "wnids.txt",
             "n01\nn02",
-            r"named as the 2 classes in wnids\.txt .*, 1 \('n03' is the first\) is there: unpack",
+            r"named as the 2 classes in wnids\.txt .*, got 1 \('n03' is the first\)\. Unpack",
         ),
-        ("val/val_annotations.txt", "val_0.JPEG n01", r"in every line .*, entry 1 is 'val_0\.JPEG n01': unpack"),
-        ("val/val_annotations.txt", "val_0.JPEG\tn01\nval_0.JPEG\tn02", r"for each name the same, .*, entry 2 is"),
-        ("val/val_annotations.txt", "val_0.JPEG\tn09", r"entry 1 is"),
+        ("val/val_annotations.txt", "val_0.JPEG n01", r"Each line .*, got 'val_0\.JPEG n01' as entry 1\. Unpack"),
+        ("val/val_annotations.txt", "val_0.JPEG\tn01\nval_0.JPEG\tn02", r"for each name the same, got .* as entry 2\."),
+        ("val/val_annotations.txt", "val_0.JPEG\tn09", r"as entry 1\."),
         (
             "val/val_annotations.txt",
             "val_0.JPEG\tn01",
-            r"same images .*, 11 \('val_1\.JPEG' is the first\) are in only",
+            r"must hold the images .*, got 11 \('val_1\.JPEG' is the first\) in only",
         ),
-        ("val/images/val_99.JPEG", b"", r"same images .*, 1 \('val_99\.JPEG' is the first\) is in only one of them"),
+        (
+            "val/images/val_99.JPEG",
+            b"",
+            r"must hold the images .*, got 1 \('val_99\.JPEG' is the first\) in only one of them",
+        ),
     ],
 )
 def test_what_is_missing_or_contradicts_is_said(root, file, text, message):
@@ -146,12 +150,10 @@ def test_a_pipe_or_a_huge_file_is_not_read(root):
 
 def test_another_folder(root, tmp_path):
     for path in (tmp_path / "none", root / "wnids.txt"):
-        with pytest.raises(
-            InputError, match=r"The unpacked tinyimagenet was wanted, '.*' is not there or not a folder"
-        ):
+        with pytest.raises(InputError, match=r"The unpacked tinyimagenet must be there, got '.*', which is no folder"):
             load(path)
     (root / "train").rename(root / "elsewhere")
-    with pytest.raises(InputError, match=r"A folder of images was wanted, '.*train' is not there"):
+    with pytest.raises(InputError, match=r"A folder of images must be there, got '.*train'"):
         load(root)
 
 

@@ -56,6 +56,8 @@ def test_columns_get_their_types():
         ({"classes": [0, 0, 0, 0]}, r"position has \[3\] and classes \[4\]"),
         ({"ids": ["a", "b"]}, r"position has \[3\] and ids \[2\]"),
         ({"position": [0.5, 1.0, -1.0]}, "Positions are integers, -1 where not ranked, and these are float64"),
+        ({"position": np.array([0, 1, 2**64 - 1], np.uint64)}, "and entry 2 is 18446744073709551615"),
+        ({"position": [0.0, 1.0, 1e300]}, "and entry 2 is 1e\\+300"),
         ({"position": ["0", "1", "-1"]}, "Positions are integers, -1 where not ranked, and these are <U2"),
         ({"position": [True, False, True]}, "Positions are integers, -1 where not ranked, and these are bool"),
         ({"position": [0, 2, -1]}, "The 2 ranked examples of class 5 have the positions 0 to 1, .* entry 1 is 2;"),

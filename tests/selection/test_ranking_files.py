@@ -223,6 +223,14 @@ def as_duckdb(columns):
     return pa.table(columns | {"gain": gain, "position": position, "class": pa.array([7, 7, 7], pa.uint64())})
 
 
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.float32()])
+def test_positions_of_any_width_are_taken(tmp_path, kind):
+    ranking = Ranking([1, 0, 2], [0.5, 2, 0.1], [7, 7, 7])
+    table = pa.table(columns_of(ranking) | {"position": pa.array([1, 0, 2]).cast(kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "r.parquet")
+    assert_same_columns(Ranking.load(tmp_path / "r.parquet"), ranking)
+
+
 @pytest.mark.parametrize("write", [as_pandas, as_polars, as_duckdb])
 def test_a_parquet_file_written_again_is_taken(tmp_path, write):
     """As those libraries do, which are not installed here: without the metadata, with types of their own."""
@@ -362,7 +370,7 @@ def test_metadata_come_back_as_json_has_them(tmp_path):
 def test_places_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read \(No such file"):
         Ranking.load(tmp_path / "none.parquet")
-    with pytest.raises(InputError, match=r"cannot be read \(embedded null byte"):
+    with pytest.raises(InputError, match=r"cannot be read \(A path must be without NUL"):
         Ranking.load("a\0b.parquet")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
@@ -375,6 +383,9 @@ def test_places_that_cannot_be_used(tmp_path):
             use(tmp_path / "file" / "r.parquet")
         with pytest.raises(InputError, match=r"cannot be written to .*folder.csv.* directory"):
             use(tmp_path / "folder.csv")
+    for use in (example().save, ranking_files.check_writable):
+        with pytest.raises(InputError, match="A path must be without NUL characters"):
+            use("a\0b.parquet")
     for use in (example().save, Ranking.load, ranking_files.check_writable):
         with pytest.raises(InputError, match=r"\.parquet, \.csv or \.npz file, and .*r\.txt"):
             use(tmp_path / "r.txt")
