@@ -361,11 +361,24 @@ def _is_stamp(path: epath.Path) -> bool:
 
 
 def _line(text: str) -> dict[str, Any] | None:
+    """A line of metrics without its checksum, which earlier versions did not write; None where it is damaged."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        line = _object(text.encode())
+    except ValueError:
+        return None
+    if line.pop(_CHECKSUM, None) not in (None, _checksum(line)):
         return None
     return None if shapes.defect(line, shapes.METRIC) else line
+
+
+def _text(line: dict[str, Any]) -> str:
+    """A line of metrics as it is written."""
+    return json.dumps(line | {_CHECKSUM: _checksum(line)}) + "\n"
+
+
+def _checksum(line: dict[str, Any]) -> str:
+    """Of all but times, so that the lines of an interrupted run are those of an undisturbed one."""
+    return fingerprint({name: value for name, value in line.items() if not name.endswith(("_seconds", "_per_second"))})
 
 
 class Metrics:
@@ -407,7 +420,7 @@ class Metrics:
         if self._writes:
             if is_remote(self._workdir) and self._aside is None:
                 self._aside = tempfile.TemporaryDirectory(prefix="sas_jax-")
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            text = "".join(map(_text, lines))
             write_whole(self._place("metrics.jsonl"), lambda aside: aside.write_text(text))
         return next((line for line in reversed(lines) if line["stage"] == stage), None)
 
@@ -416,7 +429,7 @@ class Metrics:
         if not self._writes:
             return
         with self._place("metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_text(line))
         stage = line["stage"]
         if stage not in self._writers:
             with warnings.catch_warnings():

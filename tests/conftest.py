@@ -37,6 +37,18 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
+@pytest.fixture(scope="module")
+def one_stage():
+    """ResNet-10 ends after the first of its four stages, to compile sooner; tests/test_main.py has the whole one."""
+    from sas_jax.models import resnet
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.DEPTHS, 10, ((1,), False))
+        jax.clear_caches()  # a program of the whole one is not this one's
+        yield
+        jax.clear_caches()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _programs_that_fit():
     """Lets go of compiled programs: each takes some maps of memory; Linux gives 65,530, and then XLA aborts."""

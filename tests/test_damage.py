@@ -11,18 +11,21 @@ from etils import epath
 
 import sas_jax
 from sas_jax.errors import InputError
+from sas_jax.export_subset import export_subset
 from sas_jax.report import rebuild, runs
 from sas_jax.run import claim, pipeline, stages
 from sas_jax.training import FitResult
 from tests.run.test_pipeline import small_config
 from tests.test_main import untimed
 
+pytestmark = pytest.mark.usefixtures("one_stage")
+
 ARM = "sas-0.20-s0"
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(one_stage, tmp_path_factory):
     """(config, workdir, results, features of IMAGES, the data set) of a run to the report; nobody changes it."""
     config = small_config(
         tmp_path_factory.mktemp("tfds"), **{"arms": (("selected", 0.2, 0),), "evaluation.geometry": False}
@@ -171,12 +174,37 @@ def test_an_encoder_is_the_finished_one_or_refused(finished, tmp_path):
             shutil.copytree(finished.workdir, workdir)
             damage(workdir / name)
             encoder, why = encoded(workdir)
-            if encoder is None:
-                assert f"{ARM}/checkpoints must be as the run wrote it, got a damaged one (" in why
-                assert "Run python -m sas_jax.main on this workdir again" in why
-            else:  # without its manifest a checkpoint is not known to be damaged
-                assert (name.name, how) == ("manifest-4.json", "deleted")
+            assert encoder is None, (name, how)
+            assert f"{ARM}/checkpoints must be as the run wrote it, got a damaged one (" in why
+            assert "Run python -m sas_jax.main on this workdir again" in why
             shutil.rmtree(workdir)
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_the_subset_of_a_damaged_ranking_is_the_same_or_refused(finished, tmp_path, how):
+    """By `export` and by `Ranking.load`; they read this file alone."""
+    path, subset = tmp_path / "ranking.parquet", np.load(finished.workdir / "subset-0.20.npy")
+    output = tmp_path / "subset.npz"
+    for place in range(1 if how != "one bit flipped" else 40):
+        shutil.copy(finished.workdir / "ranking.parquet", path)
+        if how == "one bit flipped":
+            data = bytearray(path.read_bytes())
+            data[len(data) * place // 40] ^= 1 << place % 8
+            path.write_bytes(data)
+        else:
+            DAMAGE[how](path)
+        _, why = said(lambda: export_subset(str(path), output=str(output), fraction=0.2))
+        assert (how == "one bit flipped") or why
+        if why:
+            assert why.startswith(f"The ranking {path} ")
+            assert not output.exists()
+        else:
+            with np.load(output) as found:
+                np.testing.assert_array_equal(found["index"], subset)
+                np.testing.assert_array_equal(found["id"], finished.dataset.train.ids[subset])
+            output.unlink()
+        if how == "a folder":
+            path.rmdir()
 
 
 @pytest.mark.parametrize(
@@ -212,6 +240,7 @@ def test_all_that_is_damaged_is_made_again_with_the_same_bits(finished, tmp_path
     for name in names:
         flip(workdir / name)
     flip(of_a_checkpoint(workdir)[-3])
+    of_a_checkpoint(workdir)[-1].unlink()  # the manifest, by which that would have been known
     assert encoded(workdir)[0] is None
     told = []
     results = pipeline.run(finished.config, workdir, log=told.append)

@@ -14,8 +14,7 @@ import optax
 import pytest
 
 import sas_jax
-from configs import digits
-from sas_jax import devices, logistic, settings
+from sas_jax import devices, logistic, rank_file, settings
 from sas_jax.embedding import embed
 from sas_jax.evaluation.knn import knn
 from sas_jax.evaluation.probe import linear_probe
@@ -25,6 +24,10 @@ from sas_jax.run import pipeline
 from sas_jax.selection import baselines, double_greedy, greedi, greedy
 from sas_jax.training import SimCLR, Trainer
 from sas_jax.views import Views, view
+from tests.run.test_pipeline import small_config
+from tests.test_main import untimed
+
+pytestmark = pytest.mark.usefixtures("one_stage")
 
 SETTINGS = {
     "JAX_ENABLE_X64": ("1", lambda: jax.enable_x64(True)),
@@ -164,37 +167,43 @@ def test_a_jitted_function_keeps_its_methods():
     assert greedy.sas.__doc__.startswith("Picks the examples most similar")
 
 
-SMALL = {
-    "data.image_size": 8,
-    "proxy.encoder.width": 0.125,
-    "encoder.width": 0.125,
-    "proxy.train.epochs": 1,
-    "train.epochs": 1,
-    "embedding.views": 1,
-    "train.batch_size": 256,
-    "proxy.train.batch_size": 256,
-    "evaluation.probe_iterations": 20,
-}
+@contextlib.contextmanager
+def everywhere():
+    """All settings together, as the environment makes them: in every thread, orbax's too."""
+    names = {name.lower(): value for name, (value, _) in SETTINGS.items()}
+    before = {name: jax.config.values[name] for name in names}
+    try:
+        for name, value in names.items():
+            jax.config.update(name, value == "1" if isinstance(before[name], bool) else value)
+        assert not any(jax.config.values[name] == before[name] for name in names)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def test_a_run_is_the_same_under_all_settings_together(tmp_path):
-    """In the environment, so that the threads of orbax have them too."""
-    changes = [*(f"--config.{name}={value}" for name, value in SMALL.items()), "--config.arms=(('selected', 0.3, 0),)"]
-    root = Path(__file__).parent.parent
-    environment = os.environ | {name: value for name, (value, _) in SETTINGS.items()} | {"JAX_NUM_CPU_DEVICES": "8"}
-    # As in this process; the command would choose another, whose programs round otherwise.
-    flags = os.environ.get("XLA_FLAGS", "")
-    environment["XLA_FLAGS"] = f"{flags} --xla_cpu_enable_concurrency_optimized_scheduler=true"
-    command = [sys.executable, "-m", "sas_jax.main", "--config=configs/digits.py", f"--workdir={tmp_path / 'set'}"]
-    child = subprocess.Popen(
-        [*command, *changes], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    config = digits.get_config()
-    config.update_from_flattened_dict(SMALL | {"arms": (("selected", 0.3, 0),)})
-    pipeline.run(config, tmp_path / "plain", log=lambda _: None)
-    said, _ = child.communicate()
-    assert child.returncode == 0, said[-2000:]
+    config = small_config(arms=(("selected", 0.2, 0),))
+    with everywhere():
+        found = pipeline.run(config, tmp_path / "set", log=lambda _: None)
+    plain = pipeline.run(config, tmp_path / "plain", log=lambda _: None)
+    assert untimed(found) == untimed(plain)
     for name in ("embeddings.npy", "latent_classes.npy"):
         np.testing.assert_array_equal(np.load(tmp_path / "set" / name), np.load(tmp_path / "plain" / name))
     one, other = (sas_jax.Ranking.load(str(tmp_path / run / "ranking.parquet")) for run in ("set", "plain"))
+    np.testing.assert_array_equal(one.position, other.position)
+    np.testing.assert_array_equal(one.gain, other.gain)
+
+
+def test_a_command_is_the_same_under_all_settings_in_its_environment(tmp_path):
+    """Where they are there before the first import."""
+    np.save(tmp_path / "Z.npy", Z)
+    root = Path(__file__).parent.parent
+    environment = os.environ | {name: value for name, (value, _) in SETTINGS.items()} | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", "sas_jax.select", "--embeddings=Z.npy", "--kmeans=3", "--output=set.npz"]
+    child = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    rank_file.rank_file(str(tmp_path / "Z.npy"), str(tmp_path / "plain.npz"), kmeans=3)
+    one, other = (sas_jax.Ranking.load(str(tmp_path / f"{run}.npz")) for run in ("set", "plain"))
+    np.testing.assert_array_equal(one.classes, other.classes)
     np.testing.assert_array_equal(one.position, other.position)

@@ -191,6 +191,20 @@ def line(stage, step):
     return {"stage": stage, "step": step, "loss": 1.0 / step, "views_per_second": 10.0}
 
 
+def test_a_changed_digit_of_metrics_is_found_and_the_line_left_out(tmp_path):
+    metrics = Metrics(Workdir(tmp_path))
+    for step in (4, 8, 16):
+        metrics.write(line("proxy", step))
+    metrics.close()
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text().replace("0.125", "0.135"))
+    assert metrics.lines() == [line("proxy", 4), line("proxy", 16)]
+    assert metrics.damaged() == 1
+    assert metrics.resume("proxy", 16) == line("proxy", 16)  # writes what is left
+    assert metrics.lines() == [line("proxy", 4), line("proxy", 16)]
+    assert metrics.damaged() == 0
+
+
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
     workdir = Workdir(tmp_path)
     metrics = Metrics(workdir)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-import sas_jax.settings
+from sas_jax import settings
 from sas_jax.embedding import Apply, embed
 from sas_jax.evaluation import blocks
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
@@ -18,7 +18,7 @@ from sas_jax.images import Images
 from sas_jax.views import Views
 
 
-@sas_jax.settings.fixed
+@settings.fixed
 def accuracies(
     apply: Apply,
     variables: Any,
@@ -26,7 +26,7 @@ def accuracies(
     test: tuple[Images, np.ndarray],
     *,
     views: Views,
-    settings: Any,
+    section: Any,
     label: str,
     key: jax.Array | None = None,
     fractions: Sequence[float] = (),
@@ -41,7 +41,7 @@ def accuracies(
         train: images uint8 [n, h, w, 3] and labels int [n]; -1 is no label, and such images are left out.
         test: the same.
         views: size and normalisation of the images.
-        settings: `batch_size`, `probe_l2`, `probe_iterations`, `knn_neighbours`, `knn_temperature`.
+        section: `batch_size`, `probe_l2`, `probe_iterations`, `knn_neighbours`, `knn_temperature`.
         label: names the encoder on the progress bar.
         key: of the labels that are drawn and held out, and of SGD's order; one for all encoders that are compared.
             key(0) by default.
@@ -57,7 +57,7 @@ def accuracies(
     features, labels = [], []
     for split in (train, test):
         x, y = _labelled(
-            apply, variables, split, views=views, batch_size=settings.batch_size, label=f"features of {label}"
+            apply, variables, split, views=views, batch_size=section.batch_size, label=f"features of {label}"
         )
         features.append(x)
         labels.append(y)
@@ -66,7 +66,7 @@ def accuracies(
     scale = np.sqrt(np.mean(np.var(features[0], axis=0))) or 1.0
     features = [each / scale for each in features]
     num_classes = int(max(labels[0].max(), labels[1].max())) + 1
-    key = sas_jax.settings.key(0) if key is None else key
+    key = settings.key(0) if key is None else key
 
     def probe(names: list[np.ndarray], number: int, fraction: float = 1.0) -> dict[str, Any]:
         return linear_probe(
@@ -76,10 +76,10 @@ def accuracies(
             features[1],
             names[1],
             num_classes=number,
-            l2=settings.probe_l2,
+            l2=section.probe_l2,
             l2_grid=l2_grid,
             fraction=fraction,
-            max_iterations=settings.probe_iterations,
+            max_iterations=section.probe_iterations,
         ).to_dict()
 
     neighbours = knn(
@@ -88,8 +88,8 @@ def accuracies(
         features[1],
         labels[1],
         num_classes=num_classes,
-        k=settings.knn_neighbours,
-        temperature=settings.knn_temperature,
+        k=section.knn_neighbours,
+        temperature=section.knn_temperature,
     )
     return {
         "probe": probe(labels, num_classes),
@@ -99,7 +99,7 @@ def accuracies(
     }
 
 
-@sas_jax.settings.fixed
+@settings.fixed
 def classifier_accuracy(
     apply: Apply, variables: Any, test: tuple[Images, np.ndarray], *, views: Views, batch_size: int, label: str
 ) -> Accuracy:
@@ -120,7 +120,7 @@ def classifier_accuracy(
     return accuracy(np.argmax(logits, axis=1) == labels)
 
 
-@sas_jax.settings.fixed
+@settings.fixed
 def encoder_geometry(
     apply: Apply,
     variables: Any,

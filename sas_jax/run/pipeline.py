@@ -106,18 +106,22 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
     config, stamp = run.config, run.workdir.stamp("data")
     facts = stamp if stamp and not fresh and run.stamps.is_done("data") else run.data.found[1]
     n = facts["train_size"]
-    trained: list[tuple[str, int, ConfigDict, str]] = []
+    trained: list[tuple[str, int, int, ConfigDict, str]] = []
     if "train" in wanted:
-        trained += [(arm.name, run.chosen.size(arm, n), config.train, "config.train") for arm in run.arms]
+        for arm in run.arms:
+            size = run.chosen.size(arm, n)
+            seen = n if arm.step_rule == "steps" else size
+            trained.append((arm.name, size, seen, config.train, "config.train"))
     elif any(arm.selector == LISTED for arm in run.arms):
         run.data.listed()
     if config.proxy.embeddings:
         given_embeddings(config, n, log=lambda _: None)
     elif "proxy" in wanted:
-        trained.append(("proxy", n, config.proxy.train, "config.proxy.train"))
+        trained.append(("proxy", n, n, config.proxy.train, "config.proxy.train"))
     size_of_mesh = devices.mesh().size
-    for name, size, section, where in trained:
-        check_batch(name, size, section.batch_size, section=where)
+    for name, size, seen, section, where in trained:
+        steps = section.epochs * (seen // section.batch_size)
+        check_batch(name, size, section.batch_size, steps=steps, section=where)
         if section.batch_size % size_of_mesh:
             raise InputError(
                 f"{where}.batch_size has to be a multiple of the {size_of_mesh} devices, but is "

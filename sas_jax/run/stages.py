@@ -293,7 +293,8 @@ def _proxy_damage(run: Run) -> str | None:
     """Why the proxy's last checkpoint cannot be used, where it is still needed."""
     if run.stamps.is_done("embed") and not any(map(run.workdir.damage, _embedding_files(run))):
         return None
-    return checkpoint_damage(run.workdir / "proxy" / "checkpoints", run.stamps.facts("proxy")["steps"])
+    steps = run.stamps.facts("proxy")["steps"]
+    return checkpoint_damage(run.workdir / "proxy" / "checkpoints", steps, last=steps)
 
 
 def _arm_damage(run: Run, arm: plan.Arm) -> str | None:
@@ -301,7 +302,8 @@ def _arm_damage(run: Run, arm: plan.Arm) -> str | None:
     stage = f"train/{arm.name}"
     if files.is_remote(run.workdir.path) and run.stamps.is_done(f"evaluate/{arm.name}"):
         return None  # as of `Workdir.damage`
-    return checkpoint_damage(run.workdir / "arms" / arm.name / "checkpoints", run.stamps.facts(stage)["steps"])
+    steps = run.stamps.facts(stage)["steps"]
+    return checkpoint_damage(run.workdir / "arms" / arm.name / "checkpoints", steps, last=steps)
 
 
 def _evaluate(run: Run, arm: plan.Arm | None) -> None:
@@ -347,7 +349,7 @@ def _measured(run: Run, arm: plan.Arm | None) -> dict[str, Any]:
         variables,
         *labelled,
         views=run.views,
-        settings=evaluation,
+        section=evaluation,
         label=name,
         key=jax.random.fold_in(key, PROBE),
         fractions=evaluation.probe_fractions,

@@ -134,12 +134,13 @@ class Checkpoints:
             f"make room; the next one is tried as ever"
         )
 
-    def restore(self, like: Any) -> tuple[Any, dict[int, str]]:
+    def restore(self, like: Any, *, last: int | None = None) -> tuple[Any, dict[int, str]]:
         """The newest checkpoint that can be read.
 
         Args:
             like: a state of the same structure and shapes, arrays or jax.ShapeDtypeStruct; its placement, which need
                 not be that of the state that was saved.
+            last: the step at which training ends, where it is known; see `damage`.
 
         Returns:
             The state, or None where there is none; and the newer ones that cannot be read, step to reason.
@@ -147,7 +148,7 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            if why := damage(self.directory, step):
+            if why := damage(self.directory, step, last=last):
                 damaged[step] = why
                 continue
             try:
@@ -184,13 +185,17 @@ class Checkpoints:
             )
 
 
-def damage(directory: epath.Path, step: int) -> str | None:
-    """What of a checkpoint is not as it was written; None where all is, or a kill came before its manifest."""
+def damage(directory: epath.Path, step: int, *, last: int | None = None) -> str | None:
+    """What of a checkpoint is not as it was written; None where all is, or a kill came before its manifest.
+
+    The checkpoint of the `last` step has to have its manifest, since finished encoders rest on it: a kill in between,
+    a moment at the end of training, costs the steps since the one before.
+    """
     if not (directory / str(step)).is_dir():
         return f"checkpoint {step} of {directory} is missing"
     manifest = directory / f"manifest-{step}.json"
     if not manifest.exists():
-        return None
+        return f"{manifest} is missing" if step == last else None
     try:
         wanted = read_sealed(manifest)
     except (OSError, ValueError) as error:

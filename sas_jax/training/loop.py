@@ -22,6 +22,7 @@ from sas_jax.training.step import Seen, Trainer, TrainState
 
 # Steps that the host sends ahead of the device where it sends them one by one; each holds its batch in memory.
 IN_FLIGHT = 4
+MOST_STEPS = 2**31 - 1  # which the state counts in int32
 
 
 class Metrics(Protocol):
@@ -58,12 +59,17 @@ class FitResult:
     views_per_second: float
 
 
-def check_batch(name: str, size: int, batch_size: int, *, section: str) -> None:
-    """Raises an InputError where `size` images, of what is called `name`, do not fill a batch."""
+def check_batch(name: str, size: int, batch_size: int, *, steps: int, section: str) -> None:
+    """Raises an InputError where `size` images, of what is called `name`, do not fill a batch, or steps pass int32."""
     if size < batch_size:
         raise InputError(
             f"{name} wants at least one batch of {batch_size} images a pass, but has {size}: lower "
             f"{section}.batch_size to at most {size}, or raise the fraction in config.arms"
+        )
+    if steps > MOST_STEPS:
+        raise InputError(
+            f"{section}.epochs must make at most {MOST_STEPS:,} steps, got {steps:,} for {name}. Lower it, or raise "
+            f"{section}.batch_size."
         )
 
 
@@ -109,7 +115,7 @@ def fit(
             be written.
         Preempted: SIGTERM came, to any of the processes; all have saved the same step.
     """
-    check_batch(stage, len(subset), trainer.batch_size, section=section)
+    check_batch(stage, len(subset), trainer.batch_size, steps=steps, section=section)
     course = _Course(
         batch_size=trainer.batch_size,
         per_epoch=len(subset) // trainer.batch_size,
@@ -123,7 +129,7 @@ def fit(
     else:
         feed = Streamed(trainer, images, subset, key=key, steps=steps, workers=runtime.data_workers)
     checkpoints = Checkpoints(directory, keep=runtime.keep_checkpoints, log=lambda text: log(f"{stage}: {text}"))
-    state = _restore(checkpoints, trainer.abstract_state(), f"{stage}: ", log) or trainer.init(key)
+    state = _restore(checkpoints, trainer.abstract_state(), course.total, f"{stage}: ", log) or trainer.init(key)
     step = int(jax.device_get(state.step))
     if 0 < step < course.total:
         log(f"{stage}: goes on from step {step} of {course.total}")
@@ -155,7 +161,7 @@ def load_trained(trainer: Trainer, directory: epath.Path, *, steps: int, allow_o
         InputError: the last checkpoint is damaged or missing.
     """
     checkpoints = Checkpoints(directory)
-    state, damaged = checkpoints.restore(trainer.abstract_state())
+    state, damaged = checkpoints.restore(trainer.abstract_state(), last=steps)
     checkpoints.close()
     found = None if state is None else int(state.step)
     if found is None or (found != steps and not allow_older):
@@ -185,9 +191,11 @@ class _Course:
         return done, min(length - done, self.per_epoch - in_epoch, self.total - step)
 
 
-def _restore(checkpoints: Checkpoints, like: TrainState, prefix: str, log: Callable[[str], None]) -> TrainState | None:
+def _restore(
+    checkpoints: Checkpoints, like: TrainState, last: int, prefix: str, log: Callable[[str], None]
+) -> TrainState | None:
     """The newest state that can be read, or None; what is damaged is said and set aside."""
-    restored, damaged = checkpoints.restore(like)
+    restored, damaged = checkpoints.restore(like, last=last)
     for step, reason in damaged.items():
         checkpoints.set_aside(step)
         log(

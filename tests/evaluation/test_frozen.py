@@ -12,7 +12,7 @@ from sas_jax.views import Views
 
 VIEWS = Views(size=4, mean=(0.5,) * 3, std=(0.5,) * 3)
 KEY = jax.random.key(0)
-SETTINGS = ConfigDict(
+SECTION = ConfigDict(
     {"batch_size": 8, "probe_l2": 1e-3, "probe_iterations": 200, "knn_neighbours": 5, "knn_temperature": 0.1}
 )
 
@@ -32,7 +32,7 @@ def splits():
 
 def measured(splits, factor=1.0, **options):
     train, test = splits
-    return accuracies(flat, jnp.float32(factor), train, test, views=VIEWS, settings=SETTINGS, label="flat", **options)
+    return accuracies(flat, jnp.float32(factor), train, test, views=VIEWS, section=SECTION, label="flat", **options)
 
 
 def by_hand(splits):

@@ -15,17 +15,10 @@ from sas_jax.errors import InputError
 from sas_jax.models import resnet
 from sas_jax.run import pipeline, stages
 from sas_jax.run.run import Run
+from sas_jax.training import loop
 from sas_jax.workdir import Workdir
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_stage():
-    """ResNet-10 ends after the first of its four stages, to compile sooner; tests/test_main.py has the whole one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.DEPTHS, 10, ((1,), False))
-        jax.clear_caches()  # a program of the whole one is not this one's
-        yield
-        jax.clear_caches()
+pytestmark = pytest.mark.usefixtures("one_stage")
 
 
 def small_config(data_dir="", **overrides):
@@ -593,7 +586,7 @@ def test_unknown_data_set(tmp_path):
 
 def test_empty_folder(tmp_path):
     (tmp_path / "images").mkdir()
-    assert "none was found" in bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images")})
+    assert "with none. Correct the path" in bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images")})
 
 
 def test_what_only_later_stages_need_is_checked_for_these(tmp_path):
@@ -694,6 +687,13 @@ def test_a_damaged_config_in_the_workdir(tmp_path, data_dir):
 def test_a_subset_below_a_batch_is_found_before_the_proxy_is_trained(tmp_path, data_dir):
     text = bad(tmp_path, **{"data.dir": str(data_dir), "train.batch_size": 512, "proxy.train.batch_size": 64})
     assert "sas-0.20-s0 wants at least one batch of 512 images a pass, but has 287" in text
+    assert not (tmp_path / "run" / "proxy").exists()
+
+
+def test_more_steps_than_can_be_counted_are_found_before_the_proxy_is_trained(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setattr(loop, "MOST_STEPS", 30)
+    text = bad(tmp_path, **{"data.dir": str(data_dir), "train.epochs": 8})  # of 4 steps on a fifth of 1,437 images
+    assert "config.train.epochs must make at most 30 steps, got 32 for sas-0.20-s0. Lower it" in text
     assert not (tmp_path / "run" / "proxy").exists()
 
 

@@ -175,6 +175,24 @@ def test_a_damaged_manifest_is_said_and_the_checkpoint_before_used(trainer, imag
     assert checkpoint.damage(reading.directory, 6) == f"checkpoint 6 of {tmp_path / 'proxy'} is missing"
 
 
+def test_the_last_checkpoint_must_have_its_manifest(trainer, images, tmp_path):
+    """Since finished encoders rest on it; before the end a kill may have come between the two."""
+    whole = run(trainer, images, tmp_path, epochs=2)
+    manifest = tmp_path / "proxy" / "manifest-10.json"
+    manifest.unlink()
+    reading = Checkpoints(tmp_path / "proxy")
+    found = {last: reading.restore(trainer.abstract_state(), last=last) for last in (10, 15)}
+    reading.close()
+    assert {last: int(state.step) for last, (state, _) in found.items()} == {10: 5, 15: 10}
+    assert found[10][1] == {10: f"{manifest} is missing"}
+    said = []
+    again = run(trainer, images, tmp_path, epochs=2, log=said.append)
+    assert f"was set aside ({manifest} is missing)" in said[0]
+    assert manifest.exists()
+    for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(again.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -210,6 +228,12 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trainer, images, t
 def test_a_subset_below_one_batch_names_the_field(trainer, images, tmp_path):
     with pytest.raises(InputError, match=r"at least one batch of 8.*has 7: lower config\.train\.batch_size"):
         run(trainer, images, tmp_path, subset=np.arange(7))
+
+
+def test_more_steps_than_int32_counts_are_refused(trainer, images, tmp_path):
+    match = r"config\.train\.epochs must make at most 2,147,483,647 steps, got 5,000,000,000 for proxy\. Lower it"
+    with pytest.raises(InputError, match=match):
+        run(trainer, images, tmp_path, epochs=10**9)
 
 
 def poison(patch, steps):
