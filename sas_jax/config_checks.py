@@ -42,7 +42,13 @@ def check(config: ConfigDict) -> None:
 
 def named(config: ConfigDict) -> dict[str, Any]:
     """The values of a config by their fields' names; InputError unless its fields are those of configs/default.py."""
-    values = _flat(config.to_dict())
+    try:
+        values = _flat(config.to_dict())
+    except RecursionError as error:
+        raise InputError(
+            "A config must hold each section in one place, got a section that holds itself. Begin with "
+            "default.get_config()."
+        ) from error
     if missing := FIELDS.keys() - values.keys():
         first = next(name for name in FIELDS if name in missing)
         raise InputError(f"A config must have the field config.{first}, got none. Begin with default.get_config().")

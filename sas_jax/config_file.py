@@ -70,14 +70,17 @@ def _run(path: str) -> ConfigDict:
                 raise InputError(
                     f"get_config() must return a ConfigDict, got {shown(config)} from {place}. See configs/digits.py."
                 )
-            config.to_dict()
+            config = ConfigDict(
+                config.to_dict()
+            )  # one that is frozen, or holds references, can be changed as any other
     except InputError:
         raise
-    except Exception as error:  # whatever the file does
+    except (Exception, SystemExit) as error:  # whatever the file does
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
         where = f"{place}, line {lines[-1]}" if lines else place
         reason = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {reason if len(reason) <= 100 else reason[:97] + '...'}"
+        reason = reason if len(reason) <= 100 else reason[:97] + "..."
+        reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
         fix = "Correct the file." if _CONFIGS.is_dir() else "Install sas_jax by pip install -e from a checkout."
         raise InputError(f"{wanted}, got {where}, which raises {reason}. {fix}") from error
     return config

@@ -45,7 +45,10 @@ def refused(path, *overrides):
         ("from configs import nothing", "ImportError: cannot import name 'nothing'"),
         ("raise ValueError('several\\nlines')", "line 5, which raises ValueError: several lines. Correct the file."),
         ("raise RuntimeError('x' * 10_000)", "RuntimeError: xxx"),
-        ("raise StopIteration", "StopIteration"),
+        ("raise StopIteration", "which raises StopIteration. Correct the file."),
+        ("import sys; sys.exit()", "which raises SystemExit. Correct the file."),
+        ("raise SystemExit('bye')", "which raises SystemExit: bye. Correct the file."),
+        ("assert not c", "line 5, which raises AssertionError. Correct the file."),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("f = lambda: f(); f()", "RecursionError"),
         ("open('nothing')", "FileNotFoundError"),
@@ -84,6 +87,13 @@ def test_a_file_that_makes_no_config(tmp_path, content, reason):
     assert reason in refused(str(tmp_path / "mine.py"))
 
 
+def test_a_frozen_config_and_one_with_references_are_taken(written):
+    references = "from ml_collections import FieldReference; c.ignore_type().__enter__(); c.seed = FieldReference(7)"
+    for lines in (["from ml_collections import FrozenConfigDict", "c = FrozenConfigDict(c)"], [references]):
+        config = config_file.read(written(*lines), ["train.epochs=3"])
+        assert (config.train.epochs, config.seed) == (3, 7 if lines == [references] else default.get_config().seed)
+
+
 @pytest.mark.parametrize(
     "path", ["none.py", ".", "a\0b.py", "\udcff.py", "x" * 300, "x" * 100_000, "", "/dev/null/x.py"]
 )
@@ -97,6 +107,7 @@ def test_a_path_that_is_no_file(path):
         ("del c.runtime", "must have the field config.runtime."),
         ("del c.methods.moco", "must have the field config.methods.moco."),
         ("del c.train.warmup_epochs", "must have the field config.train.warmup_epochs, got none"),
+        ("c.unlock(); c.views.views = c.views", "must hold each section in one place, got a section that holds itself"),
         ("c.views = {'flip': 0.5}", "must have the field config.views.crop_scale"),
         ("c.proxy = None", "must have the field config.proxy.embeddings"),
         ("c.train.epoch = 3", "config.train.epoch is not a field of the config; the nearest is config.train.epochs"),
@@ -104,7 +115,7 @@ def test_a_path_that_is_no_file(path):
         ("c.arms = ('full', 1.0, 0)", "An entry of config.arms must be (selector, fraction, seed)"),
         ("c.arms = (('full', 1.0, 0, 'simclr', []),)", "A step rule in config.arms must be one of"),
         ("c.arms = (('random', 0.2, 10**400),)", "The seed of an arm 'random' in config.arms must be a whole number"),
-        ("c.arms = (('x' * 100_000, 0.2, 0),)", "A selector in config.arms must be one of 'selected', 'sas'"),
+        ("c.arms = (('x' * 100_000, 0.2, 0),)", "A selector in config.arms must be one of 'selected', 'facility_location'"),
         ("c.data.folder = None", "config.data.folder must be text in UTF-8"),
         ("c.evaluation.probe_fractions = (None, 'a')", "config.evaluation.probe_fractions must be a tuple of entries"),
         ("c.views.crop_ratio = (2.0, 0.5)", "config.views.crop_ratio must be (lowest, highest), got (2.0, 0.5)"),
