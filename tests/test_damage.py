@@ -182,7 +182,7 @@ def test_an_encoder_is_the_finished_one_or_refused(finished, tmp_path):
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_the_subset_of_a_damaged_ranking_is_the_same_or_refused(finished, tmp_path, how):
-    """By `export` and by `Ranking.load`; they read this file alone."""
+    """By `export`, which reads this file alone."""
     path, subset = tmp_path / "ranking.parquet", np.load(finished.workdir / "subset-0.20.npy")
     output = tmp_path / "subset.npz"
     for place in range(1 if how != "one bit flipped" else 40):
