@@ -16,14 +16,17 @@ from sas_jax import config_checks
 from sas_jax.config_fields import field
 from sas_jax.errors import InputError, shown
 
-_CONFIGS = Path(__file__).parent.parent / "configs"  # of a checkout; an installed package has none
+_PACKAGE = Path(__file__).parent
+_CONFIGS = next(each for each in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if each.is_dir())
+"""The configs that are shipped: in an installed package, or beside it in a checkout."""
 
 
 def read(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config that a file makes, with some fields replaced.
 
     Args:
-        path: of a Python file that defines get_config(); what follows a ":" is passed to it.
+        path: of a Python file that defines get_config(), or the name of a shipped config, such as "cifar100"; what
+            follows a ":" is passed to it.
         overrides: each "section.field=value", the value as text.
 
     Returns:
@@ -53,13 +56,20 @@ def _section(config: ConfigDict, name: str) -> ConfigDict:
     return config[name]
 
 
+def shipped() -> dict[str, Path]:
+    """The configs that come with the package: their files by name."""
+    return {path.stem: path for path in sorted(_CONFIGS.glob("*.py"))}
+
+
 def _run(path: str) -> ConfigDict:
     """What get_config() of a file returns."""
     name, _, argument = path.partition(":")
     wanted = "--config must be a config file such as configs/digits.py"
     place = shown(name if len(name) <= 70 else f"...{name[-67:]}")  # of a long path its end says which file
+    name = str(shipped().get(name, name))
     if not epath.Path(name).is_file():
-        raise InputError(f"{wanted}, got {place}, which is no file. Correct the path.")
+        fix = "Correct the path, or name a shipped config (sas-jax --help lists them)."
+        raise InputError(f"{wanted}, got {place}, which is no file. {fix}")
     try:
         with _our_configs(Path(name).absolute().parent):
             names = runpy.run_path(name)
@@ -81,8 +91,7 @@ def _run(path: str) -> ConfigDict:
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 100 else reason[:97] + "..."
         reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-        fix = "Correct the file." if _CONFIGS.is_dir() else "Install sas_jax by pip install -e from a checkout."
-        raise InputError(f"{wanted}, got {where}, which raises {reason}. {fix}") from error
+        raise InputError(f"{wanted}, got {where}, which raises {reason}. Correct the file.") from error
     return config
 
 

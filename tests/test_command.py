@@ -67,7 +67,7 @@ DIGITS = "--config=configs/digits.py"
         ([DIGITS, "--config.data.folder=a\0b"], r"config.data.folder must be text in UTF-8 of at most 4,096 charact"),
         ([DIGITS, "--config.data.folder=\udcff"], r"without NUL, got '\udcff'. See configs/default.py."),
         ([DIGITS, f"--config.data.name={'x' * 100_000}"], "got 'xxxxxx"),
-        (["--config=configs/none.py"], "got 'configs/none.py', which is no file. Correct the path."),
+        (["--config=configs/none.py"], "got 'configs/none.py', which is no file. Correct the path, or"),
         ([f"--config={'x' * 100_000}"], "which is no file"),
         ([DIGITS, "--workdri=x"], "Did you mean: workdir"),
         ([DIGITS, f"--{'x' * 100_000}"], "one with a very long name is not"),
