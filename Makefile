@@ -14,7 +14,7 @@ ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py t
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-clip test-tpu test-kill test-launch lint docs dist results benchmark-selection benchmark-training clean
+.PHONY: demo test test-clip test-tpu test-kill test-launch lint docs dist test-torch results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -35,6 +35,11 @@ test-launch: $(VENV)/ready
 test-clip:
 	$(MAKE) VENV=$(VENV)-clip EXTRAS=dev,clip PINS=torch==2.13.0 $(VENV)-clip/ready
 	JAX_PLATFORMS=cpu $(VENV)-clip/bin/python -m pytest tests/latent_classes/test_clip_model.py
+
+# Compares features and reads weights with PyTorch and torchvision: an environment of its own.
+test-torch:
+	$(MAKE) VENV=$(VENV)-torch PINS="torch==2.14.1 torchvision==0.29.1" $(VENV)-torch/ready
+	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py
 
 # Compiles for TPU chips that are not there. An environment of its own: with libtpu, JAX looks for TPUs at every start.
 test-tpu:
@@ -82,3 +87,4 @@ $(VENV)/ready: requirements.txt setup.cfg setup.py pyproject.toml
 
 clean:
 	rm -rf $(VENV) $(VENV)-clip $(VENV)-tpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-clip $(VENV)-torch $(VENV)-tpu $(VENV)-benchmark build dist *.egg-info

@@ -194,6 +194,9 @@ def _encoder(depth: int) -> ConfigDict:
     encoder.width = 1.0
     # First layers: "3x3" (about 32 pixels), "3x3_pool" (64 to 96), "7x7_pool" (224).
     encoder.stem = "3x3"
+    # A file of the weights that training begins with, "" for random ones: a .safetensors of sas_jax.export, or
+    # torchvision's weights of the same depth and stem (.safetensors, .pth). The head is random in any case.
+    encoder.init = ""
     # Of the projection head; hidden 0 means as wide as the representation.
     encoder.head_hidden = 0
     encoder.head_features = 128

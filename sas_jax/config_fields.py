@@ -126,6 +126,7 @@ _ENCODER = {
     "depth": _choice(*DEPTHS),
     "width": _number(0.01, 64),
     "stem": _choice(*STEMS),
+    "init": _text(),
     "head_hidden": _whole(0, 65_536),
     "head_features": _whole(2, 65_536),
 }

@@ -6,17 +6,19 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from sas_jax import devices, plan, settings
+from sas_jax import devices, plan, settings, weights
 from sas_jax.data.streamed import StreamedImages
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
 from sas_jax.files import reason
 from sas_jax.images import Images
-from sas_jax.networks import encode, make_trainer, of_encoder
+from sas_jax.models import ResNet, convolution
+from sas_jax.networks import apply_encoder, make_trainer
 from sas_jax.training import load_trained
 from sas_jax.views import Views
 from sas_jax.workdir import Workdir
@@ -30,14 +32,20 @@ class Encoder:
         arm: which arm of the run it was trained in.
         steps: of the training that its parameters have seen.
         views: the size and normalisation of its images.
+        network: computes the features.
         variables: its parameters and BatchNorm statistics.
     """
 
     arm: str
     steps: int
     views: Views
+    network: ResNet
     variables: Any
-    _encode: Any = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def _encode(self) -> Any:
+        """The features as a function of (variables, images); one object, one program."""
+        return functools.partial(apply_encoder, self.network)
 
     def apply(self, images: np.ndarray | Images, *, batch_size: int = 256) -> np.ndarray:
         """Images to features.
@@ -56,6 +64,25 @@ class Encoder:
         if not isinstance(images, StreamedImages):
             images = _uint8(np.asarray(images))
         return embed(self._encode, self.variables, images, views=self.views, batch_size=batch_size, label="features")
+
+    def save(self, path: str) -> None:
+        """Writes the weights for PyTorch, by torchvision's names, to a .safetensors; `load_encoder` reads it back.
+
+        Raises:
+            InputError: another suffix, or a place that cannot be written.
+        """
+        network, views = self.network, self.views
+        built = weights.Built(
+            depth=network.depth,
+            width=float(network.width),
+            stem=network.stem,
+            image_size=views.size,
+            mean=views.mean,
+            std=views.std,
+            arm=self.arm,
+            steps=self.steps,
+        )
+        weights.write(path, self.variables, built)
 
 
 def _uint8(images: np.ndarray) -> np.ndarray:
@@ -76,14 +103,21 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
     """The encoder that a run trained.
 
     Args:
-        workdir: the run's directory.
+        workdir: the run's directory, or a .safetensors that `Encoder.save` wrote.
         arm: its name, such as "full-1.00-s0"; the first of config.arms by default.
         allow_older: where the arm's last checkpoint is damaged, take the newest one that is whole; its features are
             not those that the run measured.
 
     Raises:
-        InputError: the directory holds no run, or not that arm, or its last checkpoint is damaged.
+        InputError: the directory holds no run, or not that arm, or its last checkpoint is damaged; or the file cannot
+            be used.
     """
+    if epath.Path(workdir).suffix == ".safetensors":
+        if arm is not None:
+            raise InputError(
+                f"An arm must be of a run's directory, got {workdir}, which holds one encoder. Leave it out."
+            )
+        return _from_file(workdir)
     directory = Workdir(workdir)
     stored = directory.stored_config()
     if stored is None:
@@ -109,9 +143,19 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
             f"{workdir} should hold the trained arm {arm}, but it is not trained to its end: finish the run first"
         )
     state = load_trained(trainer, path / "checkpoints", steps=stamp["steps"], allow_older=allow_older)
-    variables = of_encoder({"params": state.params, "batch_stats": state.batch_stats})
-    encode_ = functools.partial(encode, trainer.method)
-    return Encoder(arm=arm, steps=int(state.step), views=trainer.views, variables=variables, _encode=encode_)
+    variables = {"params": state.params["encoder"], "batch_stats": state.batch_stats["encoder"]}
+    network = trainer.method.encoder
+    assert isinstance(network, ResNet)
+    steps = int(state.step)
+    return Encoder(arm=arm, steps=steps, views=trainer.views, network=network, variables=variables)
+
+
+def _from_file(path: epath.PathLike) -> Encoder:
+    network, variables, built = weights.load(path)
+    dtype = jnp.dtype(devices.compute_dtype("auto"))
+    network = network.clone(dtype=dtype, convolution=convolution.fastest(dtype))
+    views = Views(size=built.image_size, mean=built.mean, std=built.std)  # type: ignore[arg-type]
+    return Encoder(arm=built.arm, steps=built.steps, views=views, network=network, variables=variables)
 
 
 @contextlib.contextmanager

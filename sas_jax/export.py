@@ -1,12 +1,14 @@
-"""Writes the subset of a ranking for other programs: indices, ids, paths, or a folder of links.
+"""Writes the subset of a ranking for other programs: indices, ids, paths, or links. Or the weights of an encoder.
 
 python -m sas_jax.export --ranking=ranking.parquet --fraction=0.2 --output=subset.npy
 python -m sas_jax.export --ranking=ranking.parquet --fraction=0.2 --output=paths.txt --links=FOLDER --images=FOLDER
+python -m sas_jax.export --encoder=WORKDIR --output=encoder.safetensors
 """
 
 from absl import flags
 
 from sas_jax import command
+from sas_jax.errors import InputError
 
 RANKING = flags.DEFINE_string("ranking", "", "The ranking: .parquet, .csv or .npz.")
 FRACTION = flags.DEFINE_float("fraction", None, "Of all examples, more than 0 and at most 1.")
@@ -16,14 +18,29 @@ BUDGETS = flags.DEFINE_string("budgets", None, "Of the classes: proportional or 
 OUTPUT = flags.DEFINE_string(
     "output",
     "",
-    "A .npy (int64 indices), .npz, .csv or .parquet (indices and ids), or .txt (ids; paths with --images).",
+    "A .npy (int64 indices), .npz, .csv or .parquet (indices and ids), or .txt (ids; paths with --images); of an "
+    "encoder a .safetensors, with torchvision's names.",
 )
 LINKS = flags.DEFINE_string("links", "", "A folder to be made, of links to the images, in the same sub-folders.")
 IMAGES = flags.DEFINE_string("images", "", "The folder of images that was ranked: for --links, and paths in a .txt.")
+ENCODER = flags.DEFINE_string("encoder", "", "Instead of --ranking: the workdir of a finished run, for its weights.")
+ARM = flags.DEFINE_string("arm", None, "Which of the run's encoders; the first of config.arms by default.")
+ALLOW_OLDER = flags.DEFINE_bool(
+    "allow_older", False, "Where the arm's last checkpoint is damaged, use the newest one that is whole."
+)
 
 
 def main() -> None:
     """Flags in, one call, a sentence out."""
+    if ENCODER.value:
+        command.require(ENCODER, OUTPUT)
+        from sas_jax.export_encoder import export_encoder
+
+        given = [flag.name for flag in (RANKING, FRACTION, SIZE, LINKS, IMAGES) if flag.value]
+        if given:
+            raise InputError(f"--{given[0]} must be left out with --encoder, got it. Export the subset by itself.")
+        print(export_encoder(ENCODER.value, OUTPUT.value, arm=ARM.value, allow_older=ALLOW_OLDER.value))
+        return
     command.require(RANKING)
     from sas_jax.export_subset import export_subset  # after the flags: a mistyped one is answered at once
 

@@ -1,6 +1,7 @@
 """From the config to the augmentation, the networks and what trains them, for whoever trains or uses them."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from sas_jax import devices
+from sas_jax import devices, weights
 from sas_jax.models import LinearClassifier, ProjectionHead, ResNet, convolution
 from sas_jax.training import BYOL, MoCo, SimCLR, SimSiam, Supervised, Trainer, optimizer
 from sas_jax.training.methods import Method
@@ -62,7 +63,8 @@ def make_trainer(
 ) -> Trainer:
     """The training of a config's section of the encoder under one of training (for a method, `plan.training`'s)."""
     made = make_method(method, encoder, train, compute_dtype=config.compute_dtype)
-    return _trainer(config, train, made, mesh=mesh)
+    field = "config.proxy.encoder.init" if encoder is config.proxy.encoder else "config.encoder.init"
+    return _trainer(config, train, made, mesh=mesh, start=_start(made, encoder, field))
 
 
 def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_classes: int, mesh: Mesh) -> Trainer:
@@ -70,7 +72,15 @@ def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_class
     dtype = jnp.dtype(devices.compute_dtype(config.compute_dtype))
     encoder = _encoder(config.encoder, remat=config.train.remat, dtype=dtype)
     method = Supervised(encoder=encoder, classifier=LinearClassifier(num_classes=num_classes, dtype=dtype))
-    return _trainer(config, config.train, method, mesh=mesh, labels=labels)
+    start = _start(method, config.encoder, "config.encoder.init")
+    return _trainer(config, config.train, method, mesh=mesh, labels=labels, start=start)
+
+
+def _start(method: Method, section: ConfigDict, field: str) -> Callable[[], Any]:
+    """What reads the variables that the encoder begins with, and gives None where they are random."""
+    encoder = method.encoder
+    assert isinstance(encoder, ResNet)
+    return lambda: weights.initial(section.init, encoder, field=field) if section.init else None
 
 
 def _encoder(section: ConfigDict, *, remat: bool, dtype: Any) -> ResNet:
@@ -91,6 +101,7 @@ def _trainer(
     *,
     mesh: Mesh,
     labels: np.ndarray | None = None,
+    start: Callable[[], Any],
 ) -> Trainer:
     return Trainer(
         method,
@@ -99,6 +110,7 @@ def _trainer(
         batch_size=train.batch_size,
         mesh=mesh,
         labels=labels,
+        start=start,
         rate=optimizer.schedule(train),
         warmup=min(train.warmup_epochs / train.epochs, 1.0),
         skip_nonfinite=train.skip_nonfinite,
@@ -108,6 +120,13 @@ def _trainer(
 def project(method: Method, variables: Any, images: jax.Array) -> jax.Array:
     """Through head or classifier, float [n, h, w, 3] -> float32 [n, features]; BatchNorm with running statistics."""
     out = method.apply(variables, images, train=False)
+    assert isinstance(out, jax.Array)
+    return out
+
+
+def apply_encoder(encoder: ResNet, variables: Any, images: jax.Array) -> jax.Array:
+    """The representation by an encoder alone, float [n, h, w, 3] -> float32 [n, d]."""
+    out = encoder.apply(variables, images, train=False)
     assert isinstance(out, jax.Array)
     return out
 

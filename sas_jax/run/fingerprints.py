@@ -51,7 +51,7 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     if c["proxy"]["embeddings"]:
         embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
     else:
-        proxy = found["proxy"] = fingerprint(seen, c["proxy"])
+        proxy = found["proxy"] = fingerprint(seen, {**c["proxy"], "encoder": _encoder(c["proxy"]["encoder"])})
         pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
         embedded = found["embed"] = fingerprint(
             proxy, c["embedding"]["views"], pairs, *_new(c["embedding"], _EMBEDDING)
@@ -67,7 +67,7 @@ def inputs(config: ConfigDict) -> dict[str, str]:
         given = section.get("similarity_embeddings")
         vectors = _file_fingerprint(given) if given else embedded
         found[plan.rank_stage(config, selector, partition)] = fingerprint(vectors, classes, selector, looked_at, *new)
-    untrained = fingerprint(seen, c["encoder"])
+    untrained = fingerprint(seen, _encoder(c["encoder"]))
     measured = {
         name: value for name, value in c["evaluation"].items() if name not in ("batch_size", "supervised_fractions")
     }
@@ -90,6 +90,12 @@ def inputs(config: ConfigDict) -> dict[str, str]:
         if plan.trains_supervised(config, arm):
             found[f"supervised/{arm.name}"] = fingerprint(trained, "supervised", found["data"])
     return found
+
+
+def _encoder(section: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an encoder; the file that it begins with, where there is one, by its fingerprint."""
+    fields = {name: value for name, value in section.items() if name != "init"}
+    return fields | ({"init": _file_fingerprint(section["init"])} if section.get("init") else {})
 
 
 def _identity(arm: plan.Arm) -> tuple[Any, ...]:
@@ -152,16 +158,20 @@ def _file_fingerprint(path: str) -> str:
 
 
 def _folder_fingerprint(folder: str) -> str:
-    """Of the names and sizes of what is in a local folder; images that are replaced, added or removed change it."""
-    sizes = []
+    """Of the names and sizes of what is in a local folder; images that are replaced, added or removed change it.
+
+    Of a file, such as one of many images, its size.
+    """
+    path = Path(folder).expanduser()
+    sizes = [("", path.stat().st_size)] if path.is_file() else []
     seen: set[str] = set()
-    for place, folders, names in os.walk(Path(folder).expanduser() if folder else "", followlinks=True):
+    for place, folders, names in os.walk(path if folder else "", followlinks=True):
         if (real := os.path.realpath(place)) in seen:
             folders.clear()  # a link back to where the walk has been
             continue
         seen.add(real)
         for name in names:
-            path = os.path.join(place, name)
+            file = os.path.join(place, name)
             with contextlib.suppress(OSError):  # a link to nothing; reading the images says so
-                sizes.append((os.path.relpath(path, folder), os.path.getsize(path)))
+                sizes.append((os.path.relpath(file, folder), os.path.getsize(file)))
     return fingerprint(sorted(sizes))

@@ -118,6 +118,9 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
         given_embeddings(config, n, log=lambda _: None)
     elif "proxy" in wanted:
         trained.append(("proxy", n, n, config.proxy.train, "config.proxy.train"))
+        run.trainers.proxy.start()  # says what is wrong with config.proxy.encoder.init
+    if "train" in wanted:
+        run.trainers.arm("simclr").start()
     size_of_mesh = devices.mesh().size
     for name, size, seen, section, where in trained:
         steps = section.epochs * (seen // section.batch_size)

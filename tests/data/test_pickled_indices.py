@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sas_jax import pickles
 from sas_jax.data import pickled_indices
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -148,7 +149,7 @@ def test_the_pickles_would_do_harm(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"a": 1}, "it has a (EMPTY_)?DICT|it has a SETITEM"),
+        ({"a": 1}, "it has a DICT|it holds something of the kind dict"),
         ({1, 2}, "it has a EMPTY_SET|it asks for '(__builtin__|builtins).set'"),
         ([1.5], "it has a (BIN)?FLOAT"),
         ([True], "its list holds something of the kind bool"),
@@ -287,7 +288,7 @@ def test_every_cut_is_refused():
 
 
 OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
-NAMES = [f"c{module}\n{name}\n".encode() for module, name in pickled_indices._NAMES] + [b"cos\nsystem\n"]
+NAMES = [f"c{module}\n{name}\n".encode() for module, name in pickles.ARRAYS] + [b"cos\nsystem\n"]
 PIECES = st.sampled_from(OPCODES + NAMES + [b"U\x02i8", b"K\x01", b"\x85R", b"U\x01<", b"q\x00", b"h\x00", b"]", b"("])
 
 

@@ -12,6 +12,7 @@ import sas_jax
 from configs import default
 from sas_jax import plan
 from sas_jax.errors import InputError
+from sas_jax.export_encoder import export_encoder
 from sas_jax.models import resnet
 from sas_jax.run import pipeline, stages
 from sas_jax.run.run import Run
@@ -223,7 +224,7 @@ def test_to_stop_early_arms_need_not_fit(tmp_path):
     assert len(np.load(tmp_path / "run" / "subset-0.20.npy")) == 6
 
 
-def test_the_encoder_of_an_arm_is_found_again(finished):
+def test_the_encoder_of_an_arm_is_found_again(finished, tmp_path):
     workdir, _, _ = finished
     encoder = sas_jax.load_encoder(workdir)
     assert encoder.arm == "sas-0.20-s0"
@@ -231,6 +232,12 @@ def test_the_encoder_of_an_arm_is_found_again(finished):
     features = encoder.apply(images)
     assert (features.shape, features.dtype) == ((5, 8), np.float32)
     np.testing.assert_allclose(encoder.apply(images / 255.0), features, atol=1e-5)
+    path = str(tmp_path / "encoder.safetensors")
+    said = export_encoder(str(workdir), path)
+    assert said.startswith(f"{path}: the ResNet-10 of sas-0.20-s0 by torchvision's names; width 0.125, stem 3x3, for")
+    loaded = sas_jax.load_encoder(path)
+    assert (loaded.arm, loaded.steps, loaded.views.mean) == ("sas-0.20-s0", encoder.steps, encoder.views.mean)
+    np.testing.assert_array_equal(loaded.apply(images), features)
     other = sas_jax.load_encoder(workdir, arm="full-1.00-s0").apply(images)
     assert np.abs(other - features).max() > 1e-3
     with pytest.raises(InputError, match=r"one of sas-0\.20-s0, random-0\.20-s0, full-1\.00-s0, but is 'nope'"):

@@ -1,0 +1,28 @@
+"""From a finished run to the weights of its encoder."""
+
+from sas_jax import weights
+from sas_jax.encoder import load_encoder
+
+
+def export_encoder(workdir: str, output: str, *, arm: str | None = None, allow_older: bool = False) -> str:
+    """Writes the weights of an arm's encoder, by torchvision's names.
+
+    Args:
+        workdir: of a finished run.
+        output: a .safetensors.
+        arm, allow_older: see `load_encoder`.
+
+    Returns:
+        What to tell the user.
+
+    Raises:
+        InputError: something given cannot be used; the message says what, and what to do.
+    """
+    weights.check_writable(output)
+    encoder = load_encoder(workdir, arm=arm, allow_older=allow_older)
+    encoder.save(output)
+    network, views = encoder.network, encoder.views
+    return (
+        f"{output}: the ResNet-{network.depth} of {encoder.arm} by torchvision's names; width {network.width:g}, stem "
+        f"{network.stem}, for images of {views.size} pixels, (x - {views.mean}) / {views.std}"
+    )

@@ -1,0 +1,287 @@
+"""Pickles of plain data and arrays, read without running anything that is in them.
+
+A pickle is a program, and Python's own reader runs it: it imports and calls what the file names. Here nothing is
+imported. The opcodes are those that lists, tuples, dicts, texts, numbers and arrays are made of, in every protocol, by
+Python 2 and 3; the few names that such a pickle has are stood in for by objects of the caller's, and any other opcode
+or name ends the reading. Nothing is allocated because the file claims a size.
+"""
+
+import io
+import math
+import pickletools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Names = Mapping[tuple[str, str], Any]
+"""By (module, name) what stands in for it; what is callable may be called."""
+
+
+def read(
+    data: bytes, names: Names, *, kind: str, start: int = 0, persistent: Callable[[Any], Any] | None = None
+) -> tuple[Any, int]:
+    """Reads one pickle.
+
+    Args:
+        data: holds it.
+        names: the names it may have.
+        kind: what it should be, for messages: "list of integers".
+        start: where it begins in the data.
+        persistent: makes a value from a persistent id; None where there may be none.
+
+    Returns:
+        The value, and where the pickle ends.
+
+    Raises:
+        ValueError: it is something else, or cut short.
+        Exception: whatever else a damaged pickle leads the reader into.
+    """
+    try:
+        return _Reader(names, kind, persistent).read(data, start)
+    except (IndexError, KeyError) as error:
+        raise ValueError("a value is missing in it") from error
+
+
+def kind_of(value: Any) -> str:
+    """What something is, for a sentence; never its value, which can be endless."""
+    return f"something of the kind {type(value).__name__.lstrip('_')}"
+
+
+_TYPES = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))
+_LARGEST_SIZE = 1 << 40
+
+
+class _Type:
+    """A NumPy type of integers."""
+
+    def __init__(self, name: Any, *_: Any):
+        # Only text is looked up and only text is shown: for a tuple of tuples of tuples, Python's hash runs out of
+        # stack and its repr out of memory.
+        if not isinstance(name, str) or name not in _TYPES:
+            shown = repr(name[:40]) if isinstance(name, str) else kind_of(name)
+            raise ValueError(f"an array in it is of {shown}, and should be of integers")
+        self.value = np.dtype(name)
+
+    def set(self, state: Any) -> None:
+        """Takes the state that a pickled type has: (version, byte order, ...)."""
+        if not isinstance(state, tuple) or state[1] not in ("<", ">", "=", "|"):
+            raise ValueError("a type in it has no byte order")
+        self.value = self.value.newbyteorder(state[1])
+
+
+class Array:
+    """A NumPy array of integers, made first and filled afterwards.
+
+    Its values are made when all is read: of a thousand arrays of the same bytes, which take no room in a file, one.
+    """
+
+    def __init__(self) -> None:
+        self._parts: tuple[Any, ...] | None = None
+
+    def set(self, state: Any) -> None:
+        """Takes the state that a pickled array has: (version, shape, type, whether columns go first, bytes)."""
+        if not isinstance(state, tuple):
+            raise ValueError("it fills in what is no array")
+        _, shape, kind, is_fortran, data = state
+        self._parts = (data, kind, shape, "F" if is_fortran else "C")
+
+    def values(self) -> np.ndarray:
+        """Integers of the array's shape."""
+        if self._parts is None:
+            raise ValueError("an array in it has no values")
+        return _filled(*self._parts)
+
+    @classmethod
+    def of(cls, *parts: Any) -> "Array":
+        """From its bytes, type, shape and order."""
+        if len(parts) != 4:
+            raise ValueError("an array in it has no bytes, type, shape and order")
+        array = cls()
+        array._parts = parts
+        return array
+
+
+def _filled(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
+    if not isinstance(kind, _Type) or not isinstance(shape, tuple) or len(shape) > 4:
+        raise ValueError("an array in it has no type or shape")
+    if any(type(size) is not int or not 0 <= size < _LARGEST_SIZE for size in shape):
+        raise ValueError("an array in it has a shape that none can have")
+    if not isinstance(data, str | bytes | bytearray) or math.prod(shape) * kind.value.itemsize != len(data):
+        raise ValueError("an array in it has not the bytes that its shape takes")
+    # Python 2 has bytes as text of one byte a character, and so has _encode.
+    values = np.frombuffer(data.encode("latin-1") if isinstance(data, str) else data, kind.value)
+    return values.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _reconstruct(*_: Any) -> Array:
+    return Array()
+
+
+def _scalar(kind: Any, data: Any) -> int:
+    return int(_filled(data, kind, (), "C"))
+
+
+def _encode(text: Any, encoding: Any) -> str:
+    """Bytes, as protocols before 3 write them: text that is to be encoded, which it is where it is used."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError("a text in it is encoded in a way that NumPy does not use")
+    return text
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+ARRAYS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): "numpy.ndarray, which is named in a pickle and not called",
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): _no_bytes,
+}
+"""The names of NumPy's arrays of integers, of NumPy 1 and 2."""
+for _core in ("numpy.core", "numpy._core"):
+    ARRAYS |= {
+        (f"{_core}.multiarray", "_reconstruct"): _reconstruct,
+        (f"{_core}.multiarray", "scalar"): _scalar,
+        (f"{_core}.numeric", "_frombuffer"): Array.of,
+    }
+
+_VALUES = frozenset(
+    [
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "LONG4",
+        "UNICODE",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+        "BINBYTES8",
+        "BYTEARRAY8",
+    ]
+)
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Reader:
+    """The machine whose program a pickle is: a stack, the stacks below the marks, and a memo."""
+
+    def __init__(self, names: Names, kind: str, persistent: Callable[[Any], Any] | None) -> None:
+        self._names = names
+        self._callable = tuple(value for value in names.values() if callable(value))
+        self._kind = kind
+        self._stack: list[Any] = []
+        self._below: list[list[Any]] = []
+        self._memo: dict[int, Any] = {}
+        self._steps: dict[str, Callable[[Any], None]] = {
+            "PROTO": self._skip,
+            "FRAME": self._skip,
+            "MARK": self._mark,
+            "EMPTY_LIST": lambda _: self._push([]),
+            "LIST": lambda _: self._push(self._since_mark()),
+            "EMPTY_DICT": lambda _: self._push({}),
+            "TUPLE": lambda _: self._push(tuple(self._since_mark())),
+            "APPEND": lambda _: self._extend([self._stack.pop()]),
+            "APPENDS": lambda _: self._extend(self._since_mark()),
+            "SETITEM": lambda _: self._update(self._take(2)),
+            "SETITEMS": lambda _: self._update(self._since_mark()),
+            "PUT": self._put,
+            "BINPUT": self._put,
+            "LONG_BINPUT": self._put,
+            "MEMOIZE": lambda _: self._put(len(self._memo)),
+            "GET": self._get,
+            "BINGET": self._get,
+            "LONG_BINGET": self._get,
+            "GLOBAL": lambda name: self._name(*name.partition(" ")[::2]),
+            "STACK_GLOBAL": lambda _: self._name(*self._take(2)),
+            "REDUCE": self._call,
+            "BUILD": self._build,
+        }
+        if persistent is not None:
+            self._steps["BINPERSID"] = lambda _: self._push(persistent(self._stack.pop()))
+
+    def read(self, data: bytes, start: int) -> tuple[Any, int]:
+        """Goes through the opcodes as far as the end."""
+        file = io.BytesIO(data)
+        file.seek(start)
+        for opcode, argument, _ in pickletools.genops(file):
+            name = opcode.name
+            if name in _VALUES:
+                self._push(argument)
+            elif name in self._steps:
+                self._steps[name](argument)
+            elif name in _CONSTANTS:
+                self._push(_CONSTANTS[name])
+            elif name in _TUPLES:
+                self._push(tuple(self._take(_TUPLES[name])))
+            elif name != "STOP":
+                raise ValueError(f"it has a {name}, which no {self._kind} has")
+        return self._stack.pop(), file.tell()
+
+    def _skip(self, _: Any) -> None:
+        """A protocol's number and the length of a frame: the opcodes themselves say as much."""
+
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def _mark(self, _: Any) -> None:
+        self._below.append(self._stack)
+        self._stack = []
+
+    def _since_mark(self) -> list[Any]:
+        above, self._stack = self._stack, self._below.pop()
+        return above
+
+    def _take(self, number: int) -> list[Any]:
+        if len(self._stack) < number:
+            raise ValueError("a value is missing in it")
+        taken = self._stack[len(self._stack) - number :]
+        del self._stack[len(self._stack) - number :]
+        return taken
+
+    def _extend(self, values: list[Any]) -> None:
+        if type(self._stack[-1]) is not list:
+            raise ValueError("something is appended to what is no list")
+        self._stack[-1].extend(values)
+
+    def _update(self, values: list[Any]) -> None:
+        keys = values[::2]
+        if not isinstance(self._stack[-1], dict) or any(not isinstance(key, str | bytes | int) for key in keys):
+            raise ValueError("an entry is made in what is no dict, or its key is no text")
+        self._stack[-1].update(zip(keys, values[1::2], strict=True))
+
+    def _put(self, place: int) -> None:
+        self._memo[place] = self._stack[-1]
+
+    def _get(self, place: int) -> None:
+        self._push(self._memo[place])
+
+    def _name(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("a name in it is not text")
+        if (module, name) not in self._names:
+            raise ValueError(f"it asks for {f'{module}.{name}'[:60]!r}, which no {self._kind} needs")
+        self._push(self._names[module, name])
+
+    def _call(self, _: Any) -> None:
+        function, arguments = self._take(2)
+        if not any(function is each for each in self._callable) or not isinstance(arguments, tuple):
+            raise ValueError(f"it calls what no {self._kind} calls")
+        self._push(function(*arguments))
+
+    def _build(self, _: Any) -> None:
+        state, value = self._stack.pop(), self._stack[-1]
+        if not hasattr(value, "set") or not isinstance(state, tuple | dict):
+            raise ValueError("it fills in what is no array")
+        value.set(state)

@@ -1,0 +1,293 @@
+"""Weights for PyTorch: names, shapes, layouts, the way back, and files that are something else."""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import pickle
+import struct
+import sys
+import types
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import sas_jax
+from configs import default
+from sas_jax import devices, networks, plan, weights
+from sas_jax.encoder import Encoder
+from sas_jax.errors import InputError
+from sas_jax.export_encoder import export_encoder
+from sas_jax.models import ResNet, convolution, torch_names
+from sas_jax.run import fingerprints
+from sas_jax.views import Views
+
+SMALL = {"depth": 10, "width": 0.125, "stem": "3x3_pool"}
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+
+
+def variables_of(network, seed=0):
+    """Variables with random statistics as well."""
+    image = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), image, train=False))
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype(np.float32) / max(s.shape), shapes)
+
+
+def torchvisions(depth, kernel):
+    """The names and shapes of torchvision's ResNet without its classifier, from its source."""
+    expansion = 4 if depth == 50 else 1
+    found = {"conv1.weight": (64, 3, kernel, kernel)}
+
+    def norm(name, channels):
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            found[f"{name}.{leaf}"] = (channels,)
+
+    norm("bn1", 64)
+    inputs = 64
+    for stage, count in enumerate(BLOCKS[depth]):
+        planes = 64 * 2**stage
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            sizes = [(planes, inputs, 3), (planes, planes, 3)]
+            if depth == 50:
+                sizes = [(planes, inputs, 1), (planes, planes, 3), (4 * planes, planes, 1)]
+            for at, (out, channels, size) in enumerate(sizes, start=1):
+                found[f"{name}.conv{at}.weight"] = (out, channels, size, size)
+                norm(f"{name}.bn{at}", out)
+            if (block == 0 and stage > 0) or inputs != planes * expansion:
+                found[f"{name}.downsample.0.weight"] = (planes * expansion, inputs, 1, 1)
+                norm(f"{name}.downsample.1", planes * expansion)
+            inputs = planes * expansion
+    return found
+
+
+@pytest.mark.parametrize(
+    ("depth", "stem", "kernel"), [(10, "3x3", 3), (18, "7x7_pool", 7), (34, "3x3", 3), (50, "7x7_pool", 7)]
+)
+def test_names_and_shapes_are_torchvisions_and_lead_back(depth, stem, kernel):
+    network = ResNet(depth=depth, stem=stem)
+    variables = variables_of(network)
+    arrays = torch_names.to_torch(variables, depth=depth)
+    assert {name: array.shape for name, array in arrays.items()} == torchvisions(depth, kernel)
+    kernel_of = variables["params"]["Block_1"]["Conv_0"]["kernel"]
+    name = "layer2.0.conv1.weight" if depth == 10 else "layer1.1.conv1.weight"
+    assert arrays[name][3, 5, 0, 0] == kernel_of[0, 0, 5, 3]
+    np.testing.assert_array_equal(arrays["bn1.running_var"], variables["batch_stats"]["BatchNorm_0"]["var"])
+    arrays |= {"fc.weight": np.zeros((9, 4)), "bn1.num_batches_tracked": np.int64(3)}
+    back = torch_names.from_torch(arrays, variables, depth=depth)
+    jax.tree.map(np.testing.assert_array_equal, back, variables)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    network = ResNet(**SMALL, convolution=convolution.fastest(jnp.dtype("float32")))
+    views = Views(size=16, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    return Encoder(arm="sas-0.20-s0", steps=12, views=views, network=network, variables=variables_of(network))
+
+
+@pytest.fixture
+def saved(encoder, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    encoder.save(str(path))
+    return path
+
+
+def test_a_saved_encoder_gives_the_same_features_and_says_how_it_is_built(encoder, saved):
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    loaded = sas_jax.load_encoder(saved)
+    np.testing.assert_array_equal(loaded.apply(images), encoder.apply(images))
+    assert (loaded.arm, loaded.steps, loaded.network.stem) == ("sas-0.20-s0", 12, "3x3_pool")
+    assert (loaded.views.size, loaded.views.mean, loaded.views.std) == (16, encoder.views.mean, encoder.views.std)
+    with safetensors.safe_open(saved, framework="np") as file:
+        assert file.metadata()["stem"] == '"3x3_pool"'
+        assert file.metadata()["mean"] == "[0.1, 0.2, 0.3]"
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    """As much of torch as Python's pickle wants to write what torch.save writes."""
+    parts = {name: types.ModuleType(name) for name in ("torch", "torch._utils")}
+    for name, module in parts.items():
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def _rebuild_tensor_v2():
+        """Named in the pickle."""
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    parts["torch._utils"]._rebuild_tensor_v2 = _rebuild_tensor_v2
+    for name in ("FloatStorage", "LongStorage"):
+        setattr(parts["torch"], name, type(name, (), {"__module__": "torch"}))
+    return parts["torch"]
+
+
+@dataclasses.dataclass
+class Tensor:
+    """What is written as torch writes a tensor; by default row by row, without a gap before it."""
+
+    values: np.ndarray
+    key: str
+    strides: tuple[int, ...]
+
+
+class Pickler(pickle.Pickler):
+    """Writes storages by their keys, as torch.save does."""
+
+    legacy = False
+
+    def reducer_override(self, value):
+        if not isinstance(value, Tensor):
+            return NotImplemented
+        rebuild = sys.modules["torch._utils"]._rebuild_tensor_v2
+        storage = Storage(value.key, value.values)
+        return rebuild, (storage, 0, value.values.shape, value.strides, False, collections.OrderedDict())
+
+    def persistent_id(self, value):
+        if not isinstance(value, Storage):
+            return None
+        kind = getattr(sys.modules["torch"], "LongStorage" if value.values.dtype == np.int64 else "FloatStorage")
+        return ("storage", kind, value.key, "cpu", value.values.size, *((None,) if self.legacy else ()))
+
+
+@dataclasses.dataclass
+class Storage:
+    key: str
+    values: np.ndarray
+
+
+def torch_saved(arrays, *, legacy):
+    """The bytes that torch.save(state_dict) writes."""
+    state = collections.OrderedDict()
+    for key, (name, array) in enumerate(arrays.items()):
+        strides = tuple(stride // array.itemsize for stride in array.strides)
+        state[name] = Tensor(array, str(key), strides)
+    state._metadata = collections.OrderedDict([("", {"version": 1})])
+    out = io.BytesIO()
+
+    def dump(value):
+        pickler = Pickler(out, 2)
+        pickler.legacy = legacy
+        pickler.dump(value)
+
+    if legacy:
+        for value in (
+            0x1950A86A20F9469CFC6C,
+            1001,
+            {"protocol_version": 1001, "little_endian": True, "type_sizes": {}},
+        ):
+            dump(value)
+        dump(state)
+        dump([str(key) for key in range(len(arrays))])
+        for array in arrays.values():
+            out.write(struct.pack("<q", array.size) + array.tobytes())
+        return out.getvalue()
+    dump(state)
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("archive/data.pkl", out.getvalue())
+        archive.writestr("archive/byteorder", "little")
+        for key, array in enumerate(arrays.values()):
+            archive.writestr(f"archive/data/{key}", array.tobytes())
+    return whole.getvalue()
+
+
+@pytest.mark.parametrize("suffix", ["zip.pth", "legacy.pth", "safetensors"])
+def test_training_begins_with_the_weights_of_a_file(encoder, torch, tmp_path, suffix):
+    """Of every method; what is kept beside the parameters, such as BYOL's target, follows them."""
+    path = tmp_path / f"w.{suffix}"
+    arrays = torch_names.to_torch(encoder.variables, depth=10)
+    arrays |= {"fc.bias": np.zeros(7, np.float32), "bn1.num_batches_tracked": np.zeros((), np.int64)}
+    if suffix == "safetensors":
+        safetensors.numpy.save_file(arrays, path)
+    else:
+        path.write_bytes(torch_saved(arrays, legacy="legacy" in suffix))
+    config = default.get_config()
+    config.data.image_size = 16
+    for name, value in SMALL.items():
+        config.encoder[name] = value
+    config.encoder.init = str(path)
+    trainer = networks.make_trainer(
+        config, config.encoder, plan.training(config, "byol"), mesh=devices.mesh(1), method="byol"
+    )
+    state = trainer.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], encoder.variables["params"])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats["encoder"], encoder.variables["batch_stats"])
+    (target,) = (
+        tree["encoder"]
+        for tree in jax.tree.leaves(state.kept, is_leaf=lambda t: "encoder" in t)
+        if "Conv_0" in tree["encoder"]
+    )
+    np.testing.assert_array_equal(target["Conv_0"]["kernel"], encoder.variables["params"]["Conv_0"]["kernel"])
+
+
+def test_a_stage_depends_on_the_file_that_its_encoder_begins_with(saved):
+    config = default.get_config()
+    before = fingerprints.inputs(config)
+    config.encoder.init = str(saved)
+    with_file = fingerprints.inputs(config)
+    assert before["proxy"] == with_file["proxy"]
+    assert before["train/full-1.00-s0"] != with_file["train/full-1.00-s0"]
+    saved.write_bytes(b"another")
+    assert with_file["train/full-1.00-s0"] != fingerprints.inputs(config)["train/full-1.00-s0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("layer1.0.conv1.weight"), "it has no layer1.0.conv1.weight"),
+        (lambda a: a.update({"layer9.x": a["bn1.bias"]}), "it has 1 arrays more, such as 'layer9.x'"),
+        (
+            lambda a: a.update({"conv1.weight": np.zeros((8, 3, 7, 7), np.float32)}),
+            r"its conv1.weight is \[8, 3, 7, 7\], ",
+        ),
+        (lambda a: a.update({"bn1.bias": np.full(8, np.nan, np.float32)}), "its bn1.bias is not of finite"),
+        (lambda a: a.update({"bn1.bias": np.zeros(8, np.int32)}), "its bn1.bias is not of finite"),
+    ],
+)
+def test_weights_of_something_else_are_one_sentence(encoder, tmp_path, change, message):
+    arrays = torch_names.to_torch(encoder.variables, depth=10)
+    change(arrays)
+    safetensors.numpy.save_file(arrays, tmp_path / "w.safetensors")
+    wanted = "must hold the weights of config.encoder.init, a ResNet-10 of width 0.125 with the stem '3x3_pool', got"
+    with pytest.raises(InputError, match=f"{wanted}.*{message}"):
+        weights.initial(tmp_path / "w.safetensors", encoder.network, field="config.encoder.init")
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_damaged_file_is_one_sentence_and_runs_nothing(encoder, torch, tmp_path, legacy):
+    arrays = torch_names.to_torch(encoder.variables, depth=10)
+    data = torch_saved(arrays, legacy=legacy)
+    path = tmp_path / "w.pth"
+    rng = np.random.default_rng(0)
+    for attempt in range(60):
+        damaged = bytearray(data if attempt % 2 else data[: rng.integers(len(data))])
+        for at in rng.integers(0, max(1, min(len(damaged), 4000)), 3 if attempt % 2 else 0):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):  # any other error fails the test
+            weights.initial(path, encoder.network, field="config.encoder.init")
+    path.write_bytes(pickle.dumps(print, 2))
+    with pytest.raises(InputError, match=r"it asks for '__builtin__.print', which no state dict needs"):
+        weights.initial(path, encoder.network, field="config.encoder.init")
+
+
+def test_other_files_and_places_are_one_sentence(encoder, saved, tmp_path):
+    plain = tmp_path / "plain.safetensors"
+    safetensors.numpy.save_file({"a": np.zeros(3)}, plain)
+    with pytest.raises(InputError, match=r"must be weights with the metadata that sas_jax.export writes"):
+        sas_jax.load_encoder(plain)
+    with pytest.raises(InputError, match=r"An arm must be given with a run's directory"):
+        sas_jax.load_encoder(saved, arm="full-1.00-s0")
+    for path, message in (("w.npz", "must end in .safetensors, .pth, .pt"), ("none.pth", "No such file")):
+        with pytest.raises(InputError, match=message):
+            weights.initial(tmp_path / path, encoder.network, field="config.encoder.init")
+    for path, message in (("w.pth", "must end in .safetensors"), ("no/w.safetensors", "Choose another place")):
+        with pytest.raises(InputError, match=message):
+            encoder.save(str(tmp_path / path))
+    with pytest.raises(InputError, match=r"must end in .safetensors, got 'w.npz'"):
+        export_encoder(str(tmp_path), "w.npz")
