@@ -15,15 +15,18 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.data = data = ConfigDict()
-    # "digits", "folder", "tinyimagenet", or the name of any tfds image data set ("cifar10", "cifar100", ...).
+    # "digits", "folder", "parquet" (Hugging Face), "webdataset", "torchvision" (its archives of CIFAR and STL10),
+    # "tinyimagenet", or the name of any tfds image data set ("cifar10", "cifar100", ...).
     data.name = "digits"
     # Where tfds keeps prepared data sets; "" is tfds's own default (~/tensorflow_datasets, or $TFDS_DATA_DIR).
     data.dir = ""
-    # tfds's names of the splits; several are joined with "+". "" for test_split: no evaluation.
+    # Names of the splits, tfds's or those in the names of files; several are joined with "+". "" for test_split: no
+    # evaluation.
     data.train_split = "train"
     data.test_split = "test"
-    # For "tinyimagenet" the unpacked archive; for "folder" the images, with or without sub-folders for classes. And for
-    # "folder" labelled test images ("": none).
+    # For "tinyimagenet" and "torchvision" the unpacked archive; for "folder" the images, with or without sub-folders
+    # for classes; for "parquet" and "webdataset" the files, or their folder. And for the last three labelled test
+    # images ("": none).
     data.folder = ""
     data.test_folder = ""
     # The names of the classes to keep, in the order of their labels then; () for all images, labelled or not.

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from sas_jax import plan
 from sas_jax.config_fields import FIELDS, OF_PARTITION, field
+from sas_jax.data import sources
 from sas_jax.errors import InputError, shown
 from sas_jax.selection.selectors import LISTED
 
@@ -33,10 +34,11 @@ def check(config: ConfigDict) -> None:
         _check_latent_classes(where, plan.in_partition(config, name).latent_classes, set(partition))
         _check_similarity(where, partition, config.selection.similarity)
     _check_file(config, arms)
-    if config.data.name != "folder" and config.data.test_folder:
+    if config.data.test_folder and not sources.takes_test_folder(config.data.name):
         raise InputError(
             f"config.data.test_folder must be empty where config.data.name is {shown(config.data.name, 40)}, got "
-            f"{shown(config.data.test_folder)}. Set the name to 'folder', or give no test_folder."
+            f"{shown(config.data.test_folder)}. Set the name to 'folder', 'parquet' or 'webdataset', or "
+            f"give no test_folder."
         )
 
 

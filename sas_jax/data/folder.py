@@ -3,22 +3,20 @@
 import dataclasses
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
 from etils import epath
 
-from sas_jax.data import encoded, images
+from sas_jax.data import items
 from sas_jax.data.dataset import Dataset, Split
-from sas_jax.data.streamed import StreamedImages, is_streamed, memory
+from sas_jax.data.streamed import is_streamed, memory
 from sas_jax.errors import InputError, shown
 from sas_jax.files import is_remote, reason
 
 # Those of torchvision's ImageFolder, and GIF.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-MAX_BROKEN = 0.01  # of the files; beyond that it is the folder that is wrong, not a file
 
 
 def load(folder: str, test_folder: str, *, image_size: int, placement: str = "host") -> Dataset:
@@ -97,20 +95,7 @@ def read_paths(
     Raises:
         InputError: more than 1 % of the images are broken.
     """
-    pixels = None if stream else np.empty((len(paths), image_size, image_size, 3), np.uint8)
-    marks, broken = _look_at(root, paths, size=image_size, pixels=pixels)
-    kept = [i for i in range(len(paths)) if i not in broken]
-    if pixels is not None:
-        for to, at in enumerate(kept if broken else ()):  # in place: a second copy may not fit into memory
-            pixels[to] = pixels[at]
-    ids = np.array([paths[i] for i in kept])
-    split = Split(
-        FolderImages(root, ids.tolist(), size=image_size) if pixels is None else pixels[: len(kept)],
-        None if labels is None else np.asarray(labels, np.int32)[kept],
-        ids,
-        marks[kept],
-    )
-    return split, tuple(f"{root / paths[i]}: {broken[i]}" for i in sorted(broken))
+    return items.read(FolderItems(root, paths), paths, labels, image_size=image_size, stream=stream)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,30 +152,26 @@ def _as_image_folder(path: str) -> tuple[bool, str, str, str]:
     return not folder, folder.partition("/")[0], folder, name
 
 
-class FolderImages(StreamedImages):
-    """The images of a folder, decoded when they are asked for."""
+class FolderItems:
+    """The images of a folder."""
 
-    def __init__(self, root: epath.Path, paths: Sequence[str], *, size: int):
+    def __init__(self, root: epath.Path, paths: Sequence[str]):
         """`paths` relative to `root`; nothing is read yet."""
-        super().__init__(len(paths), size)
         self._root = root
         self._paths = np.array([path.encode() for path in paths])  # a byte a character where text takes four
 
-    def _decode(self, indices: np.ndarray, out: np.ndarray) -> None:
-        def work(start: int, stop: int) -> None:
-            for at in range(start, stop):
-                path = self._root / self._paths[indices[at]].decode()
-                try:
-                    with path.open("rb") as file:
-                        out[at] = _decode(file, self.shape[1])
-                except Exception as error:  # PIL's readers raise whatever a broken file leads them into
-                    way_out = "Put it back" if isinstance(error, FileNotFoundError) else "Remove it"
-                    raise InputError(
-                        f"{str(path)!r} must be a whole image, got one that cannot be read ({_reason(error)}). "
-                        f"{way_out} and run again."
-                    ) from error
+    @property
+    def root(self) -> str:
+        return str(self._root)
 
-        images.in_threads(work, len(indices))
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def place(self, index: int) -> str:
+        return str(self._root / self._paths[index].decode())
+
+    def open(self, index: int) -> BinaryIO:
+        return (self._root / self._paths[index].decode()).open("rb")
 
 
 def _can_be_written(path: str) -> bool:
@@ -288,66 +269,3 @@ def _class_names(paths: Sequence[str], *, known: Sequence[str] | None, folder: s
             "move them away."
         )
     return tuple(sorted(found))
-
-
-def _look_at(
-    root: epath.Path, paths: Sequence[str], *, size: int, pixels: np.ndarray | None
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Decodes every image, or where it is not to be kept looks whether it could be.
-
-    Args:
-        root: the folder.
-        paths: of the images.
-        size: pixels a side.
-        pixels: uint8 [n, size, size, 3], filled in except for the broken ones; None for a look only.
-
-    Returns:
-        The images' marks, uint64 [n], and the reason for each broken one.
-    """
-    marks = np.zeros(len(paths), np.uint64)
-    broken: dict[int, str] = {}
-    lock = threading.Lock()
-
-    def work(start: int, stop: int) -> None:
-        for i in range(start, stop):
-            try:
-                with (root / paths[i]).open("rb") as file:
-                    ends = encoded.read_ends(file)
-                    marks[i] = ends.mark()
-                    if pixels is None:
-                        encoded.check(file, ends, lambda file: _decode(file, size))
-                    else:
-                        pixels[i] = _decode(file, size)
-            except Exception as error:  # PIL's readers raise whatever a broken file leads them into
-                with lock:
-                    broken[i] = _reason(error)
-                    if len(broken) > MAX_BROKEN * len(paths):
-                        break
-        # Looked at outside the try above, which would take this error for one more broken image.
-        if len(broken) > MAX_BROKEN * len(paths):
-            raise _TooManyBroken
-
-    try:
-        images.in_threads(work, len(paths), description=f"{'looking at' if pixels is None else 'reading'} {root.name}")
-    except _TooManyBroken:
-        first = min(broken)
-        raise InputError(
-            f"At most 1 % of the {len(paths)} images in {str(root)!r} may be broken, got {len(broken)} so far, the "
-            f"first of them {paths[first]} ({broken[first]}). Mend or remove them."
-        ) from None
-    return marks, broken
-
-
-class _TooManyBroken(Exception):
-    """Ends the reading of a folder early."""
-
-
-def _decode(file: BinaryIO, size: int) -> np.ndarray:
-    with images.opened(file) as image:
-        # A large JPEG is decoded at a half, a quarter or an eighth, still twice as large as wanted. Others ignore it.
-        image.draft("RGB", (2 * size, 2 * size))
-        return images.square_rgb(image, size, upright=True)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

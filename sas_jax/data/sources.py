@@ -1,27 +1,27 @@
 """From a name or a path in the config to images, labels and ids."""
 
+import dataclasses
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 from etils import epath
 
-from sas_jax.data import cifar, classes, digits, folder, prepared, tinyimagenet
+from sas_jax.data import cifar, classes, digits, folder, parquet, prepared, tinyimagenet, torchvision, webdataset
 from sas_jax.data.dataset import Dataset
 from sas_jax.errors import InputError, shown
-
-_IN_A_FOLDER = ("folder", tinyimagenet.NAME)
 
 
 def load(config: Any) -> Dataset:
     """Reads the data set that the config's `data` section names.
 
     Args:
-        config: its fields are `name` ("digits", "folder", "tinyimagenet" or a tfds name, which may carry a config and a
-            version), `dir` (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none; the
-            name "folder" has no splits), `folder` (for the names "folder" and "tinyimagenet"), `test_folder` (for the
-            name "folder"), `classes` (the names of those to keep; () for all), `image_size` (pixels; images of another
-            size are resized, the longer side cut), and `placement` ("device" and "host": they are decoded into memory;
-            "stream": when they are asked for; "auto": into memory, if they take at most half of what is free).
+        config: its fields are `name` (one of `SOURCES`, "digits", or a tfds name, perhaps with a config and a version),
+            `dir` (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none; the name
+            "folder" has no splits), `folder` (for the names in `SOURCES`), `test_folder` (for some of them), `classes`
+            (the names of those to keep; () for all), `image_size` (pixels; images of another size are resized, the
+            longer side cut), and `placement` ("device" and "host": they are decoded into memory; "stream": when they
+            are asked for; "auto": into memory, if they take at most half of what is free).
 
     Returns:
         The data set, its images uint8 [n, image_size, image_size, 3].
@@ -37,7 +37,8 @@ def _load(config: Any) -> Dataset:
     """All of its classes."""
     if config.image_size < 1:
         raise InputError(f"config.data.image_size must be 1 pixel or more, got {config.image_size}. Enlarge it.")
-    if config.name in _IN_A_FOLDER:
+    source = SOURCES.get(config.name, _TFDS)
+    if source.in_a_folder:
         if not config.folder:
             raise InputError(
                 f"config.data.folder must name a folder where config.data.name is {config.name!r}, got ''. Set it to "
@@ -48,28 +49,74 @@ def _load(config: Any) -> Dataset:
             f"config.data.folder must be empty where config.data.name is {shown(config.name)}, got "
             f"{shown(config.folder)}. Set config.data.name='folder' to read it, or empty config.data.folder."
         )
-    if config.name == "folder":
-        return folder.load(config.folder, config.test_folder, image_size=config.image_size, placement=config.placement)
-    if not config.train_split:
+    if source.has_splits and not config.train_split:
         raise InputError("config.data.train_split must name a split, got ''. Set it, to 'train' for most data sets.")
-    if config.name == tinyimagenet.NAME:
-        return tinyimagenet.load(
-            config.folder,
-            train_split=config.train_split,
-            test_split=config.test_split,
-            image_size=config.image_size,
-            placement=config.placement,
-        )
+    return source.load(config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What reads images.
+
+    Attributes:
+        load: from a config's `data` section to the data set.
+        in_a_folder: whether `folder` says where the images are.
+        has_splits: whether it looks at `train_split` and `test_split`.
+        takes_test_folder: whether it looks at `test_folder`.
+    """
+
+    load: Callable[[Any], Dataset]
+    in_a_folder: bool = True
+    has_splits: bool = True
+    takes_test_folder: bool = False
+
+
+def _load_folder(config: Any) -> Dataset:
+    return folder.load(config.folder, config.test_folder, image_size=config.image_size, placement=config.placement)
+
+
+def _splits(config: Any) -> dict[str, Any]:
+    """What every source with splits is given."""
+    names = ("train_split", "test_split", "image_size", "placement")
+    return {name: getattr(config, name) for name in names}
+
+
+def _load_tinyimagenet(config: Any) -> Dataset:
+    return tinyimagenet.load(config.folder, **_splits(config))
+
+
+def _load_parquet(config: Any) -> Dataset:
+    return parquet.load(config.folder, config.test_folder, **_splits(config))
+
+
+def _load_torchvision(config: Any) -> Dataset:
+    return torchvision.load(config.folder, **_splits(config))
+
+
+def _load_webdataset(config: Any) -> Dataset:
+    return webdataset.load(config.folder, config.test_folder, **_splits(config))
+
+
+def _load_tfds(config: Any) -> Dataset:
     data_dir = prepared.directory(config.dir)
     path = prepared.find(config.name, data_dir) or _prepare(config.name, data_dir)
-    return prepared.read(
-        path,
-        name=config.name,
-        train_split=config.train_split,
-        test_split=config.test_split,
-        image_size=config.image_size,
-        placement=config.placement,
-    )
+    return prepared.read(path, name=config.name, **_splits(config))
+
+
+SOURCES: dict[str, Source] = {
+    "folder": Source(_load_folder, has_splits=False, takes_test_folder=True),
+    tinyimagenet.NAME: Source(_load_tinyimagenet),
+    "parquet": Source(_load_parquet, takes_test_folder=True),
+    "torchvision": Source(_load_torchvision),
+    "webdataset": Source(_load_webdataset, takes_test_folder=True),
+}
+"""By config.data.name; every other name is tfds's."""
+_TFDS = Source(_load_tfds, in_a_folder=False)
+
+
+def takes_test_folder(name: str) -> bool:
+    """Whether config.data.test_folder may be given with this config.data.name."""
+    return SOURCES.get(name, _TFDS).takes_test_folder
 
 
 def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
@@ -89,7 +136,7 @@ def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
             f"run `tfds build {name} --file_format=array_record --data_dir={data_dir}` where there are a network and "
             f"TensorFlow."
         )
-    near = difflib.get_close_matches(base, [*known, "digits", *_IN_A_FOLDER], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(base, [*known, "digits", *SOURCES], n=3, cutoff=0.5)
     raise InputError(
         f"config.data.name must be a data set that tfds knows or that lies in {str(data_dir)!r}, got {shown(name)}. "
         f"{f'Did you mean {_or(near)}?' if near else 'See https://www.tensorflow.org/datasets/catalog.'}"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sas_jax import devices
-from sas_jax.data import folder, images
+from sas_jax.data import folder, images, items
 from sas_jax.errors import InputError
 
 
@@ -308,7 +308,7 @@ def test_streamed_images_are_those_in_memory_bit_for_bit(many):
     path, whole = many
     split, names, skipped = folder.read_folder(str(path), image_size=16, placement="stream")
     assert (names, skipped) == (("a", "b"), ())
-    assert isinstance(split.images, folder.FolderImages)
+    assert isinstance(split.images, items.ItemImages)
     assert split.images.shape == whole.images.shape
     np.testing.assert_array_equal(split.images[:], whole.images)
     np.testing.assert_array_equal(split.labels, whole.labels)

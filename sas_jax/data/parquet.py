@@ -1,0 +1,276 @@
+"""Image sets in the files of the Hugging Face hub and of its package datasets, without that package.
+
+    data/train-00000-of-00002.parquet   what the hub stores, and Dataset.to_parquet writes
+    data-00000-of-00001.arrow           what Dataset.save_to_disk writes; such a folder has a state.json
+
+A row has an image, {bytes, path} or bytes, and may have a label; the names of the classes are in the schema's metadata.
+Source: https://huggingface.co/docs/datasets/about_dataset_features
+"""
+
+import functools
+import io
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from etils import epath
+
+from sas_jax import devices, files
+from sas_jax.data import items, labels, shards
+from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import is_streamed, memory
+from sas_jax.errors import InputError
+
+SUFFIXES = (".parquet", ".arrow")
+_IMAGES = ("image", "img")
+_LABELS = ("label", "labels", "fine_label")
+
+
+def load(
+    path: str, test_path: str, *, train_split: str, test_split: str, image_size: int, placement: str = "host"
+) -> Dataset:
+    """Reads a folder of parquet or arrow files.
+
+    Args:
+        path: of the folder, or of one file.
+        test_path: of the files to test on; "" where the names of the files say it.
+        train_split, test_split: see `shards.splits`.
+        image_size: pixels a side.
+        placement: "device" and "host" decode the images into memory, "stream" when they are asked for, "auto" by how
+            much memory is free.
+
+    Returns:
+        The data set. Ids are the images' paths where all have one and all differ, else split and row, `train_00042`.
+
+    Raises:
+        InputError: a file is missing or damaged, the files do not hold images, labels are none of the classes, or more
+            than 1 % of the images are broken.
+    """
+    root, *found = shards.splits(path, test_path, SUFFIXES, train_split=train_split, test_split=test_split)
+    tables = [_Tables(root, pieces) for pieces in found if pieces]
+    names = _class_names(tables)
+    stream = is_streamed(placement, memory(sum(len(each) for each in tables), image_size))
+    splits: list[Split] = []
+    skipped: tuple[str, ...] = ()
+    for each in tables:
+        numbers = None if names is None else each.labels(names)
+        split, broken = items.read(each, each.ids(), numbers, image_size=image_size, stream=stream)
+        splits.append(split)
+        skipped += broken
+    return Dataset("/".join(root.parts[-2:]), splits[0], splits[1] if splits[1:] else None, names, skipped)
+
+
+class _Tables:
+    """The rows of files, one after the other, as `items.Items`."""
+
+    def __init__(self, root: epath.Path, pieces: shards.Pieces):
+        self._root = str(root)
+        self._files = [os.fspath(file) for _, of_split in pieces for file in of_split]
+        self._stamps = [_stamp(file) for file in self._files]
+        self._schema, counts = self._look()
+        self._image, self._label = self._columns()
+        self._rows = [np.cumsum(groups) for groups in counts]  # of each file where its row groups end
+        self._stops = np.cumsum([int(rows[-1]) if len(rows) else 0 for rows in self._rows])
+        if not len(self):
+            raise InputError(f"The files in {self._root!r} must hold images, got no row. Choose others.")
+        sizes = iter(np.diff(self._stops, prepend=0).tolist())
+        self._pieces = [(split, sum(next(sizes) for _ in of_split)) for split, of_split in pieces]
+
+    @property
+    def root(self) -> str:
+        return self._root
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def _at(self, index: int) -> tuple[int, int]:
+        """Of a row its file, and its place there."""
+        number = int(np.searchsorted(self._stops, index, side="right"))
+        return number, index - (int(self._stops[number - 1]) if number else 0)
+
+    def place(self, index: int) -> str:
+        number, row = self._at(index)
+        return f"{self._files[number]}: row {row}"
+
+    def open(self, index: int) -> BinaryIO:
+        number, row = self._at(index)
+        group = int(np.searchsorted(self._rows[number], row, side="right"))
+        first = int(self._rows[number][group - 1]) if group else 0
+        column = _group(self._files[number], self._stamps[number], group, self._image)
+        content = column[row - first].as_py()
+        if content is None:
+            raise ValueError("it has no image")
+        return io.BytesIO(content)
+
+    def _look(self) -> tuple[pa.Schema, list[list[int]]]:
+        """The schema, the same in all files but for its metadata, and the rows of each file's row groups."""
+        first: pa.Schema = None
+        counts = []
+        for file, stamp in zip(self._files, self._stamps, strict=True):
+            schema, groups = _opened(file, stamp)
+            first = first or schema
+            if not schema.equals(first):
+                raise InputError(
+                    f"The files in {self._root!r} must have the same columns, got others in {file!r} than in "
+                    f"{self._files[0]!r}. Read them apart."
+                )
+            counts.append(groups)
+        return first, counts
+
+    def features(self) -> dict[str, Any]:
+        """What the package datasets says of the columns, by name."""
+        try:
+            found = json.loads(self._schema.metadata[b"huggingface"])["info"]["features"]
+            return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
+        except Exception:  # there is nothing, or no such JSON
+            return {}
+
+    def _columns(self) -> tuple[str, str | None]:
+        """The names of the columns of images and of labels."""
+        features = self.features()
+        found = [field.name for field in self._schema if _holds_images(field.type)]
+        declared = [name for name in found if features.get(name, {}).get("_type") == "Image"] or found
+        usual = [name for name in _IMAGES if name in declared]
+        if not usual and len(declared) != 1:
+            raise InputError(
+                f"The files in {self._root!r} must have one column of images, as {{bytes, path}} or bytes, got "
+                f"{', '.join(map(repr, declared)) or 'none'} of the columns {', '.join(self._schema.names)}. Rename "
+                f"the column to 'image'."
+            )
+        classes = [name for name in self._schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
+        labels = [name for name in _LABELS if name in self._schema.names] or (classes if len(classes) == 1 else [])
+        return (usual or declared)[0], labels[0] if labels else None
+
+    def _column(self, name: str, field: str | None = None) -> list[Any]:
+        """A column's values, or a field's of a column."""
+        stored = zip(self._files, self._stamps, strict=True)
+        return [value for file, stamp in stored for value in _values(file, stamp, name, field)]
+
+    def ids(self) -> list[str]:
+        kind = self._schema.field(self._image).type
+        has_paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
+        own = self._column(self._image, "path") if has_paths else [None]
+        return shards.unique_ids(own, self._pieces)
+
+    def given_labels(self) -> list[Any] | None:
+        """As they stand in the files; None where there is no such column."""
+        return self._column(self._label) if self._label else None
+
+    def given_names(self) -> tuple[str, ...] | None:
+        """The names of the classes; None where the files have none."""
+        names = self.features().get(self._label, {}).get("names") if self._label else None
+        return tuple(map(str, names)) if isinstance(names, list) else None
+
+    def labels(self, names: Sequence[str]) -> np.ndarray | None:
+        """int32 [n], -1 where a row has none; None where none has one."""
+        given = self.given_labels()
+        return None if given is None else labels.numbered(given, names, place=self.place)
+
+
+def _class_names(tables: Sequence[_Tables]) -> tuple[str, ...] | None:
+    """The names of the classes of all splits; None where there are no labels."""
+    names = next((each.given_names() for each in tables if each.given_names()), None)
+    given = (label for each in tables for label in each.given_labels() or ())
+    return names or labels.class_names(given, root=tables[0].root)
+
+
+def _stamp(file: str) -> tuple[int, ...]:
+    """Another one where a file was written again: what was read of it is kept by this."""
+    if files.is_remote(file):
+        remote = epath.Path(file).stat()
+        return remote.length, remote.mtime
+    local = os.stat(file)
+    return local.st_size, local.st_mtime_ns, local.st_ino
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _is_bytes(kind.field(at).type)
+    return _is_bytes(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _opened(file: str, stamp: Any) -> tuple[pa.Schema, list[int]]:
+    """A file's schema, and the rows of each of its row groups; of an arrow file, which is mapped, of the whole."""
+    with _readable(file):
+        if file.endswith(".arrow"):
+            table = _mapped(file, stamp)
+            return table.schema, [table.num_rows]
+        metadata = _metadata(file, stamp)
+        groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        return metadata.schema.to_arrow_schema(), groups
+
+
+class _readable:
+    """Says in a sentence of a file that it cannot be read; pyarrow raises whatever damage leads it into."""
+
+    def __init__(self, file: str):
+        self._file = file
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, InputError):
+            raise InputError(
+                f"{self._file} must be a whole parquet or arrow file, got one that cannot be read "
+                f"({files.reason(error)}). Write it again, or move it away."
+            ) from error
+
+
+def _values(file: str, stamp: Any, name: str, field: str | None) -> Iterator[Any]:
+    with _readable(file):
+        if file.endswith(".arrow"):
+            column = _mapped(file, stamp)[name]
+            yield from (pc.struct_field(column, field) if field else column).to_pylist()
+        else:
+            with epath.Path(file).open("rb") as opened:
+                table = pq.ParquetFile(opened).read(columns=[f"{name}.{field}" if field else name])
+            column = table[name]
+            yield from (pc.struct_field(column, field) if field else column).to_pylist()
+
+
+@functools.lru_cache(maxsize=1024)
+def _metadata(file: str, _stamp: Any) -> pq.FileMetaData:
+    with epath.Path(file).open("rb") as opened:
+        return pq.ParquetFile(opened).metadata
+
+
+@functools.lru_cache(maxsize=1024)
+def _mapped(file: str, _stamp: Any) -> pa.Table:
+    """An arrow file, mapped into memory."""
+    with pa.memory_map(file) as source:
+        table = pa.ipc.open_stream(source).read_all()
+    table.validate(full=True)  # damaged offsets would end the process; the images themselves are not looked at
+    return table
+
+
+_lock = threading.Lock()
+
+
+def _group(file: str, stamp: Any, group: int, column: str) -> pa.ChunkedArray:
+    """The images of a row group. One thread reads it, and the others, who want it as well, wait."""
+    with _lock:
+        return _read_group(file, stamp, group, column)
+
+
+@functools.lru_cache(maxsize=2 * devices.cpu_count())
+def _read_group(file: str, stamp: Any, group: int, column: str) -> pa.ChunkedArray:
+    if file.endswith(".arrow"):
+        values = _mapped(file, stamp)[column]
+    else:
+        metadata = _metadata(file, stamp)
+        is_struct = pa.types.is_struct(metadata.schema.to_arrow_schema().field(column).type)
+        with epath.Path(file).open("rb") as opened:
+            reader = pq.ParquetFile(opened, metadata=metadata)
+            values = reader.read_row_group(group, columns=[f"{column}.bytes" if is_struct else column])[column]
+    return pc.struct_field(values, "bytes") if pa.types.is_struct(values.type) else values

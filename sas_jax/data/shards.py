@@ -1,0 +1,111 @@
+"""Files that each hold many images: which there are, and which of them are of which split."""
+
+import re
+from collections.abc import Sequence
+
+from etils import epath
+
+from sas_jax.errors import InputError
+
+_USUAL = frozenset(("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"))
+
+Pieces = list[tuple[str, list[epath.Path]]]
+"""Names of splits, and their files in order."""
+
+
+def find(path: str, suffixes: Sequence[str], *, field: str) -> tuple[epath.Path, list[epath.Path]]:
+    """The files with these suffixes in a folder and below it, in the order of their names; or a file itself.
+
+    Args:
+        path: of the folder or the file.
+        suffixes: such as ".parquet".
+        field: of the config, for messages.
+
+    Returns:
+        The folder that they are in, and the files.
+
+    Raises:
+        InputError: there is none.
+    """
+    root = epath.Path(path).expanduser()
+    try:
+        if root.is_file() and root.name.endswith(tuple(suffixes)):
+            return root.parent, [root]
+        found = sorted(_below(root, tuple(suffixes))) if root.is_dir() else []
+    except (OSError, ValueError):  # a name that no file can have
+        found = []
+    if not found:
+        raise InputError(
+            f"{field} must be a file that ends in {' or '.join(suffixes)}, or a folder of such files, got {path!r}. "
+            f"Correct the path."
+        )
+    return root, found
+
+
+def _below(folder: epath.Path, suffixes: tuple[str, ...]) -> list[epath.Path]:
+    found = []
+    for path in folder.iterdir():
+        if path.name.startswith((".", "cache-")):  # the package datasets leaves such files beside the data
+            continue
+        if path.name.endswith(suffixes):
+            found.append(path)
+        elif path.is_dir():
+            found += _below(path, suffixes)
+    return found
+
+
+def splits(
+    path: str, test_path: str, suffixes: Sequence[str], *, train_split: str, test_split: str
+) -> tuple[epath.Path, Pieces, Pieces]:
+    """The files to train on and to test on.
+
+    A file belongs to a split whose name is a word in its path below the folder, as on the Hugging Face hub:
+    data/train-00000-of-00002.parquet, test/0000.parquet. Where no file's path has such a word all are to train on.
+
+    Args:
+        path: of the folder or the file, config.data.folder.
+        test_path: of the files to test on, whatever their names are, config.data.test_folder; "" for none.
+        suffixes: of the files.
+        train_split, test_split: names, or several joined by "+"; "" for no test.
+
+    Returns:
+        The folder, the pieces to train on, and those to test on (none: []).
+
+    Raises:
+        InputError: there is no such file, or none of a split.
+    """
+    root, found = find(path, suffixes, field="config.data.folder")
+    if test_path:
+        return root, [("train", found)], [("test", find(test_path, suffixes, field="config.data.test_folder")[1])]
+    words = {file: set(re.split(r"[^a-z0-9]+", str(file.relative_to(root)).lower())) for file in found}
+    named = _USUAL | set(f"{train_split}+{test_split}".lower().split("+"))
+    known = set().union(*words.values()) & named
+    if not known:
+        return root, [("train", found)], []
+
+    def of(spec: str, field: str) -> Pieces:
+        pieces = [(name, [file for file in found if name.lower() in words[file]]) for name in spec.split("+")]
+        if missing := [name for name, files in pieces if not files]:
+            raise InputError(
+                f"{field} must be splits that the file names in {str(root)!r} have ({', '.join(sorted(known))}), got "
+                f"{missing[0]!r}. Name one of these{'' if field.endswith('train_split') else ', or leave it empty'}."
+            )
+        return pieces
+
+    return (
+        root,
+        of(train_split, "config.data.train_split"),
+        of(test_split, "config.data.test_split") if test_split else [],
+    )
+
+
+def unique_ids(own: Sequence[str | None], pieces: Sequence[tuple[str, int]]) -> list[str]:
+    """The images' ids: their own names where all have one and all differ, else split and row, such as train_00042.
+
+    Args:
+        own: [n] names.
+        pieces: the splits' names and numbers of rows, n together.
+    """
+    if all(own) and len(set(own)) == len(own) and not any("\n" in name or "\r" in name for name in own if name):
+        return [str(name) for name in own]
+    return [f"{split}_{row:05d}" for split, count in pieces for row in range(count)]

@@ -1,0 +1,242 @@
+"""CIFAR-10, CIFAR-100 and STL10 as torchvision downloads and unpacks them, without torchvision.
+
+    cifar-10-batches-py/   data_batch_1 ... data_batch_5, test_batch, batches.meta
+    cifar-100-python/      train, test, meta
+    stl10_binary/          train_X.bin, train_y.bin, test_*.bin, unlabeled_X.bin, class_names.txt
+
+CIFAR's files are pickles, which `sas_jax.pickles` reads without running them. Ids are tfds's, so that a subset means
+the same images there: the index in the published order, which is the order here.
+"""
+
+import dataclasses
+import functools
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from etils import epath
+
+from sas_jax import files, pickles
+from sas_jax.data import items
+from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import is_streamed, memory
+from sas_jax.errors import InputError
+
+_LARGEST = 1 << 30  # bytes of a pickle
+_Part = tuple[np.ndarray, np.ndarray]
+"""uint8 [n, 3, height, width], and int32 [n] labels, -1 for none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """One of the data sets.
+
+    Attributes:
+        name: tfds's.
+        folder: that its archive unpacks to.
+        splits: by tfds's name of each the part of it, from the folder.
+        class_names: the names, from the folder.
+    """
+
+    name: str
+    folder: str
+    splits: dict[str, Callable[[epath.Path], _Part]]
+    class_names: Callable[[epath.Path], Sequence[Any]]
+
+
+def load(path: str, *, train_split: str, test_split: str, image_size: int, placement: str = "host") -> Dataset:
+    """Reads one of the data sets.
+
+    Args:
+        path: of the folder that the archive unpacks to, or of torchvision's `root`, which holds it.
+        train_split: "train", "train+test"; for STL10 "train+unlabelled" as well.
+        test_split: the same; "" for none.
+        image_size: pixels a side.
+        placement: "device" and "host" resize the images into memory, "stream" when they are asked for, "auto" by how
+            much memory is free.
+
+    Returns:
+        The data set, in the published order, split for split.
+
+    Raises:
+        InputError: there is no such folder, a split is none, or a file is missing or damaged.
+    """
+    chosen, folder = _find(path)
+    specs = [
+        (_split_names(spec, chosen, field), field)
+        for spec, field in ((train_split, "config.data.train_split"), (test_split, "config.data.test_split"))
+        if spec
+    ]
+    names = tuple(_checked(folder, "its class names", lambda: tuple(_text(n) for n in chosen.class_names(folder))))
+    found = [_Pixels(folder, chosen, split_names, len(names)) for split_names, _ in specs]
+    stream = is_streamed(placement, memory(sum(len(each) for each in found), image_size))
+    splits: list[Split] = []
+    for each in found:
+        labels = each.labels if (each.labels >= 0).any() else None
+        splits.append(items.read(each, each.ids, labels, image_size=image_size, stream=stream)[0])
+    return Dataset(chosen.name, splits[0], splits[1] if splits[1:] else None, names)
+
+
+def _find(path: str) -> tuple[_Set, epath.Path]:
+    root = epath.Path(path).expanduser()
+    try:
+        found = [(each, place) for each in _SETS for place in (root / each.folder, root) if place.name == each.folder]
+        found = [(each, place) for each, place in found if place.is_dir()]
+    except (OSError, ValueError):  # a name that no folder can have
+        found = []
+    if len(found) != 1:
+        raise InputError(
+            f"config.data.folder must hold one of {', '.join(each.folder for each in _SETS)}, which torchvision's "
+            f"archives unpack to, got {path!r}, which holds {', '.join(each.folder for each, _ in found) or 'none'}. "
+            f"Correct the path."
+        )
+    return found[0]
+
+
+def _split_names(spec: str, chosen: _Set, field: str) -> list[str]:
+    names = [{"unlabeled": "unlabelled"}.get(name, name) for name in spec.split("+")]
+    if wrong := [name for name in names if name not in chosen.splits or names.count(name) > 1]:
+        raise InputError(
+            f"{field} must be one of {', '.join(chosen.splits)}, or several joined by '+', got {wrong[0]!r:.80} in "
+            f"{spec!r:.80}. Correct it."
+        )
+    return names
+
+
+class _Pixels:
+    """The images of splits, one after the other, as `items.Items`.
+
+    Attributes:
+        labels: int32 [n], -1 where an image has none.
+        ids: [n].
+    """
+
+    def __init__(self, folder: epath.Path, chosen: _Set, split_names: Sequence[str], num_classes: int):
+        self._folder = str(folder)
+        parts = [_checked(folder, name, functools.partial(chosen.splits[name], folder)) for name in split_names]
+        self._parts = [pixels for pixels, _ in parts]
+        self._stops = np.cumsum([len(pixels) for pixels in self._parts])
+        self.labels = np.concatenate([labels for _, labels in parts]).astype(np.int32)
+        self.ids = [
+            f"{name}_{k:05d}" for name, (pixels, _) in zip(split_names, parts, strict=True) for k in range(len(pixels))
+        ]
+        if self.labels.max(initial=-1) >= num_classes or self.labels.min(initial=0) < -1:
+            raise InputError(
+                f"Labels in {self._folder!r} must be of its {num_classes} classes, got {self.labels.max()}. Unpack the "
+                f"archive anew."
+            )
+
+    @property
+    def root(self) -> str:
+        return self._folder
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def place(self, index: int) -> str:
+        return f"{self._folder}: {self.ids[index]}"
+
+    def open(self, index: int) -> BinaryIO:
+        """As a PPM, which is the pixels behind a line."""
+        number = int(np.searchsorted(self._stops, index, side="right"))
+        pixels = self._parts[number][index - (int(self._stops[number - 1]) if number else 0)]
+        height, width = pixels.shape[1:]
+        return io.BytesIO(b"P6 %d %d 255\n" % (width, height) + pixels.transpose(1, 2, 0).tobytes())
+
+
+def _checked(folder: epath.Path, what: str, read: Callable[[], Any]) -> Any:
+    """What `read` gives; a damaged pickle leads its reader into any error."""
+    try:
+        return read()
+    except Exception as error:
+        raise InputError(
+            f"{str(folder)!r} must hold {what} as its archive has it, got files that cannot be read "
+            f"({files.reason(error)}). Unpack the archive anew."
+        ) from error
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _pickled(path: epath.Path) -> dict[str, Any]:
+    """The dict of a pickle; Python 2's texts are bytes to some."""
+    value, _ = pickles.read(files.whole(path, largest=_LARGEST), pickles.ARRAYS, kind="batch of CIFAR")
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds {pickles.kind_of(value)}, and should hold a dict")
+    return {_text(name): entry for name, entry in value.items()}
+
+
+def _cifar(*names: str, label: str) -> Callable[[epath.Path], _Part]:
+    """Reads the batches of a split."""
+
+    def read(folder: epath.Path) -> _Part:
+        batches = [_pickled(folder / name) for name in names]
+        pixels, labels = [], []
+        for name, batch in zip(names, batches, strict=True):
+            if not isinstance(batch.get("data"), pickles.Array) or not isinstance(batch.get(label), list):
+                raise ValueError(f"{name} has no data, or no {label}: it is of another data set")
+            values = batch["data"].values()
+            if values.dtype != np.uint8 or values.ndim != 2 or values.shape[1] != 3 * 32 * 32:
+                raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, and should hold uint8 [n, 3072]")
+            if len(batch[label]) != len(values) or any(type(each) is not int for each in batch[label]):
+                raise ValueError(f"{name} has {len(values)} images, and not as many labels")
+            pixels.append(values.reshape(-1, 3, 32, 32))
+            labels.append(np.array(batch[label], np.int64))
+        return np.concatenate(pixels), np.concatenate(labels)
+
+    return read
+
+
+def _cifar_names(file: str, entry: str) -> Callable[[epath.Path], Sequence[Any]]:
+    return lambda folder: _pickled(folder / file)[entry]
+
+
+def _stl10(name: str, *, labelled: bool) -> Callable[[epath.Path], _Part]:
+    """Reads a split: columns of pixels, and a byte a label, counted from 1."""
+
+    def read(folder: epath.Path) -> _Part:
+        path = folder / f"{name}_X.bin"
+        size = path.stat().length
+        if not size or size % (3 * 96 * 96):
+            raise ValueError(f"{path.name} has {size:,} bytes, which are no whole images")
+        pixels = np.memmap(os.fspath(path), np.uint8, "r").reshape(-1, 3, 96, 96).transpose(0, 1, 3, 2)
+        if not labelled:
+            return pixels, np.full(len(pixels), -1)
+        labels = np.frombuffer(files.whole(folder / f"{name}_y.bin"), np.uint8).astype(np.int64) - 1
+        if len(labels) != len(pixels) or labels.min() < 0:
+            raise ValueError(f"{name}_y.bin has {len(labels)} labels for {len(pixels)} images, or one that is 0")
+        return pixels, labels
+
+    return read
+
+
+_SETS = (
+    _Set(
+        "cifar10",
+        "cifar-10-batches-py",
+        {
+            "train": _cifar(*(f"data_batch_{number}" for number in range(1, 6)), label="labels"),
+            "test": _cifar("test_batch", label="labels"),
+        },
+        _cifar_names("batches.meta", "label_names"),
+    ),
+    _Set(
+        "cifar100",
+        "cifar-100-python",
+        {"train": _cifar("train", label="fine_labels"), "test": _cifar("test", label="fine_labels")},
+        _cifar_names("meta", "fine_label_names"),
+    ),
+    _Set(
+        "stl10",
+        "stl10_binary",
+        {
+            "train": _stl10("train", labelled=True),
+            "unlabelled": _stl10("unlabeled", labelled=False),
+            "test": _stl10("test", labelled=True),
+        },
+        lambda folder: files.lines(os.fspath(folder / "class_names.txt")),
+    ),
+)

@@ -1,0 +1,175 @@
+"""WebDataset: tar files whose members key.jpg and key.cls, or key.json, are an image and its label.
+
+    train-000000.tar: dogs/0001.jpg dogs/0001.cls dogs/0002.png dogs/0002.json ...
+
+The members are found once, by their headers; an image is then read by its place. Tar files that are compressed have no
+such places, and are not read. Source: https://github.com/webdataset/webdataset
+"""
+
+import dataclasses
+import io
+import json
+import os
+import tarfile
+from typing import Any, BinaryIO
+
+import numpy as np
+from etils import epath
+
+from sas_jax import files
+from sas_jax.data import images, items, labels, shards
+from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import is_streamed, memory
+from sas_jax.errors import InputError
+
+IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "tif", "tiff", "gif"))
+_LABELS = ("cls", "json")
+_LARGEST = 1 << 20  # bytes of a label's file
+_BLOCK = 512  # bytes, of which a tar file is made
+
+
+def load(
+    path: str, test_path: str, *, train_split: str, test_split: str, image_size: int, placement: str = "host"
+) -> Dataset:
+    """Reads a folder of tar files.
+
+    Args:
+        path: of the folder, or of one file.
+        test_path: of the files to test on; "" where the names of the files say it.
+        train_split, test_split: see `shards.splits`.
+        image_size: pixels a side.
+        placement: "device" and "host" decode the images into memory, "stream" when they are asked for, "auto" by how
+            much memory is free.
+
+    Returns:
+        The data set, in the order of the files and of their members. Ids are the keys.
+
+    Raises:
+        InputError: a file is missing or damaged, a key stands twice, labels cannot be used, or more than 1 % of the
+            images are broken.
+    """
+    root, *found = shards.splits(path, test_path, (".tar",), train_split=train_split, test_split=test_split)
+    tars = [_Tars(root, [file for _, of_split in pieces for file in of_split]) for pieces in found if pieces]
+    names = labels.class_names((label for each in tars for label in each.labels), root=str(root))
+    stream = is_streamed(placement, memory(sum(len(each) for each in tars), image_size))
+    splits: list[Split] = []
+    skipped: tuple[str, ...] = ()
+    for each in tars:
+        numbers = None if names is None else labels.numbered(each.labels, names, place=each.place)
+        split, broken = items.read(each, each.keys.tolist(), numbers, image_size=image_size, stream=stream)
+        splits.append(split)
+        skipped += broken
+    return Dataset("/".join(root.parts[-2:]), splits[0], splits[1] if splits[1:] else None, names, skipped)
+
+
+@dataclasses.dataclass
+class _Sample:
+    """What a tar file has of a key: the place of its image (first byte and length) and its label."""
+
+    image: tuple[int, int] | None = None
+    label: Any = None
+
+
+class _Tars:
+    """The samples of tar files, one after the other, as `items.Items`.
+
+    Attributes:
+        keys: str [n].
+        labels: [n], a number, a text or None.
+    """
+
+    def __init__(self, root: epath.Path, paths: list[epath.Path]):
+        self._root = str(root)
+        self._files = [os.fspath(path) for path in paths]
+        found: list[dict[str, _Sample]] = [{} for _ in paths]
+
+        def work(start: int, stop: int) -> None:
+            for number in range(start, stop):
+                found[number] = _samples(self._files[number])
+
+        images.in_threads(work, len(paths), description=f"listing {root.name}")
+        samples = [(number, key, sample) for number, each in enumerate(found) for key, sample in each.items()]
+        if not any(sample.image for _, _, sample in samples):
+            raise InputError(
+                f"The tar files in {self._root!r} must hold images (.jpg, .png, .webp, ...), got none. Correct "
+                f"config.data.folder."
+            )
+        self.keys = np.array([key for _, key, _ in samples])
+        self.labels = [sample.label for _, _, sample in samples]
+        self._number = np.array([number for number, _, _ in samples], np.int32)
+        self._image = np.array([sample.image or (0, -1) for _, _, sample in samples], np.int64)
+        where: dict[str, int] = {}
+        for at, key in enumerate(self.keys.tolist()):
+            if where.setdefault(key, at) != at:
+                raise InputError(
+                    f"Keys must differ, as they name the images wherever they go, got {key!r:.100} in "
+                    f"{self._files[self._number[where[key]]]!r} and in {self._files[self._number[at]]!r}. Rename one."
+                )
+
+    @property
+    def root(self) -> str:
+        return self._root
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def place(self, index: int) -> str:
+        return f"{self._files[self._number[index]]}: {self.keys[index]}"
+
+    def open(self, index: int) -> BinaryIO:
+        start, length = self._image[index].tolist()
+        if length < 0:
+            raise ValueError("it has no image")
+        with epath.Path(self._files[self._number[index]]).open("rb") as file:
+            file.seek(start)
+            content = file.read(length)
+        if len(content) < length:
+            raise ValueError("the tar file ends before it does")
+        return io.BytesIO(content)
+
+
+def _samples(path: str) -> dict[str, _Sample]:
+    """What is in a tar file, by key."""
+    found: dict[str, _Sample] = {}
+    try:
+        with epath.Path(path).open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                key, _, kind = name.partition(".")
+                kind = kind.lower()
+                if not member.isfile() or name.startswith((".", "__")) or kind not in (*IMAGES, *_LABELS):
+                    continue
+                key = f"{folder}/{key}" if folder else key
+                if "\n" in key or "\r" in key:
+                    raise ValueError(f"the key {key[:80]!r} has several lines")
+                sample = found.setdefault(key, _Sample())
+                if kind in IMAGES:
+                    if sample.image:
+                        raise ValueError(f"the key {key[:80]!r} has two images")
+                    sample.image = (member.offset_data, member.size)
+                elif sample.label is None:
+                    sample.label = _label(tar, member, kind)
+            file.seek(tar.offset)
+            if file.read(_BLOCK) != bytes(_BLOCK):
+                raise ValueError("it is cut short: it has no end mark")
+    except Exception as error:  # whatever a damaged file leads its reader into
+        raise InputError(
+            f"{path} must be a whole tar file, not compressed, got one that cannot be read ({files.reason(error)}). "
+            f"Write it again, or move it away."
+        ) from error
+    return found
+
+
+def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> Any:
+    """What a .cls, or the "label" or "cls" of a .json, says; None where it says nothing."""
+    if member.size > _LARGEST:
+        raise ValueError(f"{member.name[:80]!r} has {member.size:,} bytes, and may have {_LARGEST:,}")
+    file = tar.extractfile(member)
+    assert file is not None
+    text = file.read().decode().strip()
+    if kind == "json":
+        found = json.loads(text)
+        return (
+            next((found[name] for name in ("label", "cls") if name in found), None) if isinstance(found, dict) else None
+        )
+    return int(text) if text.lstrip("-").isdecimal() else text or None
