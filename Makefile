@@ -14,7 +14,7 @@ ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py t
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-clip test-tpu test-kill test-launch lint docs dist test-torch results benchmark-selection benchmark-training clean
+.PHONY: demo test test-clip test-torch test-tpu test-kill test-launch lint docs dist results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -86,5 +86,4 @@ $(VENV)/ready: requirements.txt setup.cfg setup.py pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-clip $(VENV)-tpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info
-	rm -rf $(VENV) $(VENV)-clip $(VENV)-torch $(VENV)-tpu $(VENV)-benchmark build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-clip $(VENV)-torch $(VENV)-tpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info

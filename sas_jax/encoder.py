@@ -114,9 +114,7 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
     """
     if epath.Path(workdir).suffix == ".safetensors":
         if arm is not None:
-            raise InputError(
-                f"An arm must be of a run's directory, got {workdir}, which holds one encoder. Leave it out."
-            )
+            raise InputError(f"An arm must be given with a run's directory, got it with {workdir}. Leave it out.")
         return _from_file(workdir)
     directory = Workdir(workdir)
     stored = directory.stored_config()
