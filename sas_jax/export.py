@@ -23,6 +23,9 @@ OUTPUT = flags.DEFINE_string(
 )
 LINKS = flags.DEFINE_string("links", "", "A folder to be made, of links to the images, in the same sub-folders.")
 IMAGES = flags.DEFINE_string("images", "", "The folder of images that was ranked: for --links, and paths in a .txt.")
+FORMAT = flags.DEFINE_string(
+    "format", "", "hf: row numbers for Dataset.select (.npy, .txt). wds: the keys of a WebDataset (.txt)."
+)
 ENCODER = flags.DEFINE_string("encoder", "", "Instead of --ranking: the workdir of a finished run, for its weights.")
 ARM = flags.DEFINE_string("arm", None, "Which of the run's encoders; the first of config.arms by default.")
 ALLOW_OLDER = flags.DEFINE_bool(
@@ -36,7 +39,7 @@ def main() -> None:
         command.require(ENCODER, OUTPUT)
         from sas_jax.export_encoder import export_encoder
 
-        given = [flag.name for flag in (RANKING, FRACTION, SIZE, LINKS, IMAGES) if flag.value]
+        given = [flag.name for flag in (RANKING, FRACTION, SIZE, LINKS, IMAGES, FORMAT) if flag.value]
         if given:
             raise InputError(f"--{given[0]} must be left out with --encoder, got it. Export the subset by itself.")
         print(export_encoder(ENCODER.value, OUTPUT.value, arm=ARM.value, allow_older=ALLOW_OLDER.value))
@@ -54,6 +57,7 @@ def main() -> None:
             size=SIZE.value,
             rounding=ROUNDING.value,
             budgets=BUDGETS.value,
+            format=FORMAT.value,
         )
     )
 

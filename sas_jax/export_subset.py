@@ -2,8 +2,11 @@
 
 import os
 
+import numpy as np
+from etils import epath
+
 from sas_jax import files
-from sas_jax.data import index_files, links
+from sas_jax.data import index_files, links, subsets
 from sas_jax.errors import InputError
 from sas_jax.selection.ranking import Ranking
 
@@ -18,6 +21,7 @@ def export_subset(
     size: int | None = None,
     rounding: str = "nearest",
     budgets: str | None = None,
+    format: str = "",
 ) -> str:
     """Writes the subset of a ranking.
 
@@ -28,6 +32,8 @@ def export_subset(
       links_folder: a folder to be made, of links to the images.
       images: the folder of images that was ranked.
       fraction, size, rounding, budgets: see `Ranking.subset`.
+      format: "hf": row numbers for Dataset.select, in a .npy or .txt; the numbers in ids such as train_00042, else the
+        indices. "wds": a WebDataset's keys, in a .txt: the ids up to the first dot of the file name.
 
     Returns:
       What to tell the user.
@@ -42,6 +48,8 @@ def export_subset(
     to_text = output and index_files.check_writable_suffix(output) == ".txt"
     if images and not links_folder and not to_text:
         raise InputError("--images is for --links=FOLDER and for an --output that ends in .txt: leave it out.")
+    if format:
+        _check_format(format, output, images)
     if links_folder and not images:
         raise InputError("--links needs the folder that the links lead to: give --images=FOLDER.")
     if output and os.path.realpath(files.expanded(output)) == os.path.realpath(files.expanded(ranking)):
@@ -55,9 +63,36 @@ def export_subset(
         raise InputError(
             f"The ranking {ranking} has no ids, so that it is not known which images it is of: rank again with --ids."
         )
-    if output:
+    if output and format:
+        index_files.write(output, *_formatted(format, whole, subset))
+    elif output:
         index_files.write(output, subset, links.paths_below(images, ids) if ids and images and to_text else ids)
     if links_folder:
         links.make(links_folder, images, ids or [])
     where = " and ".join(filter(None, [output, links_folder and f"links in {links_folder}"]))
     return f"Kept {len(subset):,} of {len(whole):,} examples: {where}."
+
+
+_SUFFIXES = {"hf": (".npy", ".txt"), "wds": (".txt",)}
+
+
+def _check_format(format: str, output: str, images: str) -> None:
+    if format not in _SUFFIXES:
+        raise InputError(f"--format must be {' or '.join(_SUFFIXES)}, got {format!r}. Choose one, or leave it out.")
+    if epath.Path(output).suffix not in _SUFFIXES[format]:
+        raise InputError(
+            f"--output must end in {' or '.join(_SUFFIXES[format])} with --format={format}, got {output!r}. Name it so."
+        )
+    if images:
+        raise InputError(f"--images must be left out with --format={format}, got {images!r}. Export twice.")
+
+
+def _formatted(format: str, whole: Ranking, subset: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
+    """What is listed: numbers, and for "wds" the keys."""
+    if format == "hf":
+        numbers = None if whole.ids is None else subsets.row_numbers(whole.ids)
+        return subset if numbers is None else np.sort(numbers[subset]), None
+    if whole.ids is None:
+        raise InputError("The ranking must have ids for --format=wds, got none. Rank again with --ids.")
+    folders = (name.rpartition("/") for name in whole.ids[subset].tolist())
+    return subset, [f"{folder}{slash}{name.partition('.')[0]}" for folder, slash, name in folders]

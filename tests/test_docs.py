@@ -15,6 +15,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 # By the page and the snippet's first line: why it cannot run here.
 NOT_RUN = {
     ("README.md", "import os, sas_jax, torch"): "needs PyTorch and a torchvision ImageFolder",
+    ("docs/data.md", "import datasets, numpy"): "tests/test_export.py runs it, on files",
+    ("docs/data.md", "import webdataset"): "tests/test_export.py runs it, on files",
+    ("docs/data.md", "import json, safetensors.torch, torch, torchvision"): "tests/test_weights_torch.py runs it",
     ("docs/data.md", "dataset = torchvision.datasets.ImageFolder(PATH)"): "needs torchvision and a folder of images",
 }
 

@@ -1,8 +1,11 @@
 """`python -m sas_jax.export`, and what it calls."""
 
+import gc
 import itertools
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +53,68 @@ def test_every_format_goes_out_and_in_again_unchanged(folder, suffix, images):
             assert sorted(other[found].tolist()) == ranking.ids[expected].tolist()
     if root:
         assert all(line.startswith(f"{root}/") for line in listed.ids)
+
+
+def snippet(first):
+    """The Python of docs/data.md that begins so."""
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    return next(code for code in blocks if code.startswith(first))
+
+
+def test_row_numbers_for_datasets_select_the_same_images(tmp_path, monkeypatch):
+    """As docs/data.md has it; ranked in another order, and with a row left out."""
+    datasets = pytest.importorskip("datasets", reason="the extra dev has it")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_dict({"number": list(range(20))}).to_parquet("data/train-00000-of-00001.parquet")
+    rows = [row for row in np.random.default_rng(0).permutation(20).tolist() if row != 4]
+    ranking = sas_jax.Ranking(np.arange(19), np.ones(19), np.zeros(19), [f"train_{row:05d}" for row in rows])
+    ranking.save("ranking.parquet")
+    export_subset("ranking.parquet", size=6, format="hf", output="subset.npy")
+    found = {}
+    exec(snippet("import datasets"), found)
+    assert found["subset"]["number"][:] == sorted(rows[:6])
+    other = sas_jax.Ranking([2, 0, 1], [1.0] * 3, [0] * 3, ["b.png", "a.png", "c.png"])
+    other.save("other.csv")
+    export_subset("other.csv", size=2, format="hf", output="subset.txt")
+    assert (tmp_path / "subset.txt").read_text() == "1\n2\n", "paths have no numbers: the indices"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_keys_for_webdataset_select_the_same_images(tmp_path, monkeypatch):
+    """As docs/data.md has it, of a folder that was packed into tar files."""
+    webdataset = pytest.importorskip("webdataset", reason="the extra dev has it")
+    monkeypatch.chdir(tmp_path)
+    names = [f"{folder}/{k}.x.png" for folder in "ab" for k in range(4)]
+    for number in range(2):
+        with webdataset.TarWriter(f"train-{number:06d}.tar") as writer:
+            for name in names[4 * number : 4 * number + 4]:
+                writer.write({"__key__": name.partition(".")[0], "txt": name})
+    sas_jax.Ranking([7, 0, 6, 1, 2, 5, 4, 3], [1.0] * 8, [0] * 8, names).save("ranking.csv")
+    export_subset("ranking.csv", size=3, format="wds", output="subset.txt")
+    found = {}
+    exec(snippet("import webdataset"), found)
+    assert [sample["txt"].decode() for sample in found["subset"]] == [names[1], names[3], names[4]]
+    del found
+    gc.collect()  # webdataset leaves files open
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "pt", "output": "s.npy"}, "--format must be hf or wds, got 'pt'"),
+        ({"format": "hf", "output": "s.csv"}, r"--output must end in \.npy or \.txt with --format=hf, got 's\.csv'"),
+        ({"format": "wds", "output": "s.npy"}, r"--output must end in \.txt with --format=wds"),
+        ({"format": "wds", "output": "s.txt", "images": "x"}, "--images must be left out with --format=wds, got 'x'"),
+        ({"format": "wds", "output": "s.txt"}, "The ranking must have ids for --format=wds, got none"),
+    ],
+)
+def test_formats_that_cannot_be_written(tmp_path, options, message):
+    sas_jax.Ranking([1, 0, 2], [1.0] * 3, [0] * 3).save(tmp_path / "r.csv")
+    with pytest.raises(InputError, match=message):
+        export_subset(str(tmp_path / "r.csv"), size=2, **options)
 
 
 def test_a_ranking_without_ids_gives_indices(folder):

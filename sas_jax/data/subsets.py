@@ -60,6 +60,12 @@ def resolve(
     return _checked(listed.path, entries, places, len(ids), drop=drop, log=log)
 
 
+def row_numbers(ids: np.ndarray) -> np.ndarray | None:
+    """The numbers in ids of one split, such as train_00042: int64 [n]; None where the ids are others."""
+    prefixes, numbers = _parsed(ids)
+    return numbers if len(set(prefixes)) == 1 else None
+
+
 def _chosen(listed: IndexList, ids: np.ndarray) -> str:
     if listed.ids is not None and (listed.indices is None or any(not _ID.fullmatch(n) or "_" in n for n in listed.ids)):
         return "ids"
