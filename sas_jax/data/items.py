@@ -144,8 +144,8 @@ def _look_at(items: Items, *, size: int, pixels: np.ndarray | None) -> tuple[np.
         first = min(broken)
         place = items.place(first).removeprefix(f"{items.root}/")
         raise InputError(
-            f"At most 1 % of the {count} images in {items.root!r} may be broken, got {len(broken)} so far, the first of "
-            f"them {place} ({broken[first]}). Mend or remove them."
+            f"At most 1 % of the {count} images in {items.root!r} may be broken, got {len(broken)} so far, the "
+            f"first of them {place} ({broken[first]}). Mend or remove them."
         ) from None
     return marks, broken
 
