@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results_plot, results_tables, tables
-from sas_jax import plan, shapes
+from sas_jax import plan, shapes, typed
 from sas_jax.errors import InputError
 from sas_jax.report import comparison
+from sas_jax.results.schema import Results
+from sas_jax.typed import Anything
 from sas_jax.workdir import flatten, jsonable
 
 ROOT = Path(__file__).resolve().parent.parent
 README_TABLE = "results"
-_ARM = ("name", "selector", "fraction", "seed", "method", "step_rule", "size", "epochs", "steps", "loss", "spread",
-        "collapsed")  # fmt: skip
+_ARM = ("name", "selector", "fraction", "seed", "method", "step_rule", "partition", "size", "epochs", "steps", "loss",
+        "spread", "collapsed")  # fmt: skip
 _ACCURACIES = ("probe", "knn", "probe_coarse", "supervised")
 _ACCURACY = ("value", "low", "high", "n")
 _ENVIRONMENT = ("python", "versions", "platform", "backend", "devices", "commit")
@@ -57,10 +59,10 @@ def collect(
     """
     if not workdir.is_dir():
         raise InputError(f"results are collected from the workdir of a run, but {workdir} is no directory: give one")
-    config = _read(workdir, "config.json", shapes.CONFIG, "give a directory that python -m sas_jax.main made")
-    results = _read(workdir, "results.json", shapes.RESULTS, "wait until the run has measured an arm, or run it on")
+    config = _read(workdir, "config.json", shapes.Config, "give a directory that python -m sas_jax.main made")
+    results = _read(workdir, "results.json", Results, "wait until the run has measured an arm, or run it on")
     try:
-        environment = _read(workdir, "environment.json", {}, "")
+        environment = _read(workdir, "environment.json", dict[str, Anything], "")
     except InputError:  # it only tells of the machine
         environment = {}
     written = datetime.datetime.fromtimestamp((workdir / "results.json").stat().st_mtime, datetime.UTC)
@@ -127,7 +129,7 @@ def write(results: Path, page: Path, readme: Path, images: Path) -> list[Path]:
     return [*written, page, readme]
 
 
-def _read(workdir: Path, name: str, shape: Any, remedy: str) -> dict[str, Any]:
+def _read(workdir: Path, name: str, kind: Any, remedy: str) -> dict[str, Any]:
     path = workdir / name
     if not path.is_file():
         raise InputError(f"results are collected from a run's {name}, but {workdir} has none: {remedy}")
@@ -135,7 +137,7 @@ def _read(workdir: Path, name: str, shape: Any, remedy: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         content = None
-    if defect := shapes.defect(content, shape, path.stem):
+    if defect := typed.defect(kind, content, path.stem):
         raise InputError(
             f"{path} has to be as python -m sas_jax.main wrote it, but is damaged ({defect}): remove it, and run that "
             f"again"
@@ -147,7 +149,7 @@ def _read(workdir: Path, name: str, shape: Any, remedy: str) -> dict[str, Any]:
 def _arm(arm: dict[str, Any]) -> dict[str, Any]:
     found = {name: arm.get(name) for name in _ARM} | {name: _accuracy(arm.get(name)) for name in _ACCURACIES}
     few = {share: _accuracy(measure) for share, measure in (arm.get("probe_few") or {}).items()}
-    return {name: value for name, value in (found | {"probe_few": few or None}).items() if value is not None}
+    return {name: value for name, value in (found | {"probe_few": few or None}).items() if value not in (None, "")}
 
 
 def _accuracy(measure: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -158,7 +160,9 @@ def _that_matters(base: str, config: dict[str, Any]) -> dict[str, Any]:
     """The fields of a stored config that configs/`base`.py has otherwise, or has not, and that can change a result."""
     given = jsonable(importlib.import_module(f"configs.{base}").get_config().to_dict())
     there = flatten(config)
-    return plan.that_matters({name: there[name] for name in comparison.differences([given, config]) if name in there})
+    return plan.that_matters(
+        {name: there[name] for name in comparison.differing_fields([given, config]) if name in there}
+    )
 
 
 def _command(config: dict[str, Any]) -> str:

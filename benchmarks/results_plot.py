@@ -2,29 +2,14 @@
 
 from typing import Any
 
-import numpy as np
-
-from benchmarks.results_tables import groups_of, main_setting, title
+from benchmarks.results_tables import groups_of, title
 from sas_jax.report import axes as drawing
-from sas_jax.report import numbers
-from sas_jax.report.arms import FULL, UNTRAINED, Group, Measure
+from sas_jax.report import plots
 from sas_jax.report.axes import Axes
-from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.words import MEASURES, measure_name
-
-STYLES = {
-    "sas": "blue",
-    "facility_location": "green",
-    "facility_location_self0": "green dashed",
-    "similarity_sum": "purple",
-    "random": "orange",
-    "random_balanced": "orange dashed",
-    "prototypes_easy": "sky",
-    "prototypes_hard": "sky dashed",
-    "k_center": "grey",
-    "file": "grey dashed",
-}
-"""A selector's look, the same in all plots; what is alike shares a colour."""
+from sas_jax.results import numbers
+from sas_jax.results.arms import main_setting, titles
+from sas_jax.results.markup import Markup, element, joined
+from sas_jax.results.selectors import Role
 
 # A picture on a page knows nothing of the page's theme: it has its own ground. The colours are Okabe and Ito's, which
 # colour-blind readers can tell apart.
@@ -35,14 +20,16 @@ text { fill: #5c5c58; font: 11.5px system-ui, "Segoe UI", "Helvetica Neue", Aria
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .line.dashed { stroke-dasharray: 5 3; }
 .whisker { stroke-width: 1.2; } .dot { r: 3px; }
 """
-_COLOURS = {
-    "blue": "#0072B2",
-    "green": "#009E73",
-    "purple": "#CC79A7",
-    "orange": "#D55E00",
-    "sky": "#56B4E9",
-    "grey": "#555555",
-    "full": "#1d1d1b",
+_COLOURS = {  # by the styles of `selectors`
+    "s0": "#9a9a94",
+    "s1": "#0072B2",
+    "s2": "#D55E00",
+    "s3": "#1d1d1b",
+    "s4": "#E69F00",
+    "s5": "#009E73",
+    "s6": "#CC79A7",
+    "s7": "#56B4E9",
+    "s8": "#555555",
 }
 _HEIGHT, _KEY = 300, 16
 _COLUMNS, _MARGIN = 2, 8
@@ -57,39 +44,32 @@ def accuracy(content: dict[str, Any]) -> str | None:
     Returns:
       An SVG file, the same bytes every time; None where no trained arm is measured.
     """
-    groups = [group for group in main_setting(groups_of(content)) if group.selector != UNTRAINED]
-    name = measure_name(groups)
-    if name is None:
+    groups = [group for group in main_setting(groups_of(content)) if group.is_trained]
+    name, words = next(iter(titles(groups).items()), ("", ""))
+    if not name:
         return None
-    shown = [(group, found) for group in groups if (found := getattr(group, name)) is not None]
-    low, high = min(found.low for _, found in shown), max(found.high for _, found in shown)
-    room = 0.04 * (high - low) or 0.02
+    shown = [(group, group.measures[name]) for group in groups if name in group.measures]
     axes = Axes(
         (0.0, 1.0),
-        (max(0.0, low - room), min(1.0, high + room)),
+        plots.bounds([found for _, found in shown]),
         x_label="fraction of the images",
-        y_label=MEASURES[name],
+        y_label=words,
         x_format=drawing.percentage,
         y_format=drawing.percentage,
         height=_HEIGHT,
     )
-    lines: dict[str, list[tuple[Group, Measure]]] = {}
     for group, found in shown:
-        if group.selector == FULL:
+        if group.kind.role == Role.WHOLE:
             axes.level(found.low, found.high, found.value)
-        else:
-            lines.setdefault(group.selector, []).append((group, found))
-    for index, (selector, points) in enumerate(lines.items()):
-        shift = 0.013 * (index - (len(lines) - 1) / 2)  # so that intervals at one fraction stay apart
-        at = np.array([group.fraction or 0.0 for group, _ in points]) + shift
-        axes.curve(at, np.array([found.value for _, found in points]), STYLES[selector])
-        for x, (_, found) in zip(at, points, strict=True):
-            axes.spread((x, x), (found.low, found.high), STYLES[selector])
-            axes.point(x, found.value, STYLES[selector])
-    summary = f"{title(content)}. {MEASURES[name]}: " + "; ".join(f"{group.title} {found}" for group, found in shown)
-    keys = [(STYLES[selector], selector) for selector in lines]
-    if any(group.selector == FULL for group, _ in shown):
-        keys.append(("full", f"full{numbers.SPACE}(band: its interval)"))
+    lines = plots.lines([group for group in groups if group.kind.role != Role.WHOLE], name)
+    plots.draw(axes, lines, 0.013)
+    summary = f"{title(content)}. {words}: " + "; ".join(f"{group.title} {found}" for group, found in shown)
+    keys = [(line.style, line.name) for line in lines]
+    keys += [
+        (group.selector.style, f"{group.title}{numbers.SPACE}(band: its interval)")
+        for group, _ in shown
+        if group.kind.role == Role.WHOLE
+    ]
     return _file(axes.svg(summary), keys)
 
 

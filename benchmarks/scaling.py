@@ -27,7 +27,7 @@ from benchmarks.cases import Case, examples
 from benchmarks.selection import processor
 from benchmarks.topology import ROOT, TOPOLOGIES
 from sas_jax.latent_classes.kmeans import block_rows
-from sas_jax.report.numbers import plural
+from sas_jax.results.numbers import plural
 
 TOPOLOGY = "v5e:4x4"
 EXAMPLES = (10**6, 10**8, 10**9)

@@ -34,7 +34,8 @@ def main() -> None:
     """Flags in, one call, a table out."""
     command.require(CONFIG)
     # After the flags: a mistyped one is answered at once.
-    from sas_jax import config_file, devices, plan, table
+    from sas_jax import config_file, devices, plan
+    from sas_jax.results import printed
     from sas_jax.run import pipeline
 
     config = config_file.read(CONFIG.value, FIELDS.value)
@@ -59,7 +60,7 @@ def main() -> None:
     )
     if not devices.is_writer():
         return
-    sys.stdout.write(table.arms(results))
+    sys.stdout.write(printed.text(results))
     if STOP_AFTER.value == "report":
         print(f"report: {workdir}/report.html")
     else:

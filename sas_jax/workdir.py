@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from etils import epath
 
-from sas_jax import shapes
+from sas_jax import shapes, typed
 from sas_jax.errors import InputError
 from sas_jax.files import expanded, is_remote, matching, reason, remove, send, write_whole
 
@@ -230,12 +230,12 @@ class Workdir:
                     wanted, found = ("folder", "file") if are_folders else ("file", "folder")
                     raise InputError(f"{path} must be a {wanted}, got a {found}. Move it away and run again.")
 
-    def read(self, name: str, shape: Any) -> dict[str, Any] | None:
+    def read(self, name: str, kind: Any) -> dict[str, Any] | None:
         """The object in one of the run's JSON files, or None where there is no such file.
 
         Args:
             name: of a file that was written within `writing`.
-            shape: what it must hold, as of `shapes.defect`.
+            kind: what it must hold, as `typed.build` takes it.
 
         Raises:
             InputError: it is damaged.
@@ -247,8 +247,7 @@ class Workdir:
             if damage := self.damage(name):
                 raise ValueError(damage)
             value = _object(path.read_bytes())
-            if defect := shapes.defect(value, shape):
-                raise ValueError(defect)
+            typed.build(kind, value)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{path} must be as the run wrote it, got a damaged file ({reason(error)}). Run python -m sas_jax.main "
@@ -258,7 +257,7 @@ class Workdir:
 
     def stored_config(self) -> dict[str, Any] | None:
         """The config of the run that is in the directory, or None; raises InputError where it is damaged."""
-        return self.read("config.json", shapes.CONFIG)
+        return self.read("config.json", shapes.Config)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[epath.Path]:
@@ -309,11 +308,7 @@ class Workdir:
             return None
         stamp = read_sealed(path)
         kind = stage.partition("/")[0]
-        shape: dict[str, Any] = {"inputs!": shapes.TEXT} | shapes.STAMPS.get(kind, {})
-        if kind != _FILE:
-            shape["wall_seconds!"] = shapes.FINITE
-        if defect := shapes.defect(stamp, shape):
-            raise ValueError(defect)
+        typed.build(shapes.Stamp if kind == _FILE else shapes.STAMPS.get(kind, shapes.StageStamp), stamp)
         return stamp
 
     def unstamp(self, stage: str) -> None:
@@ -368,7 +363,7 @@ def _line(text: str) -> dict[str, Any] | None:
         return None
     if line.pop(_CHECKSUM, None) not in (None, _checksum(line)):
         return None
-    return None if shapes.defect(line, shapes.METRIC) else line
+    return None if typed.defect(shapes.Metric, line) else line
 
 
 def _text(line: dict[str, Any]) -> str:

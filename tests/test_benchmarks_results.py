@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import random
 import re
 import statistics
 import xml.etree.ElementTree as ElementTree
@@ -13,9 +12,7 @@ import pytest
 
 from benchmarks import results, results_plot, results_tables, tables
 from configs import compare_cifar100, compare_digits
-from sas_jax import plan
 from sas_jax.errors import InputError
-from sas_jax.report.arms import grouped
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = sorted((ROOT / "docs/results").glob("compare-*.json"))
@@ -118,122 +115,6 @@ def fixture_pages(tmp_path, content):
     return folder, page, readme, tmp_path / "docs" / "images"
 
 
-def group(values, n=N, selector="sas"):
-    """A group whose probe has these accuracies by seed."""
-    return grouped([arm(selector, 0.2, seed, value, n=n) for seed, value in values.items()])[0]
-
-
-def slow_upper_tail(t, freedom):
-    """P(T > t) of Student's t, by the trapezium rule after t = tan(angle)."""
-    angles = [math.atan(t) + (math.pi / 2 - math.atan(t)) * i / 20_000 for i in range(20_001)]
-    density = [(1 + math.tan(a) ** 2 / freedom) ** (-(freedom + 1) / 2) / math.cos(a) ** 2 for a in angles[:-1]] + [0.0]
-    area = sum((one + two) / 2 for one, two in itertools.pairwise(density)) * (angles[1] - angles[0])
-    constant = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
-    return constant * area
-
-
-def slow_quantile(freedom):
-    low, high = 0.0, 1000.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slow_upper_tail(middle, freedom) > 0.025 else (low, middle)
-    return low
-
-
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_a_difference_is_a_t_interval_on_the_differences_of_seeds(seeds):
-    rng = random.Random(seeds)
-    ours = {seed: 0.6 + rng.gauss(0, 0.02) for seed in range(seeds)}
-    theirs = {seed: value - 0.02 + rng.gauss(0, 0.01) for seed, value in ours.items()}
-    found = results_tables.paired(group(ours), group(theirs, selector="random"), "probe")
-    differences = [ours[seed] - theirs[seed] for seed in range(seeds)]
-    mean = sum(differences) / seeds
-    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / (seeds - 1) / seeds)
-    half = slow_quantile(seeds - 1) * error
-    assert (found.value, found.low, found.high) == pytest.approx((mean, mean - half, mean + half), abs=1e-5)
-    assert found.p == pytest.approx(2 * slow_upper_tail(abs(mean) / error, seeds - 1), rel=1e-3)
-    assert found.seeds == seeds
-
-
-def test_a_spread_that_seeds_share_is_not_in_the_difference():
-    base = {0: 0.5, 1: 0.6, 2: 0.7}
-    above = {0: 0.521, 1: 0.620, 2: 0.719}
-    found = results_tables.paired(group(above), group(base), "probe")
-    assert 0 < found.low < found.value < found.high < 0.03
-
-
-def test_only_shared_seeds_are_set_against_each_other():
-    found = results_tables.paired(
-        group({0: 0.6, 1: 0.61, 2: 0.6, 9: 0.1}), group({0: 0.5, 1: 0.5, 2: 0.5, 7: 0.9}), "probe"
-    )
-    assert found.seeds == 3
-    assert found.value == pytest.approx(0.31 / 3)
-    assert results_tables.paired(group({0: 0.6}), group({1: 0.6}), "probe") is None
-
-
-@pytest.mark.parametrize("seeds", [1, 2])
-def test_few_seeds_claim_nothing_and_have_the_interval_of_independent_accuracies(seeds):
-    one, other = group(dict.fromkeys(range(seeds), 0.9)), group(dict.fromkeys(range(seeds), 0.5))
-    found = results_tables.paired(one, other, "probe")
-    half = math.hypot(0.03, 0.02)
-    assert (found.low, found.high) == pytest.approx((0.4 - half, 0.4 + half))
-    assert found.p is None
-    (said,) = results_tables.judged([found])
-    assert said.sign == 0
-    assert str(said) == f"+40.0 (+36.4 to +43.6; {'1 seed' if seeds == 1 else '2 seeds'})"
-
-
-def test_the_interval_of_one_seed_leans_to_where_the_accuracies_lean():
-    one, other = group({0: 0.995}), group({0: 0.5})  # whose upper end is cut off at 1
-    found = results_tables.paired(one, other, "probe")
-    assert found.value - found.low == pytest.approx(math.hypot(0.03, 0.02))
-    assert found.high - found.value == pytest.approx(math.hypot(0.005, 0.03))
-
-
-def test_the_same_image_in_each_of_three_seeds_is_no_certainty():
-    ours, theirs = dict.fromkeys(range(3), 101 / 360), dict.fromkeys(range(3), 100 / 360)
-    found = results_tables.paired(group(ours, n=360), group(theirs, n=360), "probe")
-    assert found.p > results_tables.LEVEL
-    error = 1 / (math.sqrt(6) * 360) / math.sqrt(3)
-    assert found.high - found.value == pytest.approx(slow_quantile(2) * error, rel=1e-4)
-
-
-def test_holm_rejects_what_the_step_down_procedure_rejects():
-    rng = random.Random(0)
-    for _ in range(200):
-        values = [round(rng.random() ** 3, 2) for _ in range(rng.randrange(1, 8))]
-        adjusted = results_tables.holm(values)
-        for level in (0.013, 0.05, 0.21):
-            rejected = set()
-            for step, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
-                if values[index] >= level / (len(values) - step):
-                    break
-                rejected.add(index)
-            assert {index for index, value in enumerate(adjusted) if value < level} == rejected
-        assert all(one >= other for one, other in zip(adjusted, values, strict=True))
-
-
-def difference(value, p, apart=False):
-    return results_tables.Difference(value, value - 0.01, value + 0.01, 5, p, apart)
-
-
-def test_what_is_claimed_depends_on_how_much_is_compared():
-    alone = results_tables.judged([difference(0.02, 0.02)])
-    among = results_tables.judged([difference(0.02, 0.02), None, *[difference(0.0, 0.9)] * 4])
-    assert [each.sign for each in alone] == [1]
-    assert among[0].sign == 0
-    assert among[1] is None
-    assert str(alone[0]) == "+2.0 (+1.0 to +3.0) ahead"
-    assert str(among[0]) == "+2.0 (+1.0 to +3.0) (ahead)"
-    assert str(among[2]) == "+0.0 (\u22121.0 to +1.0)"
-
-
-def test_a_claim_that_other_images_bear_out_is_bold_and_turns_with_the_arms():
-    (said,) = results_tables.judged([difference(-0.02, 0.001, apart=True)])
-    assert str(said) == "\u22122.0 (\u22123.0 to \u22121.0) **behind**"
-    assert str(said.reversed()) == "+2.0 (+1.0 to +3.0) **ahead**"
-
-
 def cells(page, heading):
     """The first table after a line, by row and column."""
     lines = page.split(heading, 1)[1].splitlines()
@@ -312,19 +193,13 @@ def test_the_short_table_has_each_run_at_twenty_percent(content):
     assert row["full"].endswith("ahead**")
 
 
-def test_all_selectors_have_a_place_and_a_look():
-    assert set(results_tables.SELECTORS) == set(plan.SELECTORS) - {"selected"}
-    assert set(results_plot.STYLES) == set(results_tables.SELECTORS) - {"full"}
-    assert len(set(results_plot.STYLES.values())) == len(results_plot.STYLES)
-
-
 def test_the_plot_has_a_line_for_each_selector_and_the_level_of_all_images(content):
     picture = results_plot.accuracy(content)
     tree = ElementTree.fromstring(picture)
     found = [element.get("class") for element in tree.iter() if element.tag.endswith("path")]
-    assert found == ["line blue", "line green", "line orange"]
+    assert found == ["line s1", "line s5", "line s2"]
     kinds = [element.get("class") for element in tree.iter()]
-    assert kinds.count("dot blue") == kinds.count("whisker blue") == 2
+    assert kinds.count("dot s1") == kinds.count("whisker s1") == 2
     assert kinds.count("reference") == 1
     assert "sas at 20\u00a0% 70." in picture
     assert picture == results_plot.accuracy(json.loads(json.dumps(content)))

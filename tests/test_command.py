@@ -40,7 +40,7 @@ def configs(monkeypatch):
     """The configs that reach the pipeline, which does nothing."""
     found = []
     monkeypatch.setattr(pipeline, "run", lambda config, *_, **__: found.append(config) or {"arms": [], "dataset": {}})
-    monkeypatch.setattr("sas_jax.table.arms", lambda results: "")
+    monkeypatch.setattr("sas_jax.results.printed.text", lambda results: "")
     monkeypatch.setattr("sas_jax.devices.split_cpu", lambda *sizes: None)
     return found
 

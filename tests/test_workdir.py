@@ -8,6 +8,7 @@ import pytest
 from sas_jax import files
 from sas_jax.errors import InputError
 from sas_jax.files import write_whole
+from sas_jax.typed import Anything
 from sas_jax.workdir import Metrics, Workdir, fingerprint, flatten, write_array, write_json
 
 
@@ -105,17 +106,17 @@ def test_a_file_is_known_by_its_digest_and_one_that_is_half_written_is_not_calle
     with workdir.writing("results.json") as path:
         write_json(path, {"a": 1})
     assert workdir.damage("results.json") is None
-    assert workdir.read("results.json", {}) == {"a": 1}
+    assert workdir.read("results.json", dict[str, Anything]) == {"a": 1}
     path.write_text('{"a": 2}')
     assert workdir.damage("results.json") == "it is not as it was written"
     with pytest.raises(InputError, match=r"results\.json must be as the run wrote it, got a damaged file"):
-        workdir.read("results.json", {})
+        workdir.read("results.json", dict[str, Anything])
     killed = workdir.writing("results.json")
     write_json(killed.__enter__(), {"a": 3})  # and no digest
-    assert workdir.read("results.json", {}) == {"a": 3}
+    assert workdir.read("results.json", dict[str, Anything]) == {"a": 3}
     path.unlink()
     assert workdir.damage("results.json") == "it is missing"
-    assert workdir.read("results.json", {}) is None
+    assert workdir.read("results.json", dict[str, Anything]) is None
 
 
 @pytest.mark.parametrize("name", ["exp*", "run [1]", "run?", "[!a]", "a**", "100%", "#1", "{a,b}"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sas_jax.report.markup import Markup, element, joined
+from sas_jax.results.markup import Markup, element, joined
 
 WIDTH = 400  # a column of the page, and a phone: text keeps its size
 _CHARACTER = 6.3  # of a label, on average
@@ -128,11 +128,6 @@ class Axes:
                 self._parts.append(
                     element("rect", x=left, y=top, width=width, height=abs(self.y(value) - base), class_=f"bar {style}")
                 )
-
-    def cloud(self, points: np.ndarray, style: str) -> None:
-        """A dot at each of the points [k, 2], all in one path: a dot is a line of no length with round ends."""
-        path = "".join(f"M{self.x(x):.1f} {self.y(y):.1f}h0" for x, y in points)
-        self._parts.append(element("path", d=path, class_=f"cloud {style}"))
 
     def zero(self) -> None:
         """A line at ordinate 0, where the range passes it."""

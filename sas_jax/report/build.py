@@ -7,9 +7,10 @@ import numpy as np
 
 from sas_jax.images import Images
 from sas_jax.report import examples, geometry, outcome, provenance, selected
-from sas_jax.report.arms import grouped
-from sas_jax.report.markup import joined
 from sas_jax.report.template import page
+from sas_jax.results import schema
+from sas_jax.results.arms import grouped
+from sas_jax.results.markup import joined
 
 
 def html(
@@ -46,17 +47,18 @@ def html(
       The page.
     """
     config = _nested(config or {})
-    groups = grouped(results.get("arms") or [], (results.get("dataset") or {}).get("train_size"))
+    found = schema.partial(results)
+    groups = grouped(found.arms, found.dataset.train_size)
     records = _by_stage(metrics or [])
     content = joined(
-        outcome.opening(results, config, groups),
-        outcome.arms(results, groups),
+        outcome.opening(found, config, groups),
+        outcome.arms(found, groups),
         examples.picks(ranking, images, labels, class_names, without_images),
-        selected.selection(results, groups, ranking, embeddings),
-        selected.latent_classes(results, ranking, labels, class_names),
+        selected.selection(found, groups, ranking, embeddings),
+        selected.latent_classes(found, ranking, labels, class_names),
         geometry.geometry(groups, class_names),
         outcome.training(records, groups, config),
-        provenance.run(results, groups, records, config, _nested(environment or {})),
+        provenance.run(found, groups, records, config, _nested(environment or {})),
     )
     return page(f"sas_jax report: {(results.get('dataset') or {}).get('name', 'a run')}", content)
 

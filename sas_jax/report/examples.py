@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from sas_jax.images import Images
-from sas_jax.report import measures, numbers
-from sas_jax.report.markup import Markup, element
+from sas_jax.report import measures
 from sas_jax.report.parts import label_name, note, section
 from sas_jax.report.pictures import picture
+from sas_jax.results import numbers
+from sas_jax.results.markup import Markup, element
 
 _TITLE = "Most and least valuable images"
 _ENDS = ("first", "last")

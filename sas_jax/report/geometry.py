@@ -1,12 +1,14 @@
 """The geometry of the arms' features, where it was measured."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from sas_jax.report import numbers
-from sas_jax.report.arms import FULL, UNTRAINED, Group, mean, pooled
-from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.parts import accuracy, label_name, note, section, table
+from sas_jax.report.parts import label_name, note, section
+from sas_jax.results import numbers
+from sas_jax.results.arms import Group, mean, pooled
+from sas_jax.results.markup import Markup, element, joined
+from sas_jax.results.schema import GeometryPart
+from sas_jax.results.selectors import Role
+from sas_jax.results.tables import Table, Value
 
 _TEXT = (
     "Of unit features. Alignment: the mean squared distance of two views of an image; low is good. Class centres are "
@@ -24,26 +26,27 @@ def geometry(groups: Sequence[Group], class_names: Sequence[str] | None) -> Mark
       groups: The arms, seeds together.
       class_names: The labels' names.
     """
-    rows: list[tuple[object, ...]] = []
+    rows: list[list[Value]] = []
     for group in groups:
-        found = [each for arm in group.arms if (each := arm.get("geometry"))]
-        for name, of in (("subset", "its subset"), ("whole", "all images")):
-            parts = [part for each in found if (part := each.get(name))]
-            if parts and not (name == "subset" and group.selector in (UNTRAINED, FULL)):
-                moved = mean(found, "largest_distance") if name == "subset" else None
-                rows.append((group.title, of, *_part(parts, class_names), numbers.decimal(moved)))
-    return section("Geometry", note(_TEXT), table(_HEAD, rows)) if rows else Markup()
+        found = [arm.geometry for arm in group.arms if arm.geometry]
+        subsets = [each.subset for each in found if each.subset]
+        wholes = [each.whole for each in found if each.whole]
+        if subsets and group.kind.role not in (Role.UNTRAINED, Role.WHOLE):
+            moved = numbers.decimal(mean(each.largest_distance for each in found))
+            rows.append([group.title, "its subset", *_part(subsets, class_names), moved])
+        if wholes:
+            rows.append([group.title, "all images", *_part(wholes, class_names), numbers.NOTHING])
+    return section("Geometry", note(_TEXT), Table(_HEAD, rows).html("arms")) if rows else Markup()
 
 
-def _part(parts: Sequence[Mapping[str, Any]], class_names: Sequence[str] | None) -> tuple[object, ...]:
-    nearest = pooled([part.get("nearest_centre") for part in parts])
+def _part(parts: Sequence[GeometryPart], class_names: Sequence[str] | None) -> list[Value]:
     pair = None
-    if len(parts) == 1 and (closest := parts[0].get("closest_classes")):
+    if len(parts) == 1 and (closest := parts[0].closest_classes):
         pair = element("small", " and ".join(label_name(label, class_names) for label in closest))
-    return (
-        numbers.count(mean(parts, "n")),
-        numbers.decimal(mean(parts, "alignment")),
-        accuracy(nearest),
-        numbers.decimal(mean(parts, "mean_product")),
-        joined(numbers.decimal(mean(parts, "largest_product")), pair),
-    )
+    return [
+        numbers.count(mean(part.n for part in parts)),
+        numbers.decimal(mean(part.alignment for part in parts)),
+        pooled([part.nearest_centre for part in parts]),
+        numbers.decimal(mean(part.mean_product for part in parts)),
+        joined(numbers.decimal(mean(part.largest_product for part in parts)), pair),
+    ]

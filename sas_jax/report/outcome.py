@@ -1,77 +1,80 @@
-"""The report's opening: what ran, the answer in words, the arms' table and figures, and their training."""
+"""The report's opening: what ran, the differences between arms, the arms' table and figures, and their training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sas_jax.report import numbers, plots, words
-from sas_jax.report.arms import UNTRAINED, Group, Measure, named, order, settings
-from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.parts import accuracy, figures, note, section, sentence, table
+from sas_jax.report import plots
+from sas_jax.report.parts import figures, folded, note, notes, section
+from sas_jax.results import differences, numbers, tables
+from sas_jax.results import notes as fixed
+from sas_jax.results.arms import PRIMARY, Group, named, settings, titles
+from sas_jax.results.differences import Differences
+from sas_jax.results.markup import Markup, element, joined
+from sas_jax.results.schema import LatentClasses, Results
 
 
-def opening(results: Mapping[str, Any], config: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
-    dataset = results.get("dataset") or {}
-    name = dataset.get("name", "unnamed data")
+def opening(results: Results, config: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
     chosen = [group for group in groups if group.chosen]
-    heading = f"{name}: {named(chosen)}" if chosen else f"{name}: {_reached(results)}"
-    sentences = words.answers(groups)
-    if not sentences:
-        sentences = [_no_answer(results, groups)]
-    caveats = words.caveats(groups, (results.get("latent_classes") or {}).get("method"))
+    reached = "a ranking of its images" if results.selection.objective else "an unfinished run"
+    found = differences.of_run(groups)
+    said = fixed.reading(groups, found.values()) + fixed.unequal(groups, results.latent_classes.method)
     return joined(
-        element("h1", heading),
+        element("h1", f"{results.dataset.name or 'unnamed data'}: {named(chosen) if chosen else reached}"),
         element("p", _what_ran(results, config, groups), class_="soft"),
-        element(
-            "section",
-            element("p", sentence(sentences[0]), class_="first"),
-            element("ul", *(element("li", sentence(text)) for text in sentences[1:])) if sentences[1:] else None,
+        section(
+            "Differences between arms",
+            *_differences(groups, found) if found else (note(_no_answer(results, groups)),),
             id="answer",
         ),
-        element("ul", *(element("li", text) for text in caveats), class_="notes", id="reading") if caveats else None,
+        notes(said),
     )
 
 
-def _reached(results: Mapping[str, Any]) -> str:
-    return "a ranking of its images" if results.get("selection") else "an unfinished run"
+def _differences(groups: Sequence[Group], found: Differences) -> list[Markup]:
+    """Those in the primary accuracies, and behind a click those in others."""
+    tables_ = [
+        tables.differences(groups, found, [name for name in titles(groups) if (name in PRIMARY) == is_primary])
+        for is_primary in (True, False)
+    ]
+    primary, others = (table.html("arms") if table else None for table in tables_)
+    return [part for part in (primary, others and folded("Differences in other accuracies", others)) if part]
 
 
-def _no_answer(results: Mapping[str, Any], groups: Sequence[Group]) -> str:
-    trained = [group for group in groups if group.selector != UNTRAINED]
+def _no_answer(results: Results, groups: Sequence[Group]) -> str:
+    trained = [group for group in groups if group.is_trained]
+    if any(group.measures for group in trained):
+        return "No arm was trained beside random subsets of its size, or beside all images, so there is no difference."
     if trained:
         return (
             f"Trained: {named(trained)}. No accuracy was measured ({_unmeasured(results)}), so this run does not "
             "tell which subset is better."
         )
-    if results.get("selection"):
+    if results.selection.objective:
         return "The run ended with the ranking; no encoder was trained on a subset, so nothing is said about accuracy."
     return "The run ended before the ranking; there is no answer yet."
 
 
-def _unmeasured(results: Mapping[str, Any]) -> str:
+def _unmeasured(results: Results) -> str:
     """Why there are no accuracies."""
-    dataset = results.get("dataset") or {}
-    return dataset.get("not_evaluated") or "the run was stopped before the evaluation"
+    return results.dataset.not_evaluated or "the run was stopped before the evaluation"
 
 
-def _what_ran(results: Mapping[str, Any], config: Mapping[str, Any], groups: Sequence[Group]) -> str:
-    dataset, latent = results.get("dataset") or {}, results.get("latent_classes") or {}
-    selection = results.get("selection") or {}
+def _what_ran(results: Results, config: Mapping[str, Any], groups: Sequence[Group]) -> str:
+    dataset, latent, selection = results.dataset, results.latent_classes, results.selection
     parts = []
-    if dataset.get("train_size") is not None:
-        facts = [numbers.plural(dataset["train_size"], "training image")]
-        if dataset.get("test_size"):
-            facts.append(numbers.plural(dataset["test_size"], "test image"))
-        labelled = dataset.get("num_classes")
+    if dataset.train_size is not None:
+        facts = [numbers.plural(dataset.train_size, "training image")]
+        if dataset.test_size:
+            facts.append(numbers.plural(dataset.test_size, "test image"))
+        labelled = dataset.num_classes
         facts.append(numbers.plural(labelled, "labelled class", "labelled classes") if labelled else "no labels")
-        parts.append(f"{dataset.get('name', 'The data')}: {', '.join(facts)}.")
-    if latent:
-        kinds = numbers.plural(latent.get("num_classes") or 0, "latent class", "latent classes")
-        parts.append(f"{kinds} by {latent.get('method')}{_vectors(latent, config)}.")
-    if selection:
-        parts.append(
-            f"Within each, {selection.get('objective')} ranked the images by {selection.get('similarity')} similarity."
-        )
-    trained = sum(len(group.arms) for group in groups if group.selector != UNTRAINED)
+        parts.append(f"{dataset.name or 'The data'}: {', '.join(facts)}.")
+    if latent.method:
+        kinds = numbers.plural(latent.num_classes or 0, "latent class", "latent classes")
+        parts.append(f"{kinds} by {latent.method}{_vectors(latent, config)}.")
+    if selection.objective:
+        parts.append(f"Within each, {selection.objective} ranked the images by {selection.similarity} similarity.")
+    trained = sum(len(group.arms) for group in groups if group.is_trained)
     wanted = len(config.get("arms") or ())
     if trained and trained < wanted:
         parts.append(f"{trained} of {wanted} encoders were trained so far.")
@@ -80,12 +83,12 @@ def _what_ran(results: Mapping[str, Any], config: Mapping[str, Any], groups: Seq
     return " ".join(parts)
 
 
-def _vectors(latent: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+def _vectors(latent: LatentClasses, config: Mapping[str, Any]) -> str:
     """What the latent classes were made from."""
-    if latent.get("method") in ("labels", "file"):
+    if latent.method in ("labels", "file"):
         return ""
-    if own := latent.get("embeddings"):
-        return ", from CLIP's embeddings" if own == "clip" else ", from embeddings from a file of their own"
+    if latent.embeddings:
+        return ", from CLIP's embeddings" if latent.embeddings == "clip" else ", from embeddings from a file"
     return ", from embeddings from a file" if _from_file(config) else ", from embeddings of a proxy encoder"
 
 
@@ -94,139 +97,31 @@ def _from_file(config: Mapping[str, Any]) -> bool:
     return bool(proxy.get("embeddings")) if isinstance(proxy, Mapping) else False
 
 
-def arms(results: Mapping[str, Any], groups: Sequence[Group]) -> Markup:
+def arms(results: Results, groups: Sequence[Group]) -> Markup:
     if not groups:
         return Markup()
-    measure = words.measure_name(groups)
-    base = next((getattr(g, measure) for g in groups if g.selector == UNTRAINED), None) if measure else None
-    palette = plots.styles(groups)
-    rows = [
-        (
-            _selector(group, palette[group.selector]),
-            numbers.fraction(group.fraction),
-            numbers.count(group.mean("size")),
-            _accuracy(group.probe),
-            _accuracy(group.knn),
-            _difference(getattr(group, measure), base) if measure and group.selector != UNTRAINED else numbers.NOTHING,
-            numbers.count(group.mean("epochs")),
-            numbers.count(group.mean("steps")),
-            numbers.decimal(group.mean("loss")),
-            numbers.duration(group.mean("train_seconds") or None),
-        )
-        for group in groups
-    ]
-    head = (
-        "selector",
-        "fraction",
-        "images",
-        "linear probe",
-        "kNN",
-        "over untrained",
-        "epochs",
-        "steps",
-        "loss",
-        "training",
-    )
-    notes = []
-    if measure:
-        notes.append(
-            f"Over untrained: the difference in percentage points of the {words.MEASURES[measure]}, and whether the "
-            "two 95 % intervals overlap."
-        )
-    else:
-        notes.append(f"No linear probe and no kNN: {_unmeasured(results)}.")
-    if any(len(group.arms) > 1 for group in groups):
-        notes.append("Rows with several seeds show their means, and the spread from the lowest seed to the highest.")
+    about = {group.kind.selector: group.selector.about for group in groups if group.selector.about}
+    text = "; ".join(f"{name}: {words}" for name, words in about.items())
+    unmeasured = f"No linear probe and no kNN: {_unmeasured(results)}."
     pictures = [
         plots.accuracy(members, name, f"{title}, {setting}" if setting else title)
-        for setting, members in settings(groups)
-        for name, title in (("probe", "Linear probe"), ("knn", "kNN"))
+        for setting, members in settings(groups).items()
+        for name, title in titles(members).items()
+        if name in PRIMARY
     ]
+    singles = [Group(group.kind, (arm,)) for group in groups for arm in group.arms]
     return section(
         "Arms",
-        table(head, rows, "arms"),
-        note(" ".join(notes)),
+        tables.arms(groups).html("arms"),
+        None if any(group.measures for group in groups if group.is_trained) else note(unmeasured),
+        note(f"{text}.") if text else None,
         figures(pictures),
-        _further(groups, palette),
-        _seeds(groups),
+        folded("Each seed by itself", tables.arms(singles, single=True).html()) if len(singles) > len(groups) else None,
     )
-
-
-def _further(groups: Sequence[Group], palette: Mapping[str, str]) -> Markup | None:
-    """The accuracies that not every run measures."""
-    columns: list[tuple[str, list[Measure | None]]] = [
-        (f"probe on {numbers.fraction(float(share))} of the labels", [group.few.get(share) for group in groups])
-        for share in sorted({share for group in groups for share in group.few}, key=float)
-    ]
-    columns.append(("probe on coarse classes", [group.coarse for group in groups]))
-    columns.append(("trained with labels", [group.supervised for group in groups]))
-    columns = [(name, found) for name, found in columns if any(found)]
-    if not columns:
-        return None
-    rows = [
-        (_selector(group, palette[group.selector]), numbers.fraction(group.fraction),
-         *(_accuracy(found[at]) for _, found in columns))
-        for at, group in enumerate(groups)
-    ]  # fmt: skip
-    text = "With 95 % intervals."
-    if any(name == "trained with labels" for name, _ in columns):
-        text += " Trained with labels: the test accuracy of a network that learned from the subset's labels."
-    return element(
-        "div",
-        element("h3", "Further accuracies"),
-        table(("selector", "fraction", *(name for name, _ in columns)), rows, "arms"),
-        note(text),
-    )
-
-
-def _selector(group: Group, style: str) -> Markup:
-    seeds = element("small", f"{len(group.arms)} seeds") if len(group.arms) > 1 else None
-    setting = element("small", group.setting) if group.setting else None
-    return joined(element("span", class_=f"key {style}"), group.selector, setting, seeds)
-
-
-def _accuracy(found: Measure | None) -> Markup:
-    if found is None or len(found.seeds) < 2:
-        return accuracy(found)
-    ends = numbers.span(min(found.seeds), max(found.seeds))
-    return joined(accuracy(found), element("small", f"seeds {ends}"))
-
-
-def _difference(found: Measure | None, base: Measure | None) -> Markup:
-    if found is None or base is None:
-        return Markup(numbers.NOTHING)
-    apart = "apart" if order(found, base) else "overlap"
-    return joined(numbers.points(found.value - base.value), element("small", apart))
-
-
-def _seeds(groups: Sequence[Group]) -> Markup | None:
-    """Every single arm, where seeds were put together."""
-    if all(len(group.arms) == 1 for group in groups):
-        return None
-
-    def single(measure: Mapping[str, Any] | None) -> str:
-        return numbers.interval(measure["value"], measure["low"], measure["high"]) if measure else numbers.NOTHING
-
-    rows = [
-        (
-            arm.get("name", group.title),
-            numbers.count(arm.get("size")),
-            numbers.decimal(arm.get("loss")),
-            single(arm.get("probe")),
-            single(arm.get("knn")),
-            numbers.duration(arm.get("train_seconds") or None),
-        )
-        for group in groups
-        for arm in group.arms
-    ]
-    head = ("arm", "images", "loss", "linear probe", "kNN", "training")
-    return element("details", element("summary", "Each seed by itself"), table(head, rows))
 
 
 def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group], config: Mapping[str, Any]) -> Markup:
-    kinds: dict[
-        str, dict[str, list[dict[str, Any]]]
-    ] = {}  # "proxy", "arms/NAME", "supervised/NAME": by what is before /
+    kinds: dict[str, dict[str, list[dict[str, Any]]]] = {}  # by what is before "/" in "proxy", "arms/NAME", ...
     for stage, found in records.items():
         kind, _, name = stage.partition("/")
         kinds.setdefault(kind, {})[name] = found
@@ -240,11 +135,11 @@ def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group
         )
         for kind, by_name in kinds.items()
     ]
-    notes = []
+    said = []
     if _from_file(config):
-        notes.append("The embeddings came from a file, so no proxy was trained here.")
+        said.append("The embeddings came from a file, so no proxy was trained here.")
     if not any(drawn):
-        notes.append("No loss was recorded.")
+        said.append("No loss was recorded.")
     broken = [
         f"{stage} at step {numbers.count(record.get('step'))}"
         for stage, found in records.items()
@@ -252,18 +147,17 @@ def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group
         if "loss" in record and not numbers.known(record["loss"])
     ]
     if broken:
-        notes.append(f"The loss was not a finite number in {broken[0]}; such points are not drawn.")
-    return section("Training", *map(note, notes), figures(drawn))
+        said.append(f"The loss was not a finite number in {broken[0]}; such points are not drawn.")
+    return section("Training", *map(note, said), figures(drawn))
 
 
 def _curves(
     by_name: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group]
 ) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    palette = plots.styles(groups)
     crowded = sum(len(group.arms) for group in groups) > plots.CROWD
-    known = {str(arm.get("name")): group for group in groups for arm in group.arms}
+    known = {arm.name: group for group in groups for arm in group.arms}
     curves = [
-        (group.selector if crowded else group.title, palette[group.selector], by_name[name])
+        (group.kind.who if crowded else group.title, group.selector.style, by_name[name])
         for name, group in known.items()
         if name in by_name
     ]

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from sas_jax.report.markup import Markup, element
+from sas_jax.results.markup import Markup, element
 
 _TINY = 24  # pixels: enlarged with hard edges, as stored
 _LARGE = 112  # pixels of the longer side of all others: 96 such pictures of noise are 2 MB as base64

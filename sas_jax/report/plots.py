@@ -1,33 +1,75 @@
 """The report's figures, each a `<figure>` with a caption and a text alternative; "" where there is nothing to show."""
 
-import math
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from sas_jax.report import measures, numbers
-from sas_jax.report.arms import FULL, UNTRAINED, Group
+from sas_jax.report import measures
 from sas_jax.report.axes import Axes, figure, percentage, plain
-from sas_jax.report.markup import Markup
+from sas_jax.results import numbers
+from sas_jax.results.arms import Group, Measure
+from sas_jax.results.markup import Markup
 
-_STYLES = {"sas": "s1", "random": "s2", FULL: "s3", "random_balanced": "s4"}
-_SPARE = ("s5", "s6", "s7", "s8")
 _BARS = 200  # more latent classes than these are averaged into so many
-_SPARSE = 2_000  # fewer dots of a map are drawn larger
 CROWD = 6  # more lines than these are drawn fine
 
 
-def styles(groups: Sequence[Group]) -> dict[str, str]:
-    """A colour for each selector, the same in all figures."""
-    spare, found = 0, {UNTRAINED: "s0"}
-    for selector in dict.fromkeys(group.selector for group in groups if group.selector != UNTRAINED):
-        if selector in _STYLES:
-            found[selector] = _STYLES[selector]
-        else:
-            found[selector] = _SPARE[spare % len(_SPARE)]
-            spare += 1
-    return found
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """Accuracies by the fraction of the images.
+
+    Attributes:
+      name: In the legend.
+      style: Of the line and its intervals.
+      points: Fractions and accuracies.
+      dots: The style of its points.
+    """
+
+    name: str
+    style: str
+    points: Sequence[tuple[float, Measure]]
+    dots: str
+
+    def draw(self, axes: Axes, shift: float) -> None:
+        """Draws it, moved sideways so that the intervals of lines at one fraction stay apart."""
+        at = np.array([fraction for fraction, _ in self.points]) + shift
+        axes.curve(at, np.array([found.value for _, found in self.points]), self.style)
+        for x, (_, found) in zip(at, self.points, strict=True):
+            axes.spread((x, x), (found.low, found.high), self.style)
+            axes.point(x, found.value, self.dots)
+
+
+def draw(axes: Axes, lines: Sequence[Line], gap: float) -> None:
+    """Draws lines side by side, each `gap` beside the one before."""
+    for at, line in enumerate(lines):
+        line.draw(axes, gap * (at - (len(lines) - 1) / 2))
+
+
+def lines(groups: Sequence[Group], measure: str) -> list[Line]:
+    """An accuracy of trained groups, a line for each selector and setting."""
+    found: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        if group.is_trained and measure in group.measures and group.fraction is not None:
+            found.setdefault((group.kind.who, group.kind.setting), []).append(group)
+    return [
+        Line(
+            name=f"{who} ({setting})" if setting else who,
+            style=members[0].selector.style,
+            points=[(group.fraction or 0.0, group.measures[measure]) for group in members],
+            dots=members[0].selector.style,
+        )
+        for (who, setting), members in found.items()
+    ]
+
+
+def bounds(measures: Sequence[Measure]) -> tuple[float, float]:
+    """The range of an axis on which these accuracies, their intervals and seeds find room."""
+    low = min(min(found.low, *found.seeds) for found in measures)
+    high = max(max(found.high, *found.seeds) for found in measures)
+    room = 0.04 * (high - low) or 0.02
+    return max(0.0, low - room), min(1.0, high + room)
 
 
 def accuracy(groups: Sequence[Group], measure: str, name: str) -> Markup:
@@ -35,43 +77,29 @@ def accuracy(groups: Sequence[Group], measure: str, name: str) -> Markup:
 
     Args:
       groups: The arms, seeds together.
-      measure: "probe" or "knn".
-      name: What the measure is called.
+      measure: The accuracy.
+      name: What it is called.
     """
-    shown = [(group, found) for group in groups if (found := getattr(group, measure)) is not None]
+    shown = [(group, group.measures[measure]) for group in groups if measure in group.measures]
     if not shown:
         return Markup()
-    low = min(min(found.low, *found.seeds) for _, found in shown)
-    high = max(max(found.high, *found.seeds) for _, found in shown)
-    room = 0.04 * (high - low) or 0.02
-    bounds = (max(0.0, low - room), min(1.0, high + room))
+    limits = bounds([found for _, found in shown])
     summary = f"{name}: " + "; ".join(f"{group.title} {found}" for group, found in shown)
-    base = next((found for group, found in shown if group.selector == UNTRAINED), None)
-    trained = [(group, found) for group, found in shown if group.selector != UNTRAINED]
-    fractions: dict[str, set[float]] = {}
-    for group, _ in trained:
-        fractions.setdefault(group.selector, set()).add(group.fraction or 0.0)
-    palette = styles(groups)
+    base = next((found for group, found in shown if not group.is_trained), None)
+    drawn = lines(groups, measure)
+    swept = any(len(line.points) > 1 for line in drawn)
     several = any(len(found.seeds) > 1 for _, found in shown)
-    swept = max(map(len, fractions.values()), default=0) > 1
     caption = f"{name}, with 95 % intervals" + ("; rings are single seeds" if several and not swept else "")
     caption += ". The shaded band is the untrained encoder's interval." if base else "."
     if swept:
-        axes = Axes((0.0, 1.0), bounds, x_label="fraction of the images", x_format=percentage, y_format=percentage)
+        axes = Axes((0.0, 1.0), limits, x_label="fraction of the images", x_format=percentage, y_format=percentage)
         if base:
             axes.level(base.low, base.high, base.value)
-        for index, (selector, style) in enumerate((s, palette[s]) for s in fractions):
-            shift = 0.006 * (index - (len(fractions) - 1) / 2)  # so that intervals at one fraction stay apart
-            mine = [(group.fraction or 0.0, found) for group, found in trained if group.selector == selector]
-            at = np.array([fraction for fraction, _ in mine]) + shift
-            axes.curve(at, np.array([found.value for _, found in mine]), style)
-            for x, (_, found) in zip(at, mine, strict=True):
-                axes.spread((x, x), (found.low, found.high), style)
-                axes.point(x, found.value, style)
-        return figure(axes.svg(summary), caption, [(palette[selector], selector) for selector in fractions])
+        draw(axes, drawn, 0.006)
+        return figure(axes.svg(summary), caption, [(line.style, line.name) for line in drawn])
     rows = len(shown)
     axes = Axes(
-        bounds,
+        limits,
         (rows - 0.4, -0.6),
         x_label="accuracy",
         x_format=percentage,
@@ -81,7 +109,7 @@ def accuracy(groups: Sequence[Group], measure: str, name: str) -> Markup:
     if base:
         axes.strip(base.low, base.high, base.value)
     for row, (group, found) in enumerate(shown):
-        style = palette[group.selector]
+        style = group.selector.style
         axes.spread((found.low, found.high), (row, row), style)
         axes.point(found.value, row, style)
         for value in found.seeds if len(found.seeds) > 1 else ():
@@ -144,33 +172,6 @@ def similarity(values: np.ndarray, note: str = "") -> Markup:
     return figure(axes.svg(f"Histogram of similarity within a class: {summary}"), caption)
 
 
-def gains(gain: np.ndarray) -> Markup:
-    """The distribution of marginal gains.
-
-    Args:
-      gain: float [n]; those not finite are left out.
-    """
-    values = np.asarray(gain, np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return Markup()
-    edges = np.histogram_bin_edges(values, bins=40)
-    if edges[0] < 0 < edges[-1]:  # an edge at 0, so that no bar holds both signs
-        width = edges[1] - edges[0]
-        edges = np.arange(math.floor(edges[0] / width), math.ceil(edges[-1] / width) + 1) * width
-    shares = np.histogram(values, edges)[0] / len(values)
-    axes = Axes(
-        (edges[0], edges[-1]), (0.0, shares.max() * 1.05), x_label="gain", y_label="share of picks", y_format=percentage
-    )
-    axes.bars(edges, shares, ["s2" if end <= 1e-9 * abs(edges[0]) and edges[0] < 0 else "s1" for end in edges[1:]])
-    negative = numbers.percent(float((values < 0).mean()))
-    summary = f"median {numbers.decimal(float(np.median(values)), 2)}, {negative} negative"
-    return figure(
-        axes.svg(f"Histogram of the gains of {numbers.count(len(values))} picks: {summary}"),
-        f"Marginal gain of each pick when it was made: {summary}.",
-    )
-
-
 def _head(budgets: Sequence[float]) -> int:
     """Lines of text for the markers' names: the budgets, and the turning point."""
     return 1 if len(budgets) < 2 else 2
@@ -212,69 +213,6 @@ def gain_curve(curve: measures.Curve, budgets: Sequence[float], turning: float |
     )
     summary = f"Marginal gain, falling from {numbers.decimal(known[0], 2)} to {numbers.decimal(known[-1], 2)}"
     return figure(axes.svg(summary + _marks_in_words(budgets, turning)), caption)
-
-
-def next_percents(shares: np.ndarray, budgets: Sequence[float], turning: float | None) -> Markup:
-    """What each further percent of the images adds to the objective.
-
-    Args:
-      shares: float [100] of the largest value, as `measures.next_percent` returns them.
-      budgets: Chosen fractions.
-      turning: The fraction where gains become negative, or None.
-    """
-    known = shares[np.isfinite(shares)]
-    if not len(known):
-        return Markup()
-    low, high = min(0.0, float(known.min())), max(0.0, float(known.max()))
-    room = 0.05 * (high - low)
-    axes = Axes((0.0, 1.0), (low - room if low < 0 else 0.0, high + room), x_label="fraction of the images picked",
-                y_label="value of the next percent", x_format=percentage, y_format=percentage,
-                head=_head(budgets))  # fmt: skip
-    axes.bars(np.linspace(0.0, 1.0, 101), shares, ["s2" if share < 0 else "s1" for share in shares])
-    axes.zero()
-    _mark(axes, budgets, turning)
-    here = [0.0, *(budget for budget in budgets if int(100 * budget + 1e-9) < len(known))]
-    told = [
-        f"{numbers.decimal(100 * shares[int(100 * at + 1e-9)], 2)} after "
-        + (numbers.fraction(at) if at else "none of the images")
-        for at in here
-    ]
-    caption = (
-        f"What the next percent of the images adds to the objective, in percent of the largest value it reached: "
-        f"{', '.join(told)}."
-    )
-    return figure(axes.svg(caption + _marks_in_words((), turning)), caption)
-
-
-def cumulative(
-    fractions: np.ndarray, values: np.ndarray, budgets: Sequence[float], turning: float | None, objective: str
-) -> Markup:
-    """The objective's value as the subset grows.
-
-    Args:
-      fractions: float [k], of all images.
-      values: float [k], shares of the largest value.
-      budgets: Chosen fractions.
-      turning: The fraction where gains become negative, or None.
-      objective: Its name.
-    """
-    if len(fractions) < 2:
-        return Markup()
-    kept = np.unique(np.linspace(0, len(fractions) - 1, 301).round().astype(int))
-    low = min(0.0, float(values.min()))
-    axes = Axes((0.0, 1.0), (low, 1.05), x_label="fraction of the images picked", y_label="objective, share of its "
-                "largest", x_format=percentage, y_format=percentage, head=_head(budgets))  # fmt: skip
-    axes.zero()
-    _mark(axes, budgets, turning)
-    axes.curve(fractions[kept], values[kept], "s1")
-    reached = [
-        f"{numbers.percent(float(np.interp(budget, fractions, values)))} at {numbers.fraction(budget)} of the images"
-        for budget in budgets
-        if budget <= fractions[-1]
-    ]
-    caption = f"The objective {objective} as the subset grows, as a share of the largest value it reached"
-    caption += f": {', '.join(reached)}." if reached else "."
-    return figure(axes.svg(caption + _marks_in_words((), turning)), caption)
 
 
 def _marks_in_words(budgets: Sequence[float], turning: float | None) -> str:
@@ -334,34 +272,4 @@ def silhouettes(tried: Sequence[int], values: Sequence[float], chosen: int | Non
     told = "; ".join(f"{number}: {numbers.decimal(value, 2)}" for number, value in zip(tried, values, strict=True))
     return figure(
         axes.svg(f"Mean silhouette by number of classes: {told}"), f"Mean silhouette by number of classes: {told}."
-    )
-
-
-def cloud(points: np.ndarray, marked: np.ndarray, shares: np.ndarray, style: str, name: str) -> Markup:
-    """A map of examples, some of them marked.
-
-    Args:
-      points: float [k, 2], principal components.
-      marked: bool [k].
-      shares: float [2], of the variance along each.
-      style: Of the marked.
-      name: What the marked are.
-    """
-    height = 330
-    (left, low), (right, high) = points.min(axis=0), points.max(axis=0)
-    # One unit is as long upwards as sideways.
-    unit = max((right - left) / 340, (high - low) / (height - 75)) * 1.03
-    middle, centre = (left + right) / 2, (low + high) / 2
-    x, y = (middle - 170 * unit, middle + 170 * unit), (
-        centre - (height - 75) / 2 * unit, centre + (height - 75) / 2 * unit)  # fmt: skip
-    axes = Axes(x, y, x_label=f"first principal component, {numbers.percent(shares[0], 0)} of the variance",
-                y_label=f"second principal component, {numbers.percent(shares[1], 0)}", height=height)  # fmt: skip
-    sparse = " sparse" if len(points) < _SPARSE else ""
-    axes.cloud(points[~marked], f"s0{sparse}")
-    axes.cloud(points[marked], f"{style}{sparse}")
-    caption = f"{numbers.count(marked.sum())} of {numbers.count(len(points))} images drawn: {name}"
-    return figure(
-        axes.svg(f"Map of the embeddings. {caption}"),
-        f"{caption}.",
-        [(f"{style} spot", name), ("s0 spot", "the others")],
     )

@@ -1,15 +1,19 @@
 """Where the numbers come from: time and cost by stage, the data, the machine and all parameters."""
 
 import collections
+import dataclasses
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sas_jax.report import numbers
-from sas_jax.report.arms import FULL, Group
-from sas_jax.report.markup import Markup, element, joined
-from sas_jax.report.parts import note, section, table
+from sas_jax.report.parts import folded, note, section
+from sas_jax.results import numbers
+from sas_jax.results.arms import Group
+from sas_jax.results.markup import Markup, element, joined
+from sas_jax.results.schema import Results
+from sas_jax.results.selectors import Role
+from sas_jax.results.tables import Table, Value
 from sas_jax.workdir import flatten
 
 _NAMED_FILES = 20  # skipped files that are listed; the others are counted
@@ -17,7 +21,7 @@ SELECTING = ("proxy", "embed", "classes", "rank")  # the stages that a subset co
 
 
 def run(
-    results: Mapping[str, Any],
+    results: Results,
     groups: Sequence[Group],
     records: Mapping[str, list[dict[str, Any]]],
     config: Mapping[str, Any],
@@ -31,11 +35,9 @@ def run(
     )
 
 
-def seconds(results: Mapping[str, Any]) -> dict[str, float]:
+def seconds(results: Results) -> dict[str, float]:
     """Wall seconds by stage."""
-    return {
-        name: float((found or {}).get("wall_seconds") or 0.0) for name, found in (results.get("stages") or {}).items()
-    }
+    return {name: found.wall_seconds or 0.0 for name, found in results.stages.items()}
 
 
 def flat(value: object) -> str:
@@ -51,7 +53,7 @@ def flat(value: object) -> str:
 
 
 def _stages(
-    results: Mapping[str, Any],
+    results: Results,
     groups: Sequence[Group],
     records: Mapping[str, list[dict[str, Any]]],
     environment: Mapping[str, Any],
@@ -61,35 +63,35 @@ def _stages(
     if not total:
         return None
     rates = _rates(groups, records)
-    rows: list[tuple[object, ...]] = [
-        (
+    rows: list[list[Value]] = [
+        [
             name,
             numbers.duration(taken),
             element("span", class_="share", style=f"width:{100 * taken / most:.1f}%"),
             numbers.count(rates.get(name)),
-        )
+        ]
         for name, taken in times.items()
     ]
     devices = environment.get("devices") or []
     device_time = ""
     if isinstance(devices, list | tuple) and environment.get("backend") != "cpu" and devices:
         device_time = f"{numbers.duration(total * len(devices))} of device time"
-    rows.append(("all", numbers.duration(total), device_time, ""))
+    rows.append(["all", numbers.duration(total), device_time, ""])
     text = f"Wall-clock time{f' on {flat(devices)}' if devices else ''}. {_cost(times, groups)}"
     return joined(
         element("h3", "Time and cost by stage"),
         note(text.strip()),
-        table(("stage", "time", "", "views a second"), rows, "stages"),
+        Table(("stage", "time", "", "views a second"), rows).html("stages"),
     )
 
 
 def _rates(groups: Sequence[Group], records: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]:
     """Views a second by stage, where something was trained."""
     found = {
-        f"train/{arm['name']}": arm["views_per_second"]
+        f"train/{arm.name}": arm.views_per_second
         for group in groups
         for arm in group.arms
-        if arm.get("name") and numbers.known(arm.get("views_per_second"))
+        if arm.views_per_second is not None and numbers.known(arm.views_per_second)
     }
     for stage, lines in records.items():
         rates = [line["views_per_second"] for line in lines if numbers.known(line.get("views_per_second"))]
@@ -107,34 +109,32 @@ def _cost(times: Mapping[str, float], groups: Sequence[Group]) -> str:
     trained = [
         f"{group.title} {numbers.duration(taken)}"
         for group in groups
-        if (group.chosen or group.selector == FULL) and (taken := group.mean("train_seconds"))
+        if (group.chosen or group.kind.role == Role.WHOLE) and (taken := group.mean("train_seconds"))
     ]
     return f"{text}; one training takes: {', '.join(trained)}." if trained else f"{text}."
 
 
-def _facts(results: Mapping[str, Any], environment: Mapping[str, Any]) -> Markup | None:
-    dataset = results.get("dataset") or {}
-    names = list(dataset.get("skipped") or ())
-    number = len(names)
-    rows = [(key.replace("_", " "), flat(value)) for key, value in dataset.items() if key != "skipped"]
-    rows.append(("skipped files", numbers.count(number)))
+def _facts(results: Results, environment: Mapping[str, Any]) -> Markup | None:
+    dataset = dataclasses.asdict(results.dataset)
+    skipped = dataset.pop("skipped")
+    rows = [(key.replace("_", " "), flat(value)) for key, value in dataset.items()]
+    rows.append(("skipped files", numbers.count(len(skipped))))
     rows += [(key.replace("_", " "), flat(value)) for key, value in environment.items()]
     listed = None
-    if names:
-        left = f"and {numbers.count(number - _NAMED_FILES)} more" if number > _NAMED_FILES else None
-        items = [element("li", name) for name in (*names[:_NAMED_FILES], *([left] if left else []))]
-        listed = element("details", element("summary", "Skipped files"), element("ul", *items, class_="notes"))
-    return joined(element("h3", "Data and machine"), table((), _wrapped(rows), "facts"), listed)
+    if skipped:
+        number = len(skipped) - _NAMED_FILES
+        items = [element("li", name) for name in skipped[:_NAMED_FILES]]
+        left = element("li", f"and {numbers.count(number)} more") if number > 0 else None
+        listed = folded("Skipped files", element("ul", *items, left, class_="notes"))
+    return joined(element("h3", "Data and machine"), Table(("", ""), _wrapped(rows)).html("facts"), listed)
 
 
 def _parameters(config: Mapping[str, Any]) -> Markup | None:
     if not config:
         return None
     rows = [(name, json.dumps(value, default=str, ensure_ascii=False)) for name, value in flatten(dict(config)).items()]
-    summary = f"All {len(rows)} parameters"
-    return element(
-        "details", element("summary", summary), table(("config.", "value"), _wrapped(rows), "facts"), id="parameters"
-    )
+    facts = Table(("config.", "value"), _wrapped(rows)).html("facts")
+    return folded(f"All {len(rows)} parameters", facts, id="parameters")
 
 
 def _wrapped(rows: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:

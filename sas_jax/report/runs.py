@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from sas_jax import files, shapes
+from sas_jax import files
 from sas_jax.errors import InputError
 from sas_jax.files import is_remote
+from sas_jax.results.schema import Results
+from sas_jax.typed import Anything
 from sas_jax.workdir import Metrics, Workdir
 
 
@@ -77,7 +79,7 @@ def read(path: str) -> Run:
             f"a report is made from the workdir of a run, but {path} has no config.json: give a directory that "
             f"python -m sas_jax.main made"
         )
-    results = workdir.read("results.json", shapes.RESULTS)
+    results = workdir.read("results.json", Results)
     if results is None:
         raise InputError(
             f"a report is made from results.json, but {path} has none, for its run has not measured an arm yet: run it "
@@ -90,7 +92,7 @@ def read(path: str) -> Run:
         )
     damage = []
     try:
-        environment = workdir.read("environment.json", {})
+        environment = workdir.read("environment.json", dict[str, Anything])
     except InputError as error:  # it only tells of the machine
         environment = None
         damage.append(str(error))

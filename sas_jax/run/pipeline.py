@@ -7,9 +7,10 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from sas_jax import config_checks, devices, environment, partition, plan, results, settings
+from sas_jax import config_checks, devices, environment, partition, plan, settings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
+from sas_jax.results import collect as results
 from sas_jax.run import claim, stages
 from sas_jax.run.run import Run, given_embeddings
 from sas_jax.selection.selectors import LISTED

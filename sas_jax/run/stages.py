@@ -12,10 +12,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from sas_jax import devices, environment, files, partition, plan, report, results, settings
+from sas_jax import devices, environment, files, partition, plan, report, settings
 from sas_jax.embedding import embed
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
 from sas_jax.networks import of_encoder, project
+from sas_jax.results import collect as results
 from sas_jax.run import claim
 from sas_jax.run.run import CLUSTER, EMBED, GEOMETRY, PROBE, Run, given_embeddings
 from sas_jax.selection.objectives import OBJECTIVES

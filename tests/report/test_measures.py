@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from sas_jax.report import axes, measures, numbers
-from sas_jax.selection.ranking import Ranking
+from sas_jax.report import axes, measures
+from sas_jax.results import numbers
 
 
 @pytest.fixture
@@ -68,23 +68,6 @@ def test_gain_curve_ends_with_the_budget(ranked):
     assert reached[-1] > 3 / np.bincount(classes).max() - 0.01
 
 
-def test_cumulative_gain_follows_the_global_order(ranked):
-    position, gain, classes = ranked
-    sizes = np.bincount(classes)
-    in_order = sorted(range(60), key=lambda i: ((position[i] + 0.5) / sizes[classes[i]], classes[i]))
-    fractions, values = measures.cumulative_gain(position, gain, classes)
-    expected = np.concatenate(([0.0], np.cumsum([float(gain[i]) for i in in_order])))
-    np.testing.assert_allclose(values, expected / expected.max(), rtol=1e-6)
-    np.testing.assert_allclose(fractions, np.arange(61) / 60)
-    assert values.max() == 1
-
-
-def test_gains_that_are_never_positive_have_no_curve(ranked):
-    position, gain, classes = ranked
-    assert len(measures.cumulative_gain(position, -np.abs(gain), classes)[0]) == 0
-    assert len(measures.cumulative_gain(position, np.full(60, np.nan), classes)[0]) == 0
-
-
 def test_turning_points_are_the_first_negative_gains(ranked):
     position, gain, classes = ranked
     sizes = np.bincount(classes)
@@ -125,48 +108,6 @@ def test_images_without_a_label_do_not_count_for_purity():
     assert measures.majorities(classes, labels) == {0: (5, 1.0), 1: (7, 0.5)}
     assert measures.purity(classes, np.full(6, -1)) is None
     assert measures.majorities(classes, np.full(6, -1)) == {}
-
-
-@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.5, 1.0])
-def test_the_subset_is_the_rankings_own(ranked, fraction):
-    position, gain, classes = ranked
-    own = Ranking(position, gain, classes.astype(np.int32)).subset(fraction=fraction)
-    assert np.flatnonzero(measures.subset(position, classes, fraction)).tolist() == own.tolist()
-
-
-def test_the_next_percents_add_up(ranked):
-    fractions, values = measures.cumulative_gain(*ranked)
-    shares = measures.next_percent(fractions, values)
-    assert shares.shape == (100,)
-    np.testing.assert_allclose(shares.sum(), values[-1])
-    np.testing.assert_allclose(shares[:20].sum(), values[12])  # 12 of the 60 images
-    assert (shares < 0).any()
-
-
-def test_the_next_percents_end_with_the_budget(ranked):
-    position, gain, classes = ranked
-    cut = np.where(position < 3, position, -1)
-    shares = measures.next_percent(*measures.cumulative_gain(cut, gain, classes))
-    assert np.isfinite(shares[:20]).all()  # 12 of the 60 images are ranked
-    assert np.isnan(shares[20:]).all()
-    assert np.isnan(measures.next_percent(np.zeros(0), np.zeros(0))).all()
-
-
-@pytest.mark.parametrize(("n", "d"), [(50, 7), (5, 12), (12_345, 3)])
-def test_principal_components_are_those_of_the_singular_values(n, d):
-    rng = np.random.default_rng(0)
-    rows = (rng.normal(size=(n, d)) * np.linspace(3, 1, d) + 5).astype(np.float32)
-    points, shares = measures.principal_components(rows)
-    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    left, singular, right = np.linalg.svd(centred, full_matrices=False)
-    np.testing.assert_allclose(shares, singular[:2] ** 2 / (singular**2).sum(), rtol=1e-6)
-    signs = np.sign(right[[0, 1], np.abs(right[:2]).argmax(axis=1)])
-    np.testing.assert_allclose(points, left[:, :2] * singular[:2] * signs, atol=1e-5)
-
-
-@pytest.mark.parametrize("rows", [np.ones((9, 4)), np.ones((1, 4)), np.zeros((9, 1))])
-def test_what_does_not_vary_has_no_map(rows):
-    assert [len(part) for part in measures.principal_components(rows)] == [0, 0]
 
 
 def test_losses_are_thinned_by_averaging():

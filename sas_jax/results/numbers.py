@@ -1,4 +1,4 @@
-"""Numbers as the report writes them. A no-break space stands before a unit, a true minus before a negative."""
+"""Numbers as tables and reports write them. A no-break space stands before a unit, a true minus before a negative."""
 
 import math
 
@@ -15,6 +15,11 @@ def known(value: float | None) -> bool:
 def count(value: float | None) -> str:
     """A whole number with thousands separated: 50,000."""
     return f"{round(value):,}" if value is not None and known(value) else NOTHING
+
+
+def short(value: float | None) -> str:
+    """A number with at most two decimals: 20, 19.98."""
+    return f"{round(value, 2):.6g}" if value is not None and known(value) else NOTHING
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

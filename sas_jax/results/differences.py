@@ -1,0 +1,221 @@
+"""Differences between arms, paired by seed, and the one rule by which they are claimed.
+
+The command's table, the reports, README and docs all show what `of_run` and `between` find.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+
+from scipy import special
+
+from sas_jax.results import numbers, selectors
+from sas_jax.results.arms import EPOCHS, PRIMARY, Group, Kind, apart, main_setting, pooled, settings, titles
+from sas_jax.results.markup import Markup, element, joined
+from sas_jax.results.selectors import Role
+
+FEWEST_SEEDS = 3
+"""Seeds that two arms must share for a difference between them to be tested."""
+
+LEVEL = 0.05
+LEGEND = (
+    "ahead, behind: beyond chance after Holm's correction for all comparisons of its table; in bold also on other test "
+    "images, in brackets only without the correction. No word: no difference is shown, which does not show that they "
+    "are equal. Where seeds are counted they are too few for a word."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One arm's accuracy less another's, in [-1, 1], with its 95 % interval.
+
+    Attributes:
+      value: The mean over the seeds that both have.
+      low: Of the interval: over seeds where these are enough, else of the test images.
+      high: Likewise.
+      seeds: How many seeds both have.
+      p: Of a t test on the seeds' differences; None where they are too few.
+      apart: Whether the arms' own intervals, which cover test images and seeds, do not overlap.
+      sign: 1 ahead and -1 behind where that is beyond chance, else 0; `judged` sets it.
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    p: float | None
+    apart: bool
+    sign: int = 0
+
+    def __str__(self) -> str:
+        return f"{_points(self.value)} ({self._interval}){self.verdict and f' {self.verdict}'}"
+
+    @property
+    def _interval(self) -> str:
+        seeds = f"; {numbers.plural(self.seeds, 'seed')}" if self.p is None else ""
+        return f"{_points(self.low)} to {_points(self.high)}{seeds}"
+
+    @property
+    def verdict(self) -> str:
+        """What is claimed: "ahead" or "behind"; in brackets only without Holm's correction; "" nothing."""
+        if self.p is None or not (self.low > 0 or self.high < 0):
+            return ""
+        word = "ahead" if self.value > 0 else "behind"
+        return word if self.sign else f"({word})"
+
+    @property
+    def is_bold(self) -> bool:
+        return bool(self.sign) and self.apart
+
+    def markdown(self) -> str:
+        return str(self).replace(self.verdict, f"**{self.verdict}**") if self.is_bold else str(self)
+
+    text = markdown
+
+    def html(self) -> Markup:
+        verdict = element("b" if self.is_bold else "span", self.verdict) if self.verdict else None
+        return joined(_points(self.value), " ", element("small", f"({self._interval})"), " ", verdict)
+
+    def reversed(self) -> "Difference":
+        """The other arm's accuracy less the first one's."""
+        return dataclasses.replace(self, value=-self.value, low=-self.high, high=-self.low, sign=-self.sign)
+
+
+Differences = Mapping[tuple[Kind, str, str], Difference]
+"""By a group's kind, the name of what it is compared with, and the accuracy's name."""
+
+
+def paired(one: Group, other: Group, name: str) -> Difference | None:
+    """One group's accuracy less another's over the seeds that both have; None where they share none.
+
+    Arms of one seed begin with the same weights and meet the same test images: their difference varies less than either
+    of them. With `FEWEST_SEEDS` or more the interval is Student's t on the seeds' differences, whose spread is taken as
+    no less than what rounding to whole test images gives; with fewer it is that of two independent accuracies.
+
+    Args:
+      one: A group.
+      other: What it is set against.
+      name: Of the accuracy.
+
+    Returns:
+      The difference, not judged yet.
+
+    Source:
+      Donner & Zou, "Closed-form confidence intervals for functions of the normal mean and standard deviation" (2012):
+      an interval of a difference from those of its parts.
+    """
+    ours, theirs = one.by_seed(name), other.by_seed(name)
+    shared = sorted(ours.keys() & theirs.keys())
+    a, b = pooled([ours[seed] for seed in shared]), pooled([theirs[seed] for seed in shared])
+    if a is None or b is None:
+        return None
+    found = [mine - its for mine, its in zip(a.seeds, b.seeds, strict=True)]
+    mean, are_apart = statistics.fmean(found), apart(a, b)
+    if len(shared) < FEWEST_SEEDS:
+        below = ((a.value - a.low) ** 2 + (b.high - b.value) ** 2) ** 0.5
+        above = ((a.high - a.value) ** 2 + (b.value - b.low) ** 2) ** 0.5
+        return Difference(mean, mean - below, mean + above, len(shared), None, are_apart)
+    freedom = len(shared) - 1
+    error = max(statistics.stdev(found), 1 / (6**0.5 * max(a.n, 1))) / len(shared) ** 0.5
+    half = float(special.stdtrit(freedom, 0.975)) * error
+    p = 2 * float(special.stdtr(freedom, -abs(mean) / error))
+    return Difference(mean, mean - half, mean + half, len(shared), p, are_apart)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values adjusted for their number by Holm's step-down method, in the order given.
+
+    Source:
+      Holm, "A simple sequentially rejective multiple test procedure" (1979).
+    """
+    adjusted, largest = [0.0] * len(values), 0.0
+    for place, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        largest = max(largest, min(1.0, (len(values) - place) * values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def judged(found: Sequence[Difference | None]) -> list[Difference | None]:
+    """One table's differences, each with its sign where it is beyond chance after Holm's correction for all of them."""
+    adjusted = iter(holm([each.p for each in found if each is not None and each.p is not None]))
+    return [
+        each
+        if each is None or each.p is None or next(adjusted) >= LEVEL
+        else dataclasses.replace(each, sign=1 if each.value > 0 else -1)
+        for each in found
+    ]
+
+
+def of_run(groups: Sequence[Group]) -> dict[tuple[Kind, str, str], Difference]:
+    """The differences of a run's arms to random subsets of their size, and to all images.
+
+    Those of the main setting are corrected for all that share the accuracy and the rival; those of other step rules, of
+    the primary accuracies, for one another, and those of other methods likewise.
+
+    Args:
+      groups: The arms of a run, seeds together.
+    """
+    main = main_setting(groups)
+    found: dict[tuple[Kind, str, str], Difference] = {}
+    for name in titles(main):
+        for rival in selectors.RIVALS:
+            found |= _family([(group, rival.name, name, main) for group in main])
+    others = [members for members in settings(groups).values() if members != main]
+    steps = [members for members in others if any(group.kind.step_rule != EPOCHS for group in members)]
+    for listed in (steps, [members for members in others if members not in steps]):
+        found |= _family(
+            [
+                (group, rival.name, name, members)
+                for members in listed
+                for group in members
+                for name in PRIMARY
+                for rival in selectors.RIVALS
+            ]
+        )
+    return found
+
+
+def between(runs: Sequence[Sequence[Group]]) -> dict[tuple[Kind, str, int], Difference]:
+    """The differences of runs' arms to the same arms of the first run that has them, corrected for one another.
+
+    Args:
+      runs: The groups of each, measured on the same test images.
+
+    Returns:
+      By kind, accuracy and the run's place.
+    """
+    keys, found = [], []
+    for kind in dict.fromkeys(group.kind for groups in runs for group in groups):
+        having = [(at, group) for at, groups in enumerate(runs) for group in groups if group.kind == kind]
+        for name in dict.fromkeys(name for _, group in having for name in group.measures):
+            (_, first), *rest = [(at, group) for at, group in having if name in group.measures]
+            keys += [(kind, name, at) for at, _ in rest]
+            found += [paired(group, first, name) for _, group in rest]
+    return {key: each for key, each in zip(keys, judged(found), strict=True) if each is not None}
+
+
+def _family(asked: Sequence[tuple[Group, str, str, Sequence[Group]]]) -> dict[tuple[Kind, str, str], Difference]:
+    """Differences that are corrected for one another, of a group to a rival among others by an accuracy."""
+    keys, found = [], []
+    for group, rival, name, others in asked:
+        if (other := _rival(group, rival, others)) is not None:
+            keys.append((group.kind, rival, name))
+            found.append(paired(group, other, name))
+    return {key: each for key, each in zip(keys, judged(found), strict=True) if each is not None}
+
+
+def _rival(group: Group, name: str, others: Sequence[Group]) -> Group | None:
+    """What a group is compared with: of its size, or all images; of its partition rather than of another."""
+    if group.kind.role in (Role.UNTRAINED, Role.WHOLE) or group.kind.selector == name:
+        return None
+    found = [
+        other
+        for other in others
+        if other.kind.selector == name and (other.kind.role == Role.WHOLE or other.is_as_large_as(group))
+    ]
+    found.sort(key=lambda other: other.kind.partition != group.kind.partition)
+    return found[0] if found else None
+
+
+def _points(difference: float) -> str:
+    return numbers.points(round(difference, 3) + 0.0)  # no minus before a zero

@@ -1,0 +1,62 @@
+"""The fixed sentences that stand beside tables of arms: what the intervals cover, and what was not held equal."""
+
+from collections.abc import Iterable, Sequence
+
+from sas_jax.results import numbers
+from sas_jax.results.arms import Group
+from sas_jax.results.differences import FEWEST_SEEDS, LEGEND, Difference
+
+
+def reading(groups: Sequence[Group], found: Iterable[Difference]) -> list[str]:
+    """What a reader must know of the accuracies and differences of a table.
+
+    Args:
+      groups: The arms, seeds together.
+      found: The differences that the table shows.
+    """
+    trained = [group for group in groups if group.is_trained]
+    measured = [measure for group in groups for measure in group.measures.values()]
+    if not measured:
+        return []
+    tests = numbers.plural(max(measure.n for measure in measured), "test image")
+    sentences = [f"Accuracies are in %, with 95 % intervals from the {tests} and the seeds (Student's t)."]
+    if all(len(group.arms) == 1 for group in trained):
+        sentences = [
+            f"Accuracies are in %, with 95 % intervals from the {tests}. Each arm was trained once, and one seed is no "
+            f"evidence that arms differ: another seed changes accuracies as well. Give each arm {FEWEST_SEEDS} seeds "
+            f"or more."
+        ]
+    elif any(len(group.arms) < FEWEST_SEEDS for group in trained):
+        sentences.append(
+            f"Arms with fewer than {FEWEST_SEEDS} seeds may differ by more than their intervals show; nothing is "
+            f"claimed of them."
+        )
+    if differences := list(found):
+        sentences.append("Differences are in percentage points, paired by seed, with 95 % intervals.")
+        if any(each.p is not None for each in differences):
+            sentences.append(LEGEND[:1].upper() + LEGEND[1:])
+    return sentences
+
+
+def unequal(groups: Sequence[Group], latent_method: str | None) -> list[str]:
+    """What was not held equal between arms, or sets them apart from what the method may know.
+
+    Args:
+      groups: The arms, seeds together.
+      latent_method: Where the latent classes came from.
+    """
+    sentences = []
+    steps = [value for group in groups if group.is_trained and (value := group.mean("steps"))]
+    if steps and max(steps) > 1.05 * min(steps):
+        sentences.append(
+            f"The arms did not take equally many steps ({numbers.count(min(steps))} to {numbers.count(max(steps))}): "
+            "between sizes, the amount of data and the length of training differ together."
+        )
+    if collapsed := [group.title for group in groups if any(arm.collapsed for arm in group.arms)]:
+        sentences.append(
+            f"The outputs of {', '.join(collapsed)} collapsed to nearly one point, in at least one seed: such an "
+            "encoder has learned little, whatever its images."
+        )
+    if latent_method == "labels":
+        sentences.append("The latent classes are the labels themselves: an analysis, since the method must do without.")
+    return sentences

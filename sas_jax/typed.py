@@ -1,0 +1,116 @@
+"""JSON as frozen dataclasses: what does not fit is found here, and said in a few words.
+
+A field without a default has to be in the JSON; only where its type allows None may it be null. A field with a default
+may be missing or null, and then has the default. Fields that a dataclass does not know are left out.
+"""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+
+class Kind(str):
+    """What a single value has to be, in words."""
+
+
+_NUMBER, _FINITE, _COUNT, _SHARE, _TEXT = map(Kind, ("a number", "a finite number", "a count", "a share", "text"))
+_ANY = Kind("anything")
+
+Number = Annotated[float, _NUMBER]
+Finite = Annotated[float, _FINITE]
+Count = Annotated[int, _COUNT]
+Share = Annotated[float, _SHARE]
+Text = Annotated[str, _TEXT]
+Anything = Annotated[Any, _ANY]
+ByNumber = Annotated[str, "number"]
+"""The keys of a dict that are numbers, written as text."""
+
+
+def build(kind: Any, value: Any, place: str = "") -> Any:
+    """A value from JSON as what a type says.
+
+    Args:
+      kind: A dataclass, one of the types above, `tuple[kind, ...]`, `dict[str, kind]`, or one of these or None.
+      value: From JSON.
+      place: What the value is called.
+
+    Raises:
+      ValueError: The first place that does not fit, such as "arms[2].probe.low is not a share".
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else build(inner[0], value, place)
+    if origin is Annotated:
+        if not _is(value, inner[1]):
+            raise ValueError(f"{place} is not {inner[1]}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{place} is no list")
+        return tuple(build(inner[0], each, f"{place}[{at}]") for at, each in enumerate(value))
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{place} is no object")
+    if origin is dict:
+        if inner[0] is ByNumber and not all(map(_is_number, value)):
+            raise ValueError(f"{place} is not by numbers")
+        return {name: build(inner[1], each, _below(place, name)) for name, each in value.items() if each is not None}
+    found = {}
+    for name, (wanted, is_required) in _fields(kind).items():
+        if value.get(name) is not None:
+            found[name] = build(wanted, value[name], _below(place, name))
+        elif is_required:
+            if name not in value or type(None) not in typing.get_args(wanted):
+                raise ValueError(f"{_below(place, name)} is not there")
+            found[name] = None
+    return kind(**found)
+
+
+def defect(kind: Any, value: Any, place: str = "") -> str | None:
+    """Why `build` refuses a value; None where it does not."""
+    try:
+        build(kind, value, place)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """By name, the type of a dataclass's field and whether it has no default."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    missing = dataclasses.MISSING
+    return {
+        field.name: (hints[field.name], field.default is missing and field.default_factory is missing)
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _below(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _is(value: Any, kind: Kind) -> bool:
+    if kind is _ANY:
+        return True
+    if kind is _TEXT:
+        return isinstance(value, str)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return False
+    if kind is _COUNT:
+        return isinstance(value, int) and value >= 0
+    if kind is _SHARE:
+        return 0 <= value <= 1
+    return kind is _NUMBER or math.isfinite(value)
