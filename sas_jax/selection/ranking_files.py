@@ -55,7 +55,9 @@ def save(path: str, of: Columns, metadata: Mapping[str, Any]) -> None:
     table = pa.table(arrays, schema=_SCHEMA)
     buffer = io.BytesIO()
     if suffix == ".parquet":
-        pyarrow.parquet.write_table(table.replace_schema_metadata({KEY: text}), buffer)
+        # All ids and indices are different: a dictionary of them would double the file.
+        table = table.replace_schema_metadata({KEY: text})
+        pyarrow.parquet.write_table(table, buffer, compression="zstd", use_dictionary=["class"])
     elif suffix == ".csv":
         buffer.write(f"# {text}\n".encode())
         pyarrow.csv.write_csv(table, buffer)
