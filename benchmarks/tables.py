@@ -37,19 +37,19 @@ def selection(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             _origin(results),
-            "Seconds of a warm call: median (least-most). `> 60`: stopped after so many. `*`: a single run, the first "
-            "call of its process. `matrices`: what making the matrices took, which is in the time of sas_jax alone. "
-            "The last columns: how many times the time of sas_jax the best package takes, as shipped and in any form, "
-            "and NumPy; for classes of one size, of sas_jax with their matrices given as well.",
+            "**Seconds of a warm call:** median (minimum-maximum). `> 60`: stopped after 60 s. `*`: a single run, the "
+            "first call of its process. `matrices`: the time to make the matrices, which only sas_jax's time includes. "
+            "The last three columns divide the time of the best package (as shipped, in any form) and of NumPy by that "
+            "of sas_jax, with matrices given where that was measured.",
             _table(results, names, _warm, {"matrices": _matrices, "shipped": _shipped, "any": _any, "NumPy": _numpy}),
-            "Seconds of a cold call, the first of a new process, whose imports are done. Compiled programs of sas_jax "
-            "come from its cache on disk; `compiling` is its first call ever, with an empty cache.",
+            "**Seconds of a cold call:** the first call of a new process after its imports. sas_jax reads its compiled "
+            "programs from its cache on disk; `compiling` is its first call with an empty cache.",
             _table(results, names, _cold, {"compiling": _compiling}),
-            "Memory in MB beyond what the process held before its first call (imports and input).",
+            "**Memory in MB** beyond what the process held before its first call (imports and input).",
             _table(results, names, _memory, {}),
-            "Value of the objective, summed in float64: the relative difference to that of NumPy's picks, in "
-            "millionths. `replay`: by how much a pick of sas_jax was at worst below the best candidate, in millionths "
-            "of the largest first gain.",
+            "**Value of the objective** in float64: the relative difference to the value of NumPy's picks, in "
+            "millionths. `replay`: the largest shortfall of a pick of sas_jax against the best candidate, in "
+            "millionths of the largest first gain.",
             _table(results, names, _value, {"replay": _replay}),
             _reasons(results),
         ]

@@ -237,13 +237,13 @@ def table(results: dict[str, Any]) -> str:
         f"effort {results['effort']:g}; commit {found['commit']}; `{COMMAND}`."
     )
     work_columns = ("10^12 operations", "GB moved", "MB exchanged")
-    head = ("a step", "chips", "images a chip", *PARTS.values(), "of HBM", *work_columns)
+    head = ("step", "chips", "images per chip", *PARTS.values(), "of HBM", *work_columns)
     lines = [head, ("---", "---", *["---:"] * (len(head) - 2))]
     for case in CASES:
         for name, topology in TOPOLOGIES.items():
             images = str(case.batch // topology.chips)
             lines.append((label(case), name, images, *_cells(topology, results["cases"][case.name]["on"][name])))
-    head = ("a call of another stage", "chips", *PARTS.values(), "of HBM", *work_columns)
+    head = ("call of another stage", "chips", *PARTS.values(), "of HBM", *work_columns)
     stages = [head, ("---", "---", *["---:"] * (len(head) - 2))]
     for stage in STAGES:
         for name, topology in TOPOLOGIES.items():
@@ -252,10 +252,10 @@ def table(results: dict[str, Any]) -> str:
 
 
 PARTS = {
-    "arguments": "given, MB",
-    "temporaries": "in between, MB",
+    "arguments": "inputs, MB",
+    "temporaries": "temporaries, MB",
     "program": "program, MB",
-    "needed": "in all, MB",
+    "needed": "total, MB",
 }
 
 

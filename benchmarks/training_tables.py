@@ -43,15 +43,15 @@ def training(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             _origin(results, names),
-            "Views a second: median (least-most) of groups of steps. `ratio`: sas_jax over the best of PyTorch, and "
-            "over PyTorch in float32; with augmentation, over PyTorch's step without any (`*`).",
+            "**Views per second:** median (minimum-maximum) of groups of steps. `ratio`: sas_jax divided by the "
+            "fastest PyTorch, and by PyTorch in float32. `*`: divided by PyTorch's step without augmentation.",
             _table(results, names, _views, {"ratio": _ratio, "ratio, float32": _ratio_in_float32}),
-            f"{share}: of the model's operations, 3 times those of the forward pass for each view.",
+            f"**{share}:** the model's operations, three forward passes per view.",
             _table(results, names, _work, {}),
-            "Memory in MB at most: of the device, or on a CPU of the process while it steps, beyond its imports (the "
-            "loader's workers not counted).",
+            "**Peak memory in MB:** of the device, or on a CPU of the process beyond its imports, without the loader's "
+            "workers.",
             _table(results, names, _memory, {}),
-            "Seconds until the first step is over, beyond what a later one takes: compiling, above all.",
+            "**Seconds of compiling:** the time of the first step beyond that of a later step.",
             _table(results, names, _compiling, {}, parts=("step", "augmented")),
             _dtypes(results),
             _augmentation(results),
@@ -197,7 +197,7 @@ def _dtypes(results: dict[str, Any]) -> str:
                 lines.append(f"- {network_label(case)}: {times}, so it is measured in {result['dtype']}")
     if not lines:
         return "PyTorch computes in autocast to bfloat16."
-    return "\n".join(["An eager step of PyTorch on a quarter of the batch, tried before:", "", *lines])
+    return "\n".join(["The trial that chose PyTorch's dtype, an eager step on a quarter of the batch:", "", *lines])
 
 
 def _augmentation(results: dict[str, Any]) -> str:
@@ -237,7 +237,7 @@ def _disturbances(results: dict[str, Any]) -> str:
                 lines.append(f"- {name}: {IMPLEMENTATIONS[column].title}, {others:.1f} cores")
     if not lines:
         return f"Other processes used no more than {QUIET} cores while steps were timed."
-    return "\n".join(["Disturbed, and not to be quoted: other processes used", "", *lines])
+    return "\n".join(["Disturbed, do not quote: other processes used", "", *lines])
 
 
 def _reasons(results: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from sas_jax.training.checkpoint import Checkpoints
 FRACTION = 0.2
 OBJECTIVES = ("sas", "facility_location", "similarity_sum")
 PICKED = (*((each, each, 1.0) for each in OBJECTIVES), ("facility_location_self0", "facility_location", 0.0))
-PARTITIONS = {"labels": "the labels", "kmeans": "k-means of these views"}
+PARTITIONS = {"labels": "within labels", "kmeans": "within k-means"}
 
 
 def compare(views: np.ndarray, labels: np.ndarray, *, num_classes: int) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def table(results: dict[str, Any]) -> str:
         f"{results['images']:,} images, a ResNet-{encoder['depth']} of width {encoder['width']:g} after {epochs} "
         f"epochs; {results['core_seconds_a_thousand_views']:.1f} core-seconds a thousand views; {results['date']}, "
         f"Python {results['environment']['python']}, jax {results['environment']['versions']['jax']}, commit "
-        f"{results['environment']['commit']}. By chance the share would be {FRACTION:.0%}."
+        f"{results['environment']['commit']}. Random subsets share {FRACTION:.0%}."
     )
     columns = [(partition, objective) for partition in PARTITIONS for objective in OBJECTIVES]
     head = ["views", "norm", *(f"{objective}, {PARTITIONS[partition]}" for partition, objective in columns)]
@@ -152,8 +152,9 @@ def table(results: dict[str, Any]) -> str:
         shares = [f"{each['overlap'][partition][objective]:.0%}" for partition, objective in columns]
         lines.append([str(each["views"]), f"{each['norm']:.3f}", *shares])
     words = (
-        f"What 20 % are, by all {2 * results['found'][-1]['views']} views: the mean percentile of a pick's "
-        f"similarity to its latent class (50 by chance), and the share of the picks that are in that of `sas` (20 %)."
+        f"The 20 % chosen with all {2 * results['found'][-1]['views']} views: the mean percentile of a pick's "
+        "similarity to its latent class (50 by chance), and the share of the picks that `sas` also picks (20 % by "
+        "chance)."
     )
     picked = [["", *(f"{what}, {PARTITIONS[each]}" for each in PARTITIONS for what in ("percentile", "in sas"))]]
     picked.append(["---", *["---:"] * 2 * len(PARTITIONS)])
