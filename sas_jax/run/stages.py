@@ -112,6 +112,12 @@ def classes(run: Run) -> None:
             with run.workdir.writing(file) as path:
                 write_array(path, found)
             facts |= about
+        section = plan.in_partition(run.config, name).latent_classes
+        if section.method == "kmeans" and not section.embeddings and not run.config.proxy.embeddings:
+            run.log(
+                "classes: these are clusters of the proxy's embeddings; a pretrained network's embeddings usually make "
+                "better ones (config.latent_classes.embeddings, docs/latent_classes.md)"
+            )
 
 
 def rankings(run: Run) -> None:
