@@ -77,11 +77,18 @@ def collect(
         "wanted": len(config.get("arms", ())),
         "results": {
             "dataset": results["dataset"],
-            "latent_classes": {name: results["latent_classes"].get(name) for name in _LATENT_CLASSES},
+            "latent_classes": _named(results["latent_classes"]),
+            "partitions": {name: _named(partition) for name, partition in results.get("partitions", {}).items()},
             "selection": results["selection"],
             "arms": [_arm(arm) for arm in results["arms"]],
         },
     }
+
+
+def _named(latent_classes: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of latent classes; a partition holds only what differs from the run's own."""
+    found = {name: latent_classes[name] for name in _LATENT_CLASSES if name in latent_classes}
+    return {name: _without_directory(f"latent_classes.{name}", value) for name, value in found.items()}
 
 
 def dumped(content: dict[str, Any]) -> str:
@@ -184,7 +191,8 @@ def _tuple(value: Any) -> Any:
 
 def _without_directory(name: str, value: Any) -> Any:
     """A file's name without its directory, which says nothing elsewhere."""
-    return Path(value).name if name in _PLACES and value else value
+    given = name in _PLACES or (name.startswith("partitions.") and isinstance(value, str))
+    return Path(value).name if given and value else value
 
 
 def _devices(environment: dict[str, Any]) -> str:

@@ -5,16 +5,15 @@ from typing import Any
 
 from sas_jax.results import differences, numbers, schema, selectors, tables
 from sas_jax.results.arms import EPOCHS, PRIMARY, Group, grouped, main_setting, settings, titles
-from sas_jax.results.differences import FEWEST_SEEDS, LEGEND, Difference, Differences
+from sas_jax.results.differences import FEWEST_SEEDS, LEGEND, Differences
 from sas_jax.results.schema import Results
-from sas_jax.results.tables import Stacked, Table, Value
+from sas_jax.results.tables import Table, Value
 
 SHORT_FRACTION = 0.2
-SHORT_SELECTORS = ("sas", "facility_location", "similarity_sum", "random")
-RANDOM, FULL = (rival.name for rival in selectors.RIVALS)
+SHORT_SELECTOR = "sas"
+RANDOM = selectors.RIVALS[0].name
 
 _LATENT_CLASSES = {
-    "kmeans": "k-means",
     "labels": "the labels",
     "few_labels": "few labels",
     "clip_zeroshot": "CLIP",
@@ -64,33 +63,52 @@ def run(content: dict[str, Any], image: str | None) -> str:
 
 
 def short(contents: Sequence[dict[str, Any]]) -> str:
-    """The table of the README: each run at 20 %, by the linear probe."""
-    rows = []
+    """The table of the README: the default selector and random images at 20 %, by the linear probe.
+
+    A row for each run and partition.
+    """
+    rows: list[list[Value]] = []
     for content in contents:
         groups = groups_of(content)
         found, main = differences.of_run(groups), main_setting(groups)
-        row: list[Value] = [f"{title(content)}; {content['hardware']}, {content['date']}; {progress(content)}"]
-        random = _find(main, RANDOM, SHORT_FRACTION)
-        for selector in SHORT_SELECTORS:
-            group = _find(main, selector, SHORT_FRACTION)
-            row.append(_with(group, group and found.get((group.kind, RANDOM, "probe"))))
-        below = random and found.get((random.kind, FULL, "probe"))
-        row.append(_with(_find(main, FULL, 1.0), below and below.reversed()))
-        rows.append(row)
+        random = next((group for group in main if _is_short(group, RANDOM)), None)
+        for group in main:
+            if random and _is_short(group, SHORT_SELECTOR):
+                difference = found.get((group.kind, RANDOM, "probe"))
+                measured = (group.measures.get("probe"), random.measures.get("probe"), difference)
+                rows.append([content["title"], latent_classes(content, group.kind.partition), *measured])
+    head = ["images", "latent classes", SHORT_SELECTOR, RANDOM, "difference"]
     return "\n\n".join(
         [
-            f"Linear probe in % after contrastive training on {numbers.fraction(SHORT_FRACTION)} of the images, and "
-            "below it the difference to random subsets of that size in points (95 % interval, paired by seed). "
-            f"{LEGEND}",
-            Table(["", *SHORT_SELECTORS, FULL], rows).markdown(),
+            f"Linear probe in % after contrastive training on {numbers.fraction(SHORT_FRACTION)} of the images, chosen "
+            f"by `{SHORT_SELECTOR}` or at random; in brackets the number of seeds. The difference is in points (95 % "
+            f"interval, paired by seed). {LEGEND}",
+            Table(head, rows).markdown(),
         ]
     )
 
 
+def _is_short(group: Group, selector: str) -> bool:
+    return (group.kind.selector, group.fraction) == (selector, SHORT_FRACTION)
+
+
+def latent_classes(content: dict[str, Any], partition: str = "") -> str:
+    """Where the latent classes of a run, or of one of its partitions, came from, in words."""
+    results = content["results"]
+    section = results["latent_classes"] | (results["partitions"][partition] if partition else {})
+    if section["method"] != "kmeans":
+        return _LATENT_CLASSES.get(section["method"], section["method"])
+    embeddings = section.get("embeddings")
+    of = (
+        "CLIP embeddings" if embeddings == "clip" else "pretrained features" if embeddings else "the proxy's embeddings"
+    )
+    number = section.get("num_classes")
+    return f"{numbers.count(number)} clusters of {of}" if number else f"clusters of {of}"
+
+
 def title(content: dict[str, Any]) -> str:
     """What a run is called: its title and where its latent classes came from."""
-    method = content["results"]["latent_classes"].get("method")
-    return f"{content['title']}; latent classes from {_LATENT_CLASSES.get(method, method)}"
+    return f"{content['title']}; latent classes from {latent_classes(content)}"
 
 
 def progress(content: dict[str, Any]) -> str:
@@ -107,7 +125,7 @@ def _origin(content: dict[str, Any]) -> str:
     versions = environment.get("versions", {})
     named = ", ".join(f"{name} {versions[name]}" for name in ("sas_jax", "jax", "flax", "optax") if name in versions)
     dataset, latent = results["dataset"], results["latent_classes"]
-    classes = f"{latent['num_classes']} latent classes from {_LATENT_CLASSES.get(latent['method'], latent['method'])}"
+    classes = f"{latent['num_classes']} latent classes from {latent_classes(content)}"
     if purity := (latent.get("agreement") or {}).get("purity"):
         classes += f", {numbers.percent(purity)} of the images with the most frequent label of theirs"
     return (
@@ -163,12 +181,3 @@ def _matrix(groups: Sequence[Group], cell: Callable[[Group], Value]) -> str:
 
 def _trained(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group.is_trained]
-
-
-def _find(groups: Sequence[Group], selector: str, fraction: float) -> Group | None:
-    return next((group for group in groups if (group.kind.who, group.fraction) == (selector, fraction)), None)
-
-
-def _with(group: Group | None, difference: Difference | None) -> Value:
-    accuracy = group.measures.get("probe") if group else None
-    return Stacked(accuracy, difference) if accuracy and difference else accuracy

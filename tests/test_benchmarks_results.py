@@ -176,21 +176,19 @@ def test_a_collapse_is_told(content):
     assert "in at least one seed: sas at 20\u00a0% (BYOL)." in results_tables.run(content, "x.svg")
 
 
-def test_the_short_table_has_each_run_at_twenty_percent(content):
-    other = content | {"title": "More digits", "results": content["results"] | {"latent_classes": {"method": "labels"}}}
-    short = results_tables.short([content, other])
-    rows = cells(short, "Linear probe")
-    assert [name.split("; ")[:2] for name in rows] == [
-        ["Digits", "latent classes from k-means"],
-        ["More digits", "latent classes from the labels"],
+def test_the_short_table_has_each_run_and_partition_at_twenty_percent(content):
+    labels = content["results"] | {"latent_classes": {"method": "labels"}}
+    labels["partitions"] = {"outside": {"method": "kmeans", "embeddings": "E.npy"}}
+    labels["arms"] = [arm | {"partition": "outside"} if arm.get("selector") == "sas" else arm for arm in labels["arms"]]
+    short = results_tables.short([content, content | {"title": "More digits", "results": labels}])
+    rows = [line.strip("| ").split(" | ") for line in short.splitlines() if line.startswith("|")]
+    assert rows[0] == ["images", "latent classes", "sas", "random", "difference"]
+    assert [row[:2] for row in rows[2:]] == [
+        ["Digits", "10 clusters of the proxy's embeddings"],
+        ["More digits", "clusters of pretrained features"],
     ]
-    (row, _) = rows.values()
-    assert list(row) == ["sas", "facility_location", "similarity_sum", "random", "full"]
-    assert row["sas"].endswith("**ahead**")
-    assert row["similarity_sum"] == "\u2013"
-    assert re.fullmatch(r"\d\d\.\d ± \d\.\d \(5\)", row["random"])
-    assert "<br>+15.0 (" in row["full"]
-    assert row["full"].endswith("ahead**")
+    assert re.fullmatch(r"\d\d\.\d ± \d\.\d \(5\)", rows[2][3])
+    assert rows[2][4].endswith("**ahead**")
 
 
 def test_the_plot_has_a_line_for_each_selector_and_the_level_of_all_images(content):
