@@ -74,7 +74,9 @@ class Difference:
 
     def html(self) -> Markup:
         verdict = element("b" if self.is_bold else "span", self.verdict) if self.verdict else None
-        return joined(_points(self.value), " ", element("small", f"({self._interval})"), " ", verdict)
+        lines = f"({self._interval})".replace("; ", ";\n").split("\n")  # a narrow column
+        small = joined(*(joined(" ", element("small", line)) for line in lines))
+        return joined(_points(self.value), small, " ", verdict)
 
     def reversed(self) -> "Difference":
         """The other arm's accuracy less the first one's."""
