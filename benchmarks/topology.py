@@ -15,9 +15,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import math
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +26,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
-from benchmarks import tables
+from benchmarks import hlo, tables
 from benchmarks.topology_stages import STAGES, Stage, host
 from configs import default
 from sas_jax import devices, environment, networks
@@ -89,12 +87,11 @@ EFFORT = -1.0
 
 
 @contextlib.contextmanager
-def settings() -> Iterator[None]:
-    """Sets the compiler's effort, and saves nothing: JAX cannot load what was compiled for chips that are not there."""
-    wanted = {
-        "jax_exec_time_optimization_effort": EFFORT,
-        "jax_persistent_cache_min_compile_time_secs": float("inf"),
-    }
+def settings(mesh: Mesh) -> Iterator[None]:
+    """Sets the effort of a TPU's compiler, and saves nothing: JAX cannot load what was compiled for no device."""
+    wanted = {"jax_persistent_cache_min_compile_time_secs": float("inf")}
+    if mesh.devices.flat[0].platform == "tpu":
+        wanted["jax_exec_time_optimization_effort"] = EFFORT
     before = {name: jax.config.values[name] for name in wanted}
     try:
         for name, value in wanted.items():
@@ -138,7 +135,7 @@ def compile_step(case: Case, mesh: Mesh) -> Compiled:
     number: Any = array((), jnp.int32)
     horizon = Horizon(number, number, number)
     pixels = (case.size, case.size, 3)
-    with settings():
+    with settings(mesh):
         if case.resident:
             assert made.loop_on_device
             images, order = array((case.resident, *pixels), jnp.uint8), array((case.resident,), jnp.int32)
@@ -153,7 +150,7 @@ def compile_stage(stage: Stage, mesh: Mesh) -> Any:
     Raises:
         jax.errors.JaxRuntimeError: it does not fit a chip.
     """
-    with settings():
+    with settings(mesh):
         return stage.lower(stage, stage.get_config(), host(mesh)).compile()
 
 
@@ -175,37 +172,6 @@ def work(compiled: Any) -> dict[str, float]:
     return {"operations": found["flops"], "bytes_accessed": found["bytes accessed"]}
 
 
-_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-_COLLECTIVE = re.compile(rf"= (?P<result>\(.*?\)|\S+) (?P<kind>{_KINDS})(?:-start)?\(")
-_ARRAY = re.compile(r"\b(?P<dtype>pred|[suf]\d+|bf16)\[(?P<shape>[\d,]*)\]")
-
-
-def arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The dtypes and shapes that stand in a piece of a compiled program's text."""
-    return [
-        (match["dtype"], tuple(int(length) for length in match["shape"].split(",") if length))
-        for match in _ARRAY.finditer(text)
-    ]
-
-
-def collectives(text: str) -> list[tuple[str, str, tuple[int, ...]]]:
-    """What the chips of a compiled program exchange: kind, dtype and shape of each result."""
-    return [
-        (match["kind"], dtype, shape)
-        for match in _COLLECTIVE.finditer(text)
-        for dtype, shape in arrays(match["result"])
-    ]
-
-
-def exchanged(text: str) -> dict[str, int]:
-    """Bytes of all results of each kind of exchange, by dtype: {"all-reduce f32": 123}."""
-    totals: dict[str, int] = {}
-    for kind, dtype, shape in collectives(text):
-        width = {"pred": 1, "bf16": 2}.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
-        totals[f"{kind} {dtype}"] = totals.get(f"{kind} {dtype}", 0) + width * math.prod(shape)
-    return dict(sorted(totals.items()))
-
-
 def measure(case: Case | Stage, name: str) -> dict[str, Any]:
     """Compiles a training step or another stage for a topology, and says what came of it."""
     start = time.perf_counter()
@@ -220,7 +186,7 @@ def measure(case: Case | Stage, name: str) -> dict[str, Any]:
         found = {"fits": True, "memory": memory(compiled)}
         if isinstance(case, Case) or case.counted:
             found |= work(compiled)
-        found["exchanged"] = exchanged(compiled.as_text())  # type: ignore[attr-defined]
+        found["exchanged"] = hlo.exchanged(compiled.as_text())  # type: ignore[attr-defined]
     return {"compile_seconds": round(time.perf_counter() - start, 1), **found}
 
 

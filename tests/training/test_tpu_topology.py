@@ -5,11 +5,9 @@ import json
 import re
 
 import jax
-import jax.numpy as jnp
 import pytest
 
-from benchmarks import tables, topology
-from sas_jax import devices
+from benchmarks import hlo, tables, topology
 
 
 @pytest.fixture(
@@ -65,7 +63,7 @@ def test_the_network_computes_in_bfloat16_and_views_and_loss_in_float32(compiled
     assert len(rest) == 5  # the two passes of a crop; the cosines, and back to either side
     assert set(rest) == {(("f32", "f32", "f32"), True)}
     # What is summed over the chips in bfloat16 are gradients of kernels; statistics and the loss are float32.
-    low = [shape for _, dtype, shape in topology.collectives(text) if dtype == "bf16"]
+    low = [shape for _, dtype, shape in hlo.collectives(text) if dtype == "bf16"]
     assert low
     assert all(len(shape) in (2, 4) for shape in low)
 
@@ -75,36 +73,15 @@ def test_the_loss_is_split_over_the_chips(compiled):
     case, name, program = compiled
     chips, views = topology.TOPOLOGIES[name].chips, 2 * case.batch
     text = program.as_text()
-    shapes = {shape for _, shape in topology.arrays(text)}
+    shapes = {shape for _, shape in hlo.arrays(text)}
     assert (views // chips, views) in shapes
     assert (views, views) not in shapes
-    gathered = [(dtype, shape) for kind, dtype, shape in topology.collectives(text) if kind == "all-gather"]
+    gathered = [(dtype, shape) for kind, dtype, shape in hlo.collectives(text) if kind == "all-gather"]
     assert gathered == [("f32", (views, 128))]
-    assert {kind for kind, _, _ in topology.collectives(text)} <= {"all-gather", "all-reduce", "reduce-scatter"}
+    assert {kind for kind, _, _ in hlo.collectives(text)} <= {"all-gather", "all-reduce", "reduce-scatter"}
 
 
 # ---- without libtpu
-
-
-def test_the_exchanges_of_a_program_are_found():
-    """Of one compiled for eight CPU devices, whose text is of the same language."""
-    mesh = devices.mesh(8)
-    whole, split = devices.replicated(mesh), devices.batched(mesh)
-    x = jax.ShapeDtypeStruct((16, 4), jnp.float32, sharding=split)
-    sums = jax.jit(lambda x: x.sum(axis=0), out_shardings=whole).lower(x).compile().as_text()
-    assert topology.collectives(sums) == [("all-reduce", "f32", (4,))]
-    assert topology.exchanged(sums) == {"all-reduce f32": 16}
-    rows = jax.jit(lambda x: x, out_shardings=whole).lower(x).compile().as_text()
-    assert topology.collectives(rows) == [("all-gather", "f32", (16, 4))]
-    apart = jax.jit(lambda x: 2 * x, out_shardings=split).lower(x).compile().as_text()
-    assert topology.collectives(apart) == []
-    assert ("f32", (2, 4)) in topology.arrays(apart)
-
-
-def test_several_arrays_exchanged_at_once_are_counted_each():
-    text = "%all-reduce.1 = (bf16[3,64]{1,0:T(8,128)(2,1)}, f32[]{:T(128)S(1)}) all-reduce(%a, %b), channel_id=2"
-    assert topology.collectives(text) == [("all-reduce", "bf16", (3, 64)), ("all-reduce", "f32", ())]
-    assert topology.exchanged(text) == {"all-reduce bf16": 384, "all-reduce f32": 4}
 
 
 @pytest.fixture
