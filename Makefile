@@ -14,7 +14,7 @@ ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py t
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-clip test-torch test-tpu test-kill test-launch lint docs dist results benchmark-selection benchmark-training clean
+.PHONY: demo test test-clip test-torch test-tpu test-gpu test-kill test-launch lint docs dist results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -45,6 +45,11 @@ test-torch:
 test-tpu:
 	$(MAKE) VENV=$(VENV)-tpu EXTRAS=dev,tpu $(VENV)-tpu/ready
 	JAX_PLATFORMS=cpu $(VENV)-tpu/bin/python -m pytest tests/selection/test_tpu_topology.py tests/training/test_tpu_topology.py tests/test_tpu_stages.py
+
+# Compiles for GPUs that are not there, with 4 GB of NVIDIA's wheels: an environment of its own. No GPU is needed.
+test-gpu:
+	$(MAKE) VENV=$(VENV)-gpu EXTRAS=dev,cuda $(VENV)-gpu/ready
+	JAX_PLATFORMS=cpu $(VENV)-gpu/bin/python -m pytest tests/training/test_gpu_topology.py
 
 # Twenty minutes on two cores that do nothing else.
 benchmark-selection:
@@ -86,4 +91,4 @@ $(VENV)/ready: requirements.txt setup.cfg setup.py pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-clip $(VENV)-torch $(VENV)-tpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-clip $(VENV)-torch $(VENV)-tpu $(VENV)-gpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info

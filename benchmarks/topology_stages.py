@@ -1,7 +1,8 @@
-"""What the stages around training take on TPU chips that are not there: embedding, latent classes, selection.
+"""What the stages around training take on chips that are not there: embedding, latent classes, selection.
 
-`benchmarks.topology` compiles these beside the training steps, each as the pipeline would call it on one host of a
-slice: of several hosts each embeds its part on its own chips; latent classes are found and ranked by the first one.
+`benchmarks.topology` and `benchmarks.topology_gpu` compile these beside the training steps, each as the pipeline would
+call it on one host of a slice: of several hosts each embeds its part on its own chips; latent classes are found and
+ranked by the first one.
 """
 
 import dataclasses
@@ -13,12 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from sas_jax import devices, embedding, networks
 from sas_jax.latent_classes.kmeans import solve
-from sas_jax.selection import classwise
+from sas_jax.selection import classwise, greedy
+from sas_jax.selection.objectives import OBJECTIVES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,30 @@ def _key() -> jax.ShapeDtypeStruct:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _of_run(config: str, images: int, *sizes: int) -> tuple[Stage, ...]:
+def _rank_whole(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
+    """Steps of greedy over all images as one class, from embeddings that all chips of a host share."""
+    mesh = Mesh(np.array(chips), (devices.AXIS,), axis_types=(AxisType.Auto,))
+    split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def placed(values: Any, shardings: Any) -> Any:
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), values, shardings
+        )
+
+    given = jax.ShapeDtypeStruct((stage.size, config.proxy.encoder.head_features), jnp.float32, sharding=split)
+    problem = jax.eval_shape(lambda x: greedy.problem(embeddings=x, objective=stage.objective, mesh=mesh), given)
+    similarity = dataclasses.replace(problem.similarity, values=given)
+    problem = dataclasses.replace(problem, similarity=similarity, scale=placed(problem.scale, whole))
+    start = greedy.start.lower(problem, budget=stage.size // 5).compile()
+    state = jax.eval_shape(lambda problem: greedy.start(problem, budget=stage.size // 5), problem)
+    steps = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    return greedy.advance.lower(problem, placed(state, start.output_shardings), steps)
+
+
+def _of_run(
+    config: str, images: int, *sizes: int, objectives: tuple[str, ...] = ("sas", "facility_location")
+) -> tuple[Stage, ...]:
     """The stages of one run of so many images, with latent classes of these padded sizes."""
     found = importlib.import_module(f"configs.{config}").get_config()
     views, batch, pixels = found.embedding.views, found.embedding.batch_size, found.data.image_size
@@ -128,7 +153,7 @@ def _of_run(config: str, images: int, *sizes: int) -> tuple[Stage, ...]:
         Stage(f"classes-{config}", config, f"classes: k-means of {images:,} into {k:,}, on one chip", images, False,
               _classes),
     ]  # fmt: skip
-    for objective in ("sas", "facility_location"):
+    for objective in objectives:
         for size in sizes:
             label = f"rank: {objective}, latent classes of up to {size:,}"
             name = f"rank-{objective}-{config}-{size}"
@@ -140,3 +165,27 @@ STAGES = (
     *_of_run("cifar100", 50_000, 512, 1_536),
     *_of_run("imagenet", 1_281_167, 8_192),
 )
+
+
+def of_gpu() -> tuple[Stage, ...]:
+    """Those of GPUs: the same, by every objective, and all images of either run as one class."""
+    objectives = tuple(OBJECTIVES)
+    whole = [
+        Stage(
+            f"rank-{objective}-{config}-whole",
+            config,
+            f"rank: {objective}, {images:,} images as one class",
+            images,
+            False,
+            _rank_whole,
+            objective=objective,
+            size=images,
+        )
+        for config, images in (("cifar100", 50_000), ("imagenet", 1_281_168))
+        for objective in objectives
+    ]
+    return (
+        *_of_run("cifar100", 50_000, 512, 1_536, objectives=objectives),
+        *_of_run("imagenet", 1_281_167, 8_192, objectives=objectives),
+        *whole,
+    )
