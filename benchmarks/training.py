@@ -33,6 +33,7 @@ from benchmarks.training_measure import IMPLEMENTATIONS, write_case
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what it started ends with it
     results = _start(options.output)
     results |= {"benchmark": "training", "command": shlex.join(["python", "-m", "benchmarks.training", *sys.argv[1:]])}
     backend = results["environment"]["backend"]
@@ -101,8 +102,13 @@ def _run(
     return result | json.loads(output.read_text())
 
 
-def _call(command: list[str], environment: dict[str, str], log: Path, *, limit: float) -> int | None:
-    """The exit code of a command; None where it took longer than the limit. Its own child processes end with it."""
+def _call(
+    command: list[str], environment: dict[str, str], log: Path, *, limit: float, grace: float = 0.0
+) -> int | None:
+    """The exit code of a command; None where it took longer than the limit. Its own child processes end with it.
+
+    It is asked to end (SIGTERM) `grace` seconds before it is ended.
+    """
     with (
         log.open("w") as errors,
         subprocess.Popen(
@@ -110,10 +116,14 @@ def _call(command: list[str], environment: dict[str, str], log: Path, *, limit: 
         ) as child,
     ):
         try:
-            return child.wait(timeout=limit)
+            return child.wait(timeout=limit - grace)
         except subprocess.TimeoutExpired:
             return None
         finally:
+            if grace and child.poll() is None:
+                child.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=grace)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
 

@@ -8,18 +8,16 @@ import contextlib
 import ctypes
 import dataclasses
 import importlib.metadata
-import importlib.util
 import json
 import os
-import sys
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import stand_ins
 from benchmarks.measure import memory
 from benchmarks.training_cases import Case, Network
 
@@ -46,7 +44,7 @@ class Implementation(NamedTuple):
 def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
     import jax
 
-    _stand_in_for_ml_collections()
+    stand_ins.install()  # sas_jax.training names ml_collections in annotations
     from benchmarks import training_jax, training_profile
     from sas_jax import devices
 
@@ -77,14 +75,6 @@ def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
         traced = training_profile.trace(lambda: steps.run(case.steps), task.profile / case.name)
         found["profile"] = training_profile.largest(traced, steps.program.as_text())
     return described | found
-
-
-def _stand_in_for_ml_collections() -> None:
-    """sas_jax.training names its ConfigDict in annotations only, and not every machine with a GPU has it."""
-    if importlib.util.find_spec("ml_collections") is None:
-        stand_in: Any = types.ModuleType("ml_collections")
-        stand_in.ConfigDict = types.SimpleNamespace
-        sys.modules["ml_collections"] = stand_in
 
 
 def _torch(task: Task, *, compiled: bool) -> dict[str, Any]:

@@ -1,0 +1,257 @@
+"""What to run first where there is a GPU or TPU: checks, speeds, then the method on CIFAR-100, within so many minutes.
+
+    python -m benchmarks.accelerator --minutes=25 --output=DIR --images=cifar100.npz
+
+In order of value: kernels beside a CPU's, training beside PyTorch, selection from embeddings, the proxy with its
+embeddings and rankings, the arms of a config in their order. Each part is kept in DIR when it is done: the same command
+skips it, and resumes what was interrupted. accelerator.json says how far each part came, on what hardware, with which
+versions. The .npz holds train_images (uint8 [n, h, w, 3]) and train_labels (int [n]), test_images and test_labels. Of
+tensorflow-datasets, grain, ml-collections, tensorboardX and PyTorch none has to be installed.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import accelerator_check, cases, training_cases
+from benchmarks.selection import _start, _write
+from benchmarks.training import _call
+from benchmarks.training_measure import IMPLEMENTATIONS
+
+GRACE = 20.0
+"""Seconds between asking a part to end (SIGTERM) and ending it, in which a training run saves itself."""
+
+UNPARTITIONED = (50_000, 1_281_167)
+FINISHED = ("measured", "skipped")
+
+
+class Step(NamedTuple):
+    """A process of a part.
+
+    Attributes:
+        name: in accelerator.json.
+        command: behind `python -m`.
+        done: whether the output holds it already; by default, whether it ended well before.
+        environment: beside this process's.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    done: Callable[[], bool] | None = None
+    environment: dict[str, str] = {}  # noqa: RUF012
+
+
+class Ended(Exception):
+    """A part that is over: its status and a sentence on why."""
+
+
+def main() -> None:
+    options = _options()
+    end = time.monotonic() + 60 * options.minutes
+    # A child is ended before this process is.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    options.output.mkdir(parents=True, exist_ok=True)
+    summary = options.output / "accelerator.json"
+    results = _start(summary)  # ends where the directory is of other hardware
+    results |= {"command": shlex.join(["python", "-m", "benchmarks.accelerator", *sys.argv[1:]])}
+    results.pop("cases", None)  # which other benchmarks have
+    backend = results["environment"]["backend"]
+    for name in options.parts:
+        part = results.setdefault("parts", {}).setdefault(name, {"steps": {}})
+        try:
+            status = _do(part["steps"], PARTS[name](options, backend), options, end, lambda: _write(results, summary))
+        except Ended as ended:
+            status = ended.args
+        part["status"], part["reason"] = status
+        _write(results, summary)
+        print(f"{name}: {': '.join(filter(None, status))}", flush=True)
+
+
+def _do(
+    kept: dict[str, Any], steps: Iterator[Step], options: argparse.Namespace, end: float, keep: Callable[[], None]
+) -> tuple[str, str]:
+    """Does what of a part is not done, as far as the time reaches.
+
+    Args:
+        kept: of earlier steps by name, when each ended and how.
+        steps: of the part.
+        options: of the command.
+        end: of its time.
+        keep: called after each step.
+
+    Returns:
+        The part's status and, where it is not "done", why.
+    """
+    failed = []
+    over = ("unfinished", "the time is over; the same command resumes it")
+    for step in steps:
+
+        def done(step: Step = step) -> bool:
+            return step.done() if step.done else kept.get(step.name, {}).get("code") == 0
+
+        if done():
+            continue
+        start = time.monotonic()
+        left = end - start - options.reserve
+        if left <= 0:
+            return over
+        limit = str(max(1, int(left - GRACE)))  # of what the step itself starts
+        command = [sys.executable, "-m", *(word.replace("{limit}", limit) for word in step.command)]
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(options.output / "xla")} | step.environment
+        log = options.output / f"{step.name}.log"
+        code = _call(command, environment, log, limit=left, grace=min(GRACE, left / 2))
+        seconds = time.monotonic() - start
+        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+        kept[step.name] = {"date": date, "seconds": round(seconds, 1), "code": code}
+        keep()
+        print(f"  {step.name}: {seconds:.0f} s", flush=True)
+        if code is None:
+            return over
+        if not done():
+            lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
+            failed.append(f"{step.name} ended with {code}: {lines[-1][:300]}")
+    return ("failed", "; ".join(failed)) if failed else ("done", "")
+
+
+def _kernels(options: argparse.Namespace, backend: str) -> Iterator[Step]:
+    del backend
+    output, quick = options.output, ("--quick",) * options.quick
+    files = [output / "kernels-here.npz", output / "kernels-cpu.npz"]
+    for file, platform in zip(files, ({}, {"JAX_PLATFORMS": "cpu"}), strict=True):
+        yield Step(file.stem, ("benchmarks.accelerator_check", str(file), *quick), file.exists, platform)
+    if all(file.exists() for file in files):
+        here, cpu = (dict(np.load(file)) for file in files)
+        compared = accelerator_check.compare(here, cpu)
+        (output / "kernels.json").write_text(json.dumps(compared, indent=1) + "\n")
+        if far := [name for name, found in compared.items() if not found["within"]]:
+            raise Ended("failed", f"differ from a CPU's by more than the tolerance: {', '.join(far)}; see kernels.json")
+
+
+def _training(options: argparse.Namespace, backend: str) -> Iterator[Step]:
+    output = options.output / "training.json"
+    found = training_cases.quick() if options.quick else training_cases.standard(backend)
+    for case in found:
+        for name, implementation in IMPLEMENTATIONS.items():
+            if case.part not in implementation.parts or backend not in implementation.backends:
+                continue
+            command = ("benchmarks.training", f"--output={output}", f"--only={case.name}", f"--implementations={name}")
+            command += ("--limit={limit}", *(["--quick"] if options.quick else []))
+            yield Step(f"{case.name}-{name}", command, _measured(output, case.name, name))
+
+
+def _selection(options: argparse.Namespace, backend: str) -> Iterator[Step]:
+    del backend
+    output = options.output / "selection.json"
+    sizes = (300,) if options.quick else UNPARTITIONED
+    for size in sizes:
+        for objective in cases.OBJECTIVES:
+            name = cases.from_embeddings(objective, size).name
+            command = ("benchmarks.selection", f"--output={output}", f"--only={name}", "--implementations=sas_jax")
+            command += ("--runs=1", f"--unpartitioned={size}")
+            yield Step(name, command, _measured(output, name, "sas_jax"))
+
+
+def _measured(output: Path, case: str, implementation: str) -> Callable[[], bool]:
+    """Whether a benchmark's json holds an implementation's result on a case, or why there is none."""
+
+    def done() -> bool:
+        if not output.exists():
+            return False
+        results = json.loads(output.read_text())["cases"].get(case, {}).get("results", {})
+        return results.get(implementation, {}).get("status") in FINISHED
+
+    return done
+
+
+def _proxy(options: argparse.Namespace, backend: str) -> Iterator[Step]:
+    del backend
+    yield Step("proxy", (*_run(options), "--stop_after=rank"))
+
+
+def _arms(options: argparse.Namespace, backend: str) -> Iterator[Step]:
+    del backend
+    yield Step("arms", _run(options))
+
+
+def _run(options: argparse.Namespace) -> tuple[str, ...]:
+    """The command of the whole method, on the images given or on those that the config names."""
+    command = ("benchmarks.stand_ins", "sas_jax.main", f"--config={options.config}")
+    command += (f"--workdir={options.output / 'run'}",)
+    if options.images:
+        folder = write_images(options.images, options.output / "images")
+        command += ("--config.data.name=folder", f"--config.data.folder={folder / 'train'}")
+        if (folder / "test").exists():
+            command += (f"--config.data.test_folder={folder / 'test'}",)
+        # grain, which streams images, is not everywhere.
+        command += ("--config.data.placement=device",)
+    elif missing := [name for name in ("tensorflow_datasets", "grain") if not _installed(name)]:
+        raise Ended("skipped", f"{' and '.join(missing)} cannot be imported: give the images as --images=FILE.npz")
+    return (*command, *(f"--config.{field}" for field in options.field))
+
+
+PARTS = {"kernels": _kernels, "training": _training, "selection": _selection, "proxy": _proxy, "arms": _arms}
+"""In order of value; each makes its steps from the options and the backend."""
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def write_images(file: Path, folder: Path) -> Path:
+    """Writes the images of an .npz or .npy as PNGs, a folder for each class; once.
+
+    Args:
+        file: .npz with train_images and perhaps train_labels, test_images, test_labels; or .npy, images to train on.
+        folder: gets train/ and, where there are test images, test/.
+    """
+    if folder.exists():
+        return folder
+    found = np.load(file)
+    arrays = {"train_images": found} if isinstance(found, np.ndarray) else dict(found)
+    aside = folder.with_name(folder.name + ".new")
+    for split in ("train", "test"):
+        labels = arrays.get(f"{split}_labels")
+        for i, image in enumerate(arrays.get(f"{split}_images", ())):
+            place = aside / split if labels is None else aside / split / f"{labels[i]:04d}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{i:07d}.png", compress_level=1)
+    aside.rename(folder)
+    return folder
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, required=True, help="after which everything has ended")
+    parser.add_argument("--output", type=Path, required=True, help="a directory; what it holds is not done again")
+    parser.add_argument("--parts", default=",".join(PARTS), help="those to do, with commas")
+    parser.add_argument("--images", type=Path, help="an .npz or .npy, where the config's data set is not at hand")
+    parser.add_argument("--config", default="configs/compare_cifar100.py", help="of the proxy and the arms")
+    parser.add_argument("--field", action="append", default=[], help="section.field=value, of the config; repeatable")
+    parser.add_argument("--reserve", type=float, default=15, help="seconds of the time that are left unused")
+    parser.add_argument("--quick", action="store_true", help="tiny cases, to see that everything runs")
+    options = parser.parse_args()
+    options.output, options.parts = options.output.resolve(), options.parts.split(",")
+    for name in options.parts:
+        if name not in PARTS:
+            parser.error(f"--parts must be some of {', '.join(PARTS)}, got {name}. Correct the name.")
+    if options.images and not options.images.is_file():
+        parser.error(f"--images must be an .npz or .npy file, got {options.images}. Correct the path.")
+    if options.minutes <= 0:
+        parser.error(f"--minutes must be over 0, got {options.minutes:g}. Give more time.")
+    return options
+
+
+if __name__ == "__main__":
+    main()
