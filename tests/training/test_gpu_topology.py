@@ -68,16 +68,17 @@ def test_the_loss_is_split_over_the_gpus(compiled):
 
 
 def test_activations_are_written_in_bfloat16(compiled):
-    """But for the last block's, whose mean over positions is float32: XLA keeps these as they are, if it likes."""
+    """But for the max-pool's, which XLA keeps beside the places of the maxima, and the last block's on small batches."""
     case, found, _, kernels, _ = compiled
-    views, last = 2 * case.batch // found.gpus, {18: 512, 50: 2048}[case.depth]
+    views = 2 * case.batch // found.gpus
+    others = {18: {(4, 4, 512)}, 50: {(56, 56, 64), (7, 7, 512), (7, 7, 2048)}}[case.depth]
     wide = {
         shape
         for kernel in kernels
         for dtype, shape in kernel.results
-        if dtype == "f32" and len(shape) == 4 and shape[0] == views and shape[3] > 3
+        if dtype == "f32" and len(shape) == 4 and shape[0] == views and shape[1] > 3  # kernels are 3 x 3
     }
-    assert {shape[3] for shape in wide} <= {last, last // 4}
+    assert {shape[1:] for shape in wide} <= others
 
 
 # ---- without the plugin
