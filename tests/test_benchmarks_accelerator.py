@@ -94,6 +94,19 @@ def test_kernels_are_compared_by_their_tolerances(monkeypatch):
         assert not accelerator_check.compare(found | {name: values * np.nan}, found)[name]["within"]
 
 
+def test_a_kernel_that_differs_from_a_cpu_is_named(tmp_path):
+    given, values = options(output=tmp_path), {name: np.ones(3) for name in accelerator_check.TOLERANCES}
+    np.savez(tmp_path / "kernels-cpu.npz", **values)
+    np.savez(tmp_path / "kernels-here.npz", **values | {"views": 2 * values["views"]})
+    with pytest.raises(accelerator.Ended) as ended:
+        list(accelerator._kernels(given, "gpu"))
+    assert ended.value.args[0] == "failed"
+    assert ended.value.args[1] == "differ from a CPU's by more than the tolerance: views; see kernels.json"
+    assert json.loads((tmp_path / "kernels.json").read_text())["views"]["difference"] == 1
+    np.savez(tmp_path / "kernels-here.npz", **values)
+    assert [step.name for step in accelerator._kernels(given, "gpu")] == ["kernels-here", "kernels-cpu"]
+
+
 # ---- images
 
 

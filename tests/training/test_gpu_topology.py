@@ -68,7 +68,7 @@ def test_the_loss_is_split_over_the_gpus(compiled):
 
 
 def test_activations_are_written_in_bfloat16(compiled):
-    """But for the max-pool's, which XLA keeps beside the places of the maxima, and the last block's on small batches."""
+    """But for the max-pool's, beside the places of its maxima, and on small batches the last block's."""
     case, found, _, kernels, _ = compiled
     views = 2 * case.batch // found.gpus
     others = {18: {(4, 4, 512)}, 50: {(56, 56, 64), (7, 7, 512), (7, 7, 2048)}}[case.depth]
