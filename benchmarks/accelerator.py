@@ -60,8 +60,6 @@ class Ended(Exception):
 def main() -> None:
     options = _options()
     end = time.monotonic() + 60 * options.minutes
-    # A child is ended before this process is.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options.output.mkdir(parents=True, exist_ok=True)
     summary = options.output / "accelerator.json"
     results = _start(summary)  # ends where the directory is of other hardware
@@ -254,4 +252,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what it started ends with it
     main()

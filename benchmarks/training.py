@@ -33,7 +33,6 @@ from benchmarks.training_measure import IMPLEMENTATIONS, write_case
 
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what it started ends with it
     results = _start(options.output)
     results |= {"benchmark": "training", "command": shlex.join(["python", "-m", "benchmarks.training", *sys.argv[1:]])}
     backend = results["environment"]["backend"]
@@ -183,4 +182,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what it started ends with it
     main()
