@@ -14,7 +14,7 @@ ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py t
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-clip test-torch test-tpu test-gpu test-kill test-launch lint docs dist results benchmark-selection benchmark-training clean
+.PHONY: demo test test-clip test-torch test-tpu test-gpu test-kill test-launch test-accelerator lint docs dist results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -30,6 +30,10 @@ test-kill: $(VENV)/ready
 # The scripts of launch/, and a run of two processes through the whole method: three minutes.
 test-launch: $(VENV)/ready
 	SAS_JAX_REHEARSAL=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/launch
+
+# The script for the first day on a GPU, with a real run that is killed and resumed: minutes.
+test-accelerator: $(VENV)/ready
+	SAS_JAX_SLOW=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/test_benchmarks_accelerator.py
 
 # Loads a CLIP model with PyTorch, which weighs gigabytes: an environment of its own.
 test-clip:

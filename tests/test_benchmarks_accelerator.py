@@ -78,9 +78,12 @@ def test_the_stand_in_updates_as_the_original_does():
             _ = config.g
 
 
+slow = pytest.mark.skipif("SAS_JAX_SLOW" not in os.environ, reason="takes minutes: make test-accelerator runs it")
+
 # ---- kernels
 
 
+@slow
 def test_kernels_are_compared_by_their_tolerances(monkeypatch):
     monkeypatch.setitem(resnet.DEPTHS, 18, ((1,), False))  # to compile sooner
     found = accelerator_check.compute(width=0.125, images=4, examples=200)
@@ -194,6 +197,7 @@ def test_each_part_is_kept_and_not_done_again(monkeypatch, tmp_path, called):
     assert [part["status"] for part in found["parts"].values()] == ["done", "failed", "done", "done"]
 
 
+@slow
 def test_the_proxy_is_resumed_where_it_was_killed_without_the_packages_of_a_cpu(tmp_path, images):
     """With a real run: ended in the middle, started again, and started once more."""
     lacking = tmp_path / "lacking"
