@@ -45,6 +45,7 @@ def bucket():
         patch.setattr(objects, "download", numbered)
         server = server_of.create_server("localhost", port, in_memory=True, default_bucket="bucket")
         server.start()
+        check_writable(epath.Path("gs://bucket"))  # as every run begins: before etils has a file system with a cache
         yield epath.Path("gs://bucket")
         server.stop()
 

@@ -179,7 +179,7 @@ def test_imagenet_as_tfds_has_it(tmp_path):
     assert results["dataset"]["test_size"] == 9
     assert results["dataset"]["not_evaluated"] is None
     assert len(np.load(tmp_path / "run" / "subset-0.40.npy")) == 10
-    assert "data: the images are decoded as they are wanted" in said
+    assert "proxy: the images are decoded as they are wanted" in said
 
 
 def test_imagenet_in_folders(tmp_path):

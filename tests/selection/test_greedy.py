@@ -400,7 +400,7 @@ def test_the_forms_of_similarity():
 
 def test_an_unknown_objective_names_the_known():
     with pytest.raises(
-        InputError, match="facility_location, sas, similarity_sum, and this is 'sass'; did you mean 'sas'"
+        InputError, match="sas, facility_location, similarity_sum, and this is 'sass'; did you mean 'sas'"
     ):
         greedy.problem(np.eye(3), objective="sass")
 

@@ -253,7 +253,7 @@ GOOD = bad_embeddings()
             {"embeddings": GOOD, "objective": "facility"},
             "sas.*and this is 'facility'; did you mean 'facility_location'",
         ),
-        ({"embeddings": GOOD, "objective": "xyz"}, "facility_location, sas, similarity_sum, and this is 'xyz'; choose"),
+        ({"embeddings": GOOD, "objective": "xyz"}, "sas, facility_location, similarity_sum, and this is 'xyz'; choose"),
         ({"embeddings": GOOD, "kind": "cosin"}, "cosine, clipped_cosine, gaussian, .*did you mean 'cosine'"),
         ({"embeddings": GOOD, "tau": 0}, "tau is more than 0, and this is 0"),
         ({"embeddings": GOOD, "self_similarity": 2}, "self_similarity is from 0 to 1, and this is 2"),
