@@ -40,10 +40,11 @@ test-clip:
 	$(MAKE) VENV=$(VENV)-clip EXTRAS=dev,clip PINS=torch==2.13.0 $(VENV)-clip/ready
 	JAX_PLATFORMS=cpu $(VENV)-clip/bin/python -m pytest tests/latent_classes/test_clip_model.py
 
-# Compares features and reads weights with PyTorch and torchvision: an environment of its own.
+# Compares features and reads weights with PyTorch, torchvision, timm, transformers and ONNX Runtime: an environment of
+# its own.
 test-torch:
-	$(MAKE) VENV=$(VENV)-torch PINS="torch==2.14.1 torchvision==0.29.1" $(VENV)-torch/ready
-	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py
+	$(MAKE) VENV=$(VENV)-torch EXTRAS=dev,pretrained PINS="torch==2.14.1 torchvision==0.29.1 onnx==1.23.2" $(VENV)-torch/ready
+	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py tests/test_pretrained_torch.py
 
 # Compiles for TPU chips that are not there. An environment of its own: with libtpu, JAX looks for TPUs at every start.
 test-tpu:

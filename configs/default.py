@@ -79,7 +79,8 @@ def get_config() -> ConfigDict:
     # then seen the labels). docs/latent_classes.md says when to use which. It matters: k-means of a pretrained
     # network's embeddings comes close to the labels, k-means of the proxy's does not.
     latent_classes.method = "kmeans"
-    # Embeddings for kmeans and few_labels: "" (the proxy's), "clip" (those of clip_model below), or a .npy file, float
+    # Embeddings for kmeans and few_labels: "" (the proxy's), "clip" (those of clip_model below), "timm/NAME", "hf/NAME"
+    # or "onnx/FILE" (those of a pretrained network; extra [pretrained], docs/latent_classes.md), or a .npy file, float
     # [n, d] in the data set's order.
     latent_classes.embeddings = ""
     # For kmeans: the number of classes (0 chooses it automatically) and of restarts (the best is kept).
@@ -88,7 +89,8 @@ def get_config() -> ConfigDict:
     # For few_labels: the fraction of each class's labels to use, in (0, 1]; or a .csv with the columns id,label.
     latent_classes.labelled_fraction = 0.01
     latent_classes.labels_file = ""
-    # The CLIP model: a folder saved by transformers, or a name on the Hugging Face hub; and its batch size.
+    # The CLIP model: a folder saved by transformers, or a name on the Hugging Face hub. The batch size, also of other
+    # pretrained networks.
     latent_classes.clip_model = "openai/clip-vit-base-patch32"
     latent_classes.clip_batch_size = 64
     # For clip_zeroshot: the class names, () for the data set's; and prompts with {} for the name, () for CLIP's 18

@@ -18,7 +18,7 @@ Select and train
 
 Use the results
   export   the subset of a ranking as a list or links, or the weights of an encoder
-  embed    features of a folder of images from a trained encoder
+  embed    features of images, from a trained encoder or a pretrained network
   report   the report of a run made again, or several runs compared: WORKDIR [WORKDIR ...]
 
 sas-jax COMMAND --help lists the flags of a command.

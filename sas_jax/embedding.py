@@ -148,6 +148,21 @@ def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[
             f"{where} has to hold floats [{n}, d], a row for each image, but holds {vectors.dtype} "
             f"{list(vectors.shape)}: embed these very images in their order"
         )
+    return unit_rows(vectors, where=where, log=log)
+
+
+def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None]) -> np.ndarray:
+    """Embeddings made elsewhere, float [n, d] or [n, m, d], as `read_embeddings` returns them.
+
+    Args:
+        vectors: one or m of each example.
+        where: what holds them, in sentences.
+        log: gets a sentence on what was done to them.
+
+    Raises:
+        InputError: they are not finite, or zero.
+    """
+    n = len(vectors)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold counts as infinite
         vectors = vectors.astype(np.float32)
         norms = np.linalg.norm(vectors, axis=-1, keepdims=True)

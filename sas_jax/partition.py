@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sas_jax import latent_classes
+from sas_jax import latent_classes, pretrained
 from sas_jax.data import Dataset
-from sas_jax.embedding import mean_embeddings, read_embeddings
+from sas_jax.embedding import mean_embeddings, read_embeddings, unit_rows
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import clip, few_labels, number
 from sas_jax.workdir import Workdir
@@ -57,6 +57,8 @@ def check(section: ConfigDict, dataset: dict[str, Any], load: Callable[[], Datas
         clip.check_prompts(*_prompts(section, None if section.class_names else load()))
     if uses_clip(section):
         clip.check_installed()
+    elif section.method in ("kmeans", "few_labels") and pretrained.is_model(section.embeddings):
+        pretrained.check(section.embeddings, field=_VECTORS)
     elif section.method in ("kmeans", "few_labels") and section.embeddings:
         read_embeddings(section.embeddings, n=n, field=_VECTORS, log=lambda _: None)
 
@@ -83,7 +85,7 @@ def make(
         section: config.latent_classes.
         dataset: its training images, n of them, are what is partitioned.
         own: gives the run's embeddings, float32 [n, d].
-        workdir: keeps the CLIP embeddings.
+        workdir: keeps the embeddings of pretrained networks.
         log: is told what is done.
 
     Returns:
@@ -151,6 +153,17 @@ def _vectors(
         )
     if not section.embeddings:
         return own()
+    if pretrained.is_model(section.embeddings):
+        vectors = pretrained.embed_images(
+            section.embeddings,
+            dataset.train.images,
+            source=dataset.train.fingerprint(),
+            cache=workdir / pretrained.cache_name(section.embeddings),
+            field=_VECTORS,
+            batch_size=section.clip_batch_size,
+            log=log,
+        )
+        return unit_rows(vectors, where=f"{_VECTORS} ({section.embeddings})", log=log)
     return mean_embeddings(section.embeddings, n=len(dataset.train), field=_VECTORS, log=log)
 
 

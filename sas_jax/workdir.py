@@ -29,6 +29,7 @@ OWN_FILES = (
     "embeddings.npy",
     "view_embeddings.npy",
     "clip_embeddings.npz",
+    "pretrained-*.npz",
     "latent_classes.npy",
     "latent_classes-*.npy",
     "ranking.parquet",

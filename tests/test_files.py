@@ -210,9 +210,7 @@ def test_what_is_no_file_is_never_replaced(tmp_path, kind, why, linked):
 
 def test_a_path_with_a_nul_is_no_path(tmp_path):
     for use in (files.expanded, files.mapped, files.array, files.whole, files.check_place):
-        with pytest.raises(
-            InputError, match=r"A path must be without NUL characters, got '.*Correct it"
-        ):
+        with pytest.raises(InputError, match=r"A path must be without NUL characters, got '.*Correct it"):
             use(f"{tmp_path}/a\0b.npy")
 
 

@@ -1,15 +1,17 @@
 """The latent classes a config asks for, by a run that stops at them."""
 
 import csv
+import importlib.util
 import json
 
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import sas_jax.data
 from configs import default
-from sas_jax import latent_classes, partition
+from sas_jax import latent_classes, partition, pretrained
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import clip
 from sas_jax.run import pipeline
@@ -156,6 +158,31 @@ def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, bright
     )
 
 
+@pytest.fixture
+def network(monkeypatch):
+    """In the place of a pretrained network: the images' pixels."""
+    loaded = []
+    pixels = pretrained.Model("timm/fake", 8, "cpu", lambda x: x, lambda x: x[..., 0].reshape(len(x), -1))
+    monkeypatch.setattr(pretrained, "check", lambda name, field: None)
+    monkeypatch.setattr(pretrained, "load", lambda name, field: loaded.append((name, field)) or pixels)
+    return loaded
+
+
+def test_features_of_a_pretrained_network_are_made_once_and_used_as_those_of_a_file(tmp_path, digits, pixels, network):
+    given, _ = classes(tmp_path / "file", digits, pixels, embeddings=pixels)
+    for num_classes in (10, 3):
+        fields = {"latent_classes.embeddings": "timm/fake", "latent_classes.num_classes": num_classes}
+        partitions = {"few": {"method": "few_labels", "labelled_fraction": 0.1}}
+        run = config(digits, **{"proxy.embeddings": pixels}, **fields)
+        run.partitions, run.arms = ConfigDict(partitions), (("sas@few", 0.2, 0),)
+        results = pipeline.run(run, tmp_path / "run", stop_after="classes", rerun=True, log=lambda _: None)
+        if num_classes == 10:
+            np.testing.assert_array_equal(np.load(tmp_path / "run" / "latent_classes.npy"), given)
+    assert network == [("timm/fake", "config.latent_classes.embeddings")]
+    assert (tmp_path / "run" / "pretrained-timm-fake.npz").exists()
+    assert results["latent_classes"]["embeddings"] == "timm/fake"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -163,6 +190,7 @@ def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, bright
         ({"method": "few_labels", "labelled_fraction": 0.0}, "config.latent_classes.labelled_fraction"),
         ({"embeddings": "none.npy"}, "config.latent_classes.embeddings (none.npy) has to be a .npy file"),
         ({"embeddings": "clip"}, "pip install 'sas_jax[clip]'"),
+        ({"embeddings": "hf/facebook/dinov2-small"}, "pip install 'sas_jax[pretrained]'"),
         ({"method": "clip_zeroshot", "prompts": ("a photo",)}, "'a photo' has none"),
         ({"method": "clip_zeroshot", "class_names": ("a", "a")}, "'a' twice"),
         (
@@ -177,9 +205,9 @@ def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, bright
 def test_what_cannot_be_used_is_found_before_anything_is_computed(
     tmp_path, digits, pixels, monkeypatch, overrides, message
 ):
-    found = clip.importlib.util.find_spec
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        clip.importlib.util, "find_spec", lambda name: None if name in ("torch", "transformers") else found(name)
+        importlib.util, "find_spec", lambda name: None if name in ("torch", "transformers") else found(name)
     )
     assert message in refused(tmp_path, digits, pixels, **overrides)
 

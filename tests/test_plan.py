@@ -108,6 +108,7 @@ def test_the_seed_and_the_data_make_everything_anew():
     ("method", "field", "value", "matters"),
     [
         ("kmeans", "embeddings", "clip", True),
+        ("kmeans", "embeddings", "timm/resnet18", True),
         ("few_labels", "labelled_fraction", 0.1, True),
         ("few_labels", "labels_file", "few.csv", True),
         ("few_labels", "num_classes", 3, False),

@@ -3,22 +3,17 @@
 Source: Radford et al., "Learning transferable visual models from natural language supervision" (ICML 2021), section 3.
 """
 
-import hashlib
-import importlib.util
+import contextlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
+from sas_jax import embedded_once
 from sas_jax.errors import InputError
-from sas_jax.files import write_whole
-from sas_jax.workdir import fingerprint
+from sas_jax.images import Images
 
 # The 18 with which the paper names CIFAR's classes (data/prompts.md in its repository); {} is the name.
 TEMPLATES = tuple(
@@ -38,14 +33,6 @@ TEMPLATES = tuple(
 )
 
 _BLOCK_ENTRIES = 1 << 24  # of a block's products with the class names: 64 MiB
-
-
-class Images(Protocol):
-    """uint8 [n, h, w, 3], in memory or decoded when asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
 
 
 def embed_images(
@@ -75,22 +62,13 @@ def embed_images(
     Raises:
         InputError: the extra is not installed, the model cannot be loaded, or `cache` holds something else.
     """
-    path, wanted = epath.Path(cache), fingerprint("CLIP images", _identity(name), source, len(images))
-    found = _cached(path, wanted, len(images))
-    if found is not None:
-        log(f"CLIP: the embeddings of {len(images):,} images are in {path}")
-        return found
-    model = load(name)
-    log(f"CLIP: embedding {len(images):,} images by {name} on {model.device}")
-    embeddings = model.images(images, batch_size=batch_size)
 
-    def write(aside: epath.Path) -> None:
-        with aside.open("wb") as file:
-            np.savez(file, embeddings=embeddings, fingerprint=np.array(wanted))
+    def make() -> np.ndarray:
+        model = load(name)
+        log(f"CLIP: embedding {len(images):,} images by {name} on {model.device}")
+        return model.images(images, batch_size=batch_size)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, write)
-    return embeddings
+    return embedded_once.cached(make, len(images), of="CLIP", model=name, source=source, cache=cache, log=log)
 
 
 def embed_names(name: str, class_names: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> np.ndarray:
@@ -173,16 +151,15 @@ class Clip:
         """uint8 [n, h, w, 3] to float32 [n, d], rows of norm 1."""
         import torch
 
-        def prepare(start: int) -> Any:
-            batch = list(images[start : start + batch_size])
-            return self._processor(images=batch, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+        def prepare(batch: np.ndarray) -> Any:
+            found = self._processor(images=list(batch), input_data_format="channels_last", return_tensors="pt")
+            return found["pixel_values"]
 
-        found = []
-        with torch.inference_mode(), tqdm(total=len(images), desc="CLIP", unit=" images", disable=None) as bar:
-            for pixels in _ahead(prepare, range(0, len(images), batch_size)):
-                found.append(_unit(self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output))
-                bar.update(len(pixels))
-        return np.concatenate(found)
+        def forward(pixels: Any) -> np.ndarray:
+            with torch.inference_mode():
+                return _unit(self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output)
+
+        return embedded_once.in_batches(images, prepare, forward, batch_size=batch_size, label="CLIP")
 
     def names(self, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
         """c names to float32 [c, d], rows of norm 1."""
@@ -205,11 +182,7 @@ def check_installed() -> None:
     Raises:
         InputError: the extra is not installed.
     """
-    if lacking := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
-        raise InputError(
-            f"CLIP wants PyTorch and transformers, and {' and '.join(lacking)} cannot be found: pip install "
-            f"'sas_jax[clip]'."
-        )
+    embedded_once.check_installed("CLIP", "torch", "transformers", extra="clip")
 
 
 def load(name: str) -> Clip:
@@ -226,22 +199,23 @@ def load(name: str) -> Clip:
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
 
     name = os.path.expanduser(name)
-    try:
-        kind = AutoConfig.from_pretrained(name).model_type
-        if kind != "clip":
-            raise ValueError(f"it is a model of type {kind!r}, not 'clip'")
-        model, report = CLIPModel.from_pretrained(name, output_loading_info=True)
-        if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
-            raise ValueError(f"{len(lacking)} of its weights are missing or misshapen, the first {lacking[0]}")
-        # With PIL, which is always there, so that one model gives the same embeddings everywhere.
-        processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # a damaged file shows as whatever the library that reads it meets in it
-        reason = (str(error) or type(error).__name__).split("\n")[0]
-        raise InputError(
-            f"CLIP wants a CLIP model, a folder that transformers saved or a name on the Hugging Face hub, and "
-            f"{name!r} cannot be loaded ({reason}): check the name, or download the model and give its folder."
-        ) from error
+    with contextlib.nullcontext("") if os.path.exists(name) else embedded_once.hub() as problem:
+        try:
+            kind = AutoConfig.from_pretrained(name).model_type
+            if kind != "clip":
+                raise ValueError(f"it is a model of type {kind!r}, not 'clip'")
+            model, report = CLIPModel.from_pretrained(name, output_loading_info=True)
+            if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
+                raise ValueError(f"{len(lacking)} of its weights are missing or misshapen, the first {lacking[0]}")
+            # With PIL, which is always there, so that one model gives the same embeddings everywhere.
+            processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except Exception as error:  # a damaged file shows as whatever the library that reads it meets in it
+            reason = problem or (str(error) or type(error).__name__).split("\n")[0]
+            raise InputError(
+                f"CLIP wants a CLIP model, a folder that transformers saved or a name on the Hugging Face hub, and "
+                f"{name!r} cannot be loaded ({reason}): check the name, or download the model and give its folder."
+            ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Clip(model.eval().to(device), processor, tokenizer, device)
 
@@ -249,47 +223,3 @@ def load(name: str) -> Clip:
 def _unit(vectors: Any) -> np.ndarray:
     """A tensor's rows divided by their norms, on the host."""
     return (vectors / vectors.norm(dim=-1, keepdim=True)).float().cpu().numpy()
-
-
-def _ahead(function: Callable[[int], Any], arguments: Iterable[int]) -> Iterator[Any]:
-    """function(a) of each argument in order, computed by all cores a few ahead of where they are taken."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Any] = deque()
-        for argument in arguments:
-            waiting.append(pool.submit(function, argument))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _identity(name: str) -> list[str]:
-    """What a model is known by: a folder's files and their contents, or the hub's name."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        return [name]
-    found = []
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        with file.open("rb") as opened:
-            found += [file.name, hashlib.file_digest(opened, "blake2b").hexdigest()]
-    return found
-
-
-def _cached(path: epath.Path, wanted: str, n: int) -> np.ndarray | None:
-    """The embeddings in a cache; None where there is none, or it is of another model or other images."""
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if str(archive["fingerprint"]) != wanted:
-                return None
-            embeddings = archive["embeddings"]
-        if embeddings.ndim != 2 or len(embeddings) != n or embeddings.dtype != np.float32:
-            raise ValueError(f"it holds {embeddings.dtype} {list(embeddings.shape)}")
-    except Exception as error:  # a damaged archive shows as whatever the library that reads it meets in it
-        raise InputError(
-            f"The cache of CLIP embeddings wants a file of its own, and {path} is something else, or damaged "
-            f"({str(error) or type(error).__name__}): remove it, or give another path."
-        ) from error
-    return embeddings

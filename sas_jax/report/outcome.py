@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sas_jax import pretrained
 from sas_jax.report import plots
 from sas_jax.report.parts import figures, folded, note, notes, section
 from sas_jax.results import differences, numbers, tables
@@ -88,7 +89,10 @@ def _vectors(latent: LatentClasses, config: Mapping[str, Any]) -> str:
     if latent.method in ("labels", "file"):
         return ""
     if latent.embeddings:
-        return ", from CLIP's embeddings" if latent.embeddings == "clip" else ", from embeddings from a file"
+        if latent.embeddings == "clip":
+            return ", from CLIP's embeddings"
+        named = pretrained.is_model(latent.embeddings)
+        return f", from features of {latent.embeddings}" if named else ", from embeddings from a file"
     return ", from embeddings from a file" if _from_file(config) else ", from embeddings of a proxy encoder"
 
 

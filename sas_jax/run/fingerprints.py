@@ -13,7 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sas_jax import devices, plan
+from sas_jax import devices, plan, pretrained
+from sas_jax.embedded_once import model_files
 from sas_jax.selection.budgets import PROPORTIONAL
 from sas_jax.selection.selectors import LISTED, SELECTORS
 from sas_jax.workdir import fingerprint
@@ -128,6 +129,8 @@ def _classes(section: dict[str, Any], images: str, embedded: str, seed: int) -> 
         return fingerprint(_clip(section, images), section["class_names"], section["prompts"])
     if section["embeddings"] == "clip":
         vectors = fingerprint(_clip(section, images))
+    elif pretrained.is_model(section["embeddings"]):
+        vectors = fingerprint(_pretrained(section["embeddings"], images))
     else:
         vectors = _file_fingerprint(section["embeddings"]) if section["embeddings"] else embedded
     if method == "few_labels":
@@ -139,6 +142,11 @@ def _classes(section: dict[str, Any], images: str, embedded: str, seed: int) -> 
 def _clip(section: dict[str, Any], images: str) -> tuple[str, ...]:
     """What the images' CLIP embeddings depend on."""
     return images, section["clip_model"], _folder_fingerprint(section["clip_model"])
+
+
+def _pretrained(name: str, images: str) -> tuple[Any, ...]:
+    """What the images' features by a pretrained network depend on."""
+    return images, name, [_file_fingerprint(str(file)) for file in model_files(pretrained.path_of(name))]
 
 
 def train_images(config: ConfigDict) -> str:

@@ -63,7 +63,7 @@ def test_bad_prompts(names, templates, sentence):
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"torch.* cannot be found: pip install 'sas_jax\[clip\]'\.$"):
+    with pytest.raises(InputError, match=r"got no torch.*\. Run pip install 'sas_jax\[clip\]'\.$"):
         clip.load("openai/clip-vit-base-patch32")
 
 
@@ -163,12 +163,3 @@ def test_a_damaged_cache_is_refused_or_read(tmp_path_factory, stub, place, byte,
     except InputError:
         return
     assert found.shape == (2, 48)
-
-
-def test_work_ahead_keeps_the_order_and_is_bounded(monkeypatch):
-    monkeypatch.setattr(clip.os, "cpu_count", lambda: 3)
-    begun, taken = [], []
-    for value in clip._ahead(lambda a: begun.append(a) or a * a, range(30)):
-        taken.append(value)
-        assert len(begun) <= len(taken) + 3
-    assert taken == [a * a for a in range(30)]

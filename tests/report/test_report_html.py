@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from sas_jax import report
+from sas_jax.report import outcome
+from sas_jax.results.schema import LatentClasses
 
 
 @pytest.fixture(scope="module")
@@ -497,3 +499,17 @@ def test_names_of_classes_and_fields_are_harmless_everywhere(digits_run, measure
 def test_printing_has_its_rules(page):
     assert "@media print" in page.source
     assert "@media screen and (prefers-color-scheme: dark)" in page.source, "paper is light"
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "said"),
+    [
+        ("clip", "from CLIP's embeddings"),
+        ("timm/resnet18", "from features of timm/resnet18"),
+        ("E.npy", "from embeddings from a file"),
+        ("", "from embeddings of a proxy encoder"),
+    ],
+)
+def test_the_page_says_what_latent_classes_were_made_from(embeddings, said):
+    latent = LatentClasses(method="kmeans", embeddings=embeddings)
+    assert outcome._vectors(latent, {}) == f", {said}"

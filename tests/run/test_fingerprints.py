@@ -34,3 +34,14 @@ def test_a_new_field_makes_anew_the_stages_that_read_its_section(section, stages
     changed = {stage for stage in after if before[stage] != after[stage]}
     assert stages <= changed
     assert stages or not changed
+
+
+def test_a_pretrained_network_in_a_file_is_known_by_the_file(tmp_path):
+    config = default.get_config()
+    config.latent_classes.embeddings = f"onnx/{tmp_path / 'm.onnx'}"
+    (tmp_path / "m.onnx").write_bytes(b"1")
+    before = fingerprints.inputs(config)
+    (tmp_path / "m.onnx").write_bytes(b"12")
+    after = fingerprints.inputs(config)
+    assert before["classes"] != after["classes"]
+    assert before["embed"] == after["embed"]

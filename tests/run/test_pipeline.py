@@ -188,7 +188,7 @@ def test_a_mistake_removes_nothing(copied, data_dir):
 
 
 def test_a_first_mistake_leaves_no_run_behind(tmp_path, data_dir):
-    with pytest.raises(InputError, match="must name a folder where config.data.name is 'folder', got ''"):
+    with pytest.raises(InputError, match=r"must name a folder where config.data.name is 'folder', got ''"):
         pipeline.run(small_config(**{"data.name": "folder"}), tmp_path / "run", log=lambda _: None)
     pipeline.run(small_config(data_dir), tmp_path / "run", stop_after="data", log=lambda _: None)
 

@@ -1,0 +1,83 @@
+"""Files of features, from a fake network in the place of a pretrained one."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sas_jax import feature_file as command
+from sas_jax import pretrained
+from sas_jax.errors import InputError
+from sas_jax.feature_file import feature_file
+
+SIZE = 6
+
+
+@pytest.fixture(autouse=True)
+def loaded(monkeypatch):
+    """The mean colour of images, by whatever name."""
+    names = []
+    fake = pretrained.Model("timm/fake", SIZE, "cpu", lambda batch: batch / 255, lambda x: x.mean(axis=(1, 2)))
+    monkeypatch.setattr(pretrained, "load", lambda name, field: names.append((name, field)) or fake)
+    return names
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, red in (("b/0.png", 200), ("a/1.png", 100), ("a/0.png", 0)):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 12), (red, 0, 0)).save(path)
+    return tmp_path / "images"
+
+
+def test_a_folder_of_images(tmp_path, folder, loaded):
+    (folder / "a" / "2.png").write_bytes(b"")
+    for i in range(100):
+        Image.new("RGB", (2, 2), (255, 0, 0)).save(folder / f"c{i:03}.png")
+    said = feature_file(str(tmp_path / "out" / "E.npy"), model="timm/fake", images=str(folder), batch_size=2)
+    found = np.load(tmp_path / "out" / "E.npy")
+    ids = (tmp_path / "out" / "E.ids.txt").read_text().splitlines()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:, 0] * 255, [0, 100, 200] + [255] * 100, atol=1e-3)
+    assert ids[:4] == ["a/0.png", "a/1.png", "b/0.png", "c000.png"]
+    assert loaded == [("timm/fake", "--model")]
+    assert "103 x 3 features from timm/fake" in said
+    assert "left out" in said.splitlines()[1]
+
+
+def test_images_are_read_at_the_networks_size(tmp_path, folder, monkeypatch):
+    seen = []
+    fake = pretrained.Model("timm/fake", SIZE, "cpu", lambda x: seen.append(x.shape) or x, lambda x: x[:, 0, 0])
+    monkeypatch.setattr(pretrained, "load", lambda name, field: fake)
+    feature_file(str(tmp_path / "E.npy"), model="timm/fake", images=str(folder), batch_size=4)
+    assert seen == [(3, SIZE, SIZE, 3)]
+
+
+def test_a_configs_training_images_in_their_order(tmp_path):
+    fields = [f"data.dir={tmp_path}", "data.image_size=8"]
+    feature_file(str(tmp_path / "E.npy"), model="timm/fake", config="digits", fields=fields)
+    config = command.config_file.read("digits", fields)
+    train = command.sas_jax.data.load(config.data).train
+    np.testing.assert_allclose(np.load(tmp_path / "E.npy"), train.images.mean(axis=(1, 2)) / 255, rtol=1e-5)
+    assert (tmp_path / "E.ids.txt").read_text().splitlines() == list(train.ids)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"model": ""}, "--encoder or --model must be given, one of the two, got 0 of them"),
+        ({"encoder": "runs/x"}, "--encoder or --model must be given, one of the two, got 2 of them"),
+        ({"images": ""}, "--images or --config must be given, one of the two, got 0"),
+        ({"config": "digits"}, "--images or --config must be given, one of the two, got 2"),
+        ({"arm": "full-1.00-s0"}, "--arm must be given with --encoder, got it without"),
+        ({"allow_older": True}, "--allow_older must be given with --encoder"),
+        ({"fields": ["seed=1"]}, "--config.FIELD must be given with --config"),
+        ({"output": "E.txt"}, "--output must end in .npy, got 'E.txt'"),
+    ],
+)
+def test_arguments_that_do_not_fit_together(tmp_path, folder, loaded, overrides, sentence):
+    given = {"output": str(tmp_path / "E.npy"), "model": "timm/fake", "images": str(folder)} | overrides
+    with pytest.raises(InputError, match=sentence):
+        feature_file(**given)
+    assert not loaded
+    assert not (tmp_path / "E.npy").exists()

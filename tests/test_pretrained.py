@@ -1,0 +1,157 @@
+"""What of pretrained networks needs neither PyTorch nor ONNX Runtime: names, batches, the shape of outputs, the cache.
+
+tests/test_pretrained_torch.py loads real, tiny networks.
+"""
+
+import contextlib
+import importlib.util
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from sas_jax import pretrained
+from sas_jax.errors import InputError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, size=(9, 4, 4, 3), dtype=np.uint8)
+
+
+def model(forward=lambda batch: batch.mean(axis=(1, 2))):
+    return pretrained.Model("timm/fake", 4, "cpu", lambda batch: batch.astype(np.float64), forward)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("timm/resnet18", True),
+        ("hf/facebook/dinov2-small", True),
+        ("onnx//data/model.onnx", True),
+        ("timm/features.npy", False),
+        ("features/timm.npy", False),
+        ("timm", False),
+        ("clip", False),
+        ("", False),
+    ],
+)
+def test_names_of_networks_differ_from_paths(name, is_one):
+    assert pretrained.is_model(name) == is_one
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_features_are_in_the_images_order_in_float32(batch_size):
+    found = model().images(IMAGES, batch_size=batch_size)
+    np.testing.assert_allclose(found, IMAGES.mean(axis=(1, 2)), rtol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_ones_behind_the_vectors_are_dropped():
+    found = model(lambda batch: batch.mean(axis=(1, 2))[:, :, None, None]).images(IMAGES, batch_size=4)
+    assert found.shape == (9, 3)
+
+
+@pytest.mark.parametrize(
+    ("forward", "sentence"),
+    [
+        (lambda batch: batch, r"timm/fake must be one vector an image, got \[4, 4, 4, 3\]\. Choose"),
+        (lambda batch: batch.mean(axis=(1, 2, 3)), r"must be one vector an image, got \[4\]\."),
+        (lambda batch: batch.mean(axis=(1, 2)) * np.nan, "timm/fake must be finite, got NaN or infinity"),
+    ],
+)
+def test_outputs_that_are_no_vectors(forward, sentence):
+    with pytest.raises(InputError, match=sentence):
+        model(forward).images(IMAGES, batch_size=4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "jax/resnet18", "timm/", "/timm", ""])
+def test_names_without_a_kind(name):
+    with pytest.raises(
+        InputError, match=r"^--model must be timm/NAME, hf/NAME .* or onnx/FILE, got .*\. Write it so\.$"
+    ):
+        pretrained.check(name, field="--model")
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("timm/resnet18", "timm"), ("hf/a/b", "transformers"), ("hf/a/b", "torch"), ("onnx/m.onnx", "onnxruntime")],
+)
+def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, name, package):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda each: None if each == package else found("json"))
+    with pytest.raises(InputError, match=rf"got no {package}\. Run pip install 'sas_jax\[pretrained\]'\.$"):
+        pretrained.load(name, field="--model")
+
+
+@pytest.fixture
+def fake_timm(monkeypatch):
+    """In the place of timm: a list of names, and a network that is never reached."""
+
+    def create_model(name, **options):
+        raise OSError("We couldn't connect to 'https://huggingface.co'\nand tried twice.")
+
+    names = ["resnet18", "resnet34", "vit_small_patch14_dinov2", "efficientnet_lite0"]
+    timm = types.SimpleNamespace(
+        list_models=lambda pretrained=False: [f"{name}.in1k" for name in names] if pretrained else names,
+        create_model=create_model,
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace())
+    monkeypatch.setattr(pretrained, "hub", lambda: contextlib.nullcontext(""))
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("resnet19", "timm/resnet18"),
+        ("resnet34.in2k", "timm/resnet34.in1k"),
+        ("dinov2", "timm/vit_small_patch14_dinov2"),
+    ],
+)
+def test_unknown_names_get_the_nearest(fake_timm, name, nearest):
+    with pytest.raises(InputError) as caught:
+        pretrained.check(f"timm/{name}", field="config.latent_classes.embeddings")
+    assert str(caught.value).startswith(
+        "config.latent_classes.embeddings must name a model that timm knows, got 'timm/"
+    )
+    assert nearest in str(caught.value)
+
+
+@pytest.mark.parametrize(("problem", "said"), [("", "We couldn't connect to"), ("the hub is away", "the hub is away)")])
+def test_weights_that_cannot_be_fetched_are_one_sentence(fake_timm, monkeypatch, problem, said):
+    monkeypatch.setattr(pretrained, "hub", lambda: contextlib.nullcontext(problem))
+    with pytest.raises(InputError) as caught:
+        pretrained.load("timm/resnet18", field="--model")
+    assert f"got 'timm/resnet18', which cannot ({said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_onnx_file_must_be_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with pytest.raises(InputError, match=r"must name an ONNX file, got .*which is no file"):
+        pretrained.check(f"onnx/{tmp_path / 'none.onnx'}", field="--model")
+
+
+def test_embedded_once_and_known_by_the_files_contents(monkeypatch, tmp_path):
+    loaded = []
+    monkeypatch.setattr(pretrained, "load", lambda name, field: loaded.append(name) or model())
+    file = tmp_path / "m.onnx"
+    options = {"source": "s", "cache": tmp_path / "cache.npz", "field": "--model", "log": lambda _: None}
+    file.write_bytes(b"graph")
+    for weights, count in ((b"1", 1), (b"1", 1), (b"2", 2)):
+        (tmp_path / "m.onnx.data").write_bytes(weights)
+        found = pretrained.embed_images(f"onnx/{file}", IMAGES, **options)
+        np.testing.assert_allclose(found, IMAGES.mean(axis=(1, 2)), rtol=1e-6)
+        assert len(loaded) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("hf/facebook/dinov2-small", "pretrained-hf-facebook-dinov2-small.npz"),
+        ("timm/resnet18.a1_in1k", "pretrained-timm-resnet18.a1_in1k.npz"),
+        (f"onnx/{'x' * 300}", f"pretrained-{'x' * 100}.npz"),
+    ],
+)
+def test_caches_are_named_after_networks(name, file):
+    assert pretrained.cache_name(name) == file
