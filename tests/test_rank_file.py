@@ -215,7 +215,7 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
             {"embeddings": "same.npy", "kmeans": 3},
             "--kmeans=3 is not possible: k-means wants at least as many different",
         ),
-        ({"objective": "fl"}, "The objective is one of facility_location, sas, similarity_sum, and this is 'fl'"),
+        ({"objective": "fl"}, "The objective is one of sas, facility_location, similarity_sum, and this is 'fl'"),
         ({"weights": "i.npy"}, "Weights have one entry an example, so [60], and these have [2]"),
         ({"initial": "negative.npy"}, "initial= holds indices from 0 to 59"),
         ({"where": "w.npy"}, "where= marks the candidates, bool [60], and this is float64 [60]"),
@@ -265,7 +265,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "fl"}, "The objective is one of facility_location, sas, similarity_sum"),
+        ({"objective": "fl"}, "The objective is one of sas, facility_location, similarity_sum"),
         ({"kind": "cosin"}, "The kind of similarity is one of cosine, clipped_cosine, gaussian"),
         ({"weights": "negative.npy"}, "Weights are finite, 0 or more, and entry 0 is -1"),
         ({"initial": "w.npy"}, "initial= holds the indices of the examples already chosen"),
