@@ -4,9 +4,12 @@ Orbax notices a file cut short, with dozens of tracebacks of its own, and does n
 each checkpoint stands a manifest of its files' hashes, and one that does not match is not even opened.
 """
 
+import errno
 import hashlib
 import logging
+import os
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -125,8 +128,7 @@ class Checkpoints:
         self._manager.close()
         if devices.is_writer():
             for left in (self.directory / str(step), *matching(self.directory, f"{step}.orbax-checkpoint-tmp*")):
-                if left.exists():
-                    left.rmtree()
+                _remove(left)
         self._manager = self._open()
         last = f"checkpoint {self.newest} is kept" if self.newest is not None else "there is none before it"
         self._log(
@@ -205,15 +207,33 @@ def damage(directory: epath.Path, step: int, *, last: int | None = None) -> str 
     return f"{directory / str(step) / bad[0]} is not as it was written" if bad else None
 
 
+def _remove(folder: epath.Path, *, tries: int = 50) -> None:
+    """Removes what there is of a checkpoint, into which threads of a failed write may still be writing for a moment."""
+    for left in reversed(range(tries)):
+        try:
+            if folder.exists():
+                folder.rmtree()
+            return
+        except OSError:
+            if not left:
+                raise
+            time.sleep(0.1)
+
+
 def _hashes(root: epath.Path) -> dict[str, str]:
     """Of every file of a checkpoint, by its path within it."""
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(root)}
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _reason(error: Exception) -> str:
     """The operating system's words where there are some, else the first line."""
     if found := re.search(r": ([^:]+) \[os_error_code", str(error)):
         return found[1]
+    if words := next((w for w in map(os.strerror, _FULL) if w in str(error)), None):
+        return words
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
