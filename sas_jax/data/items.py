@@ -8,8 +8,8 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from sas_jax.data import encoded, images
-from sas_jax.data.dataset import Split
-from sas_jax.data.streamed import StreamedImages
+from sas_jax.data.dataset import Dataset, Split
+from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
 
 MAX_BROKEN = 0.01  # of the images; beyond that it is the whole that is wrong, not an image
@@ -66,6 +66,45 @@ def read(
         marks[kept],
     )
     return split, tuple(f"{items.place(i)}: {broken[i]}" for i in sorted(broken))
+
+
+def read_splits(
+    name: str,
+    parts: Sequence[tuple[Items, Sequence[str], np.ndarray | None]],
+    class_names: tuple[str, ...] | None,
+    *,
+    image_size: int,
+    placement: str,
+) -> Dataset:
+    """Reads the images to train on, and those to test on where there are some.
+
+    Args:
+        name: of the data set.
+        parts: of each split, one or two, the images, ids and labels, as of `read`.
+        class_names: of the labels; None where there are none.
+        image_size: pixels a side.
+        placement: "device" and "host" decode the images into memory, "stream" when they are asked for, "auto" by how
+            much memory is free.
+
+    Raises:
+        InputError: more than 1 % of the images of a split are broken.
+    """
+    stream = is_streamed(placement, memory(sum(len(each) for each, _, _ in parts), image_size))
+    found = [read(each, ids, labels, image_size=image_size, stream=stream) for each, ids, labels in parts]
+    splits = [split for split, _ in found]
+    skipped = tuple(broken for _, of_split in found for broken in of_split)
+    return Dataset(name, splits[0], splits[1] if splits[1:] else None, class_names, skipped)
+
+
+def located(stops: np.ndarray, index: int) -> tuple[int, int]:
+    """Of what lies in parts one after the other, the part that an index is in, and its place there.
+
+    Args:
+        stops: int [parts], ascending: the number of all up to the end of each.
+        index: of all, from 0.
+    """
+    part = int(np.searchsorted(stops, index, side="right"))
+    return part, index - (int(stops[part - 1]) if part else 0)
 
 
 class ItemImages(StreamedImages):

@@ -23,8 +23,7 @@ from etils import epath
 
 from sas_jax import devices, files
 from sas_jax.data import items, labels, shards
-from sas_jax.data.dataset import Dataset, Split
-from sas_jax.data.streamed import is_streamed, memory
+from sas_jax.data.dataset import Dataset
 from sas_jax.errors import InputError
 
 SUFFIXES = (".parquet", ".arrow")
@@ -42,8 +41,7 @@ def load(
         test_path: of the files to test on; "" where the names of the files say it.
         train_split, test_split: see `shards.splits`.
         image_size: pixels a side.
-        placement: "device" and "host" decode the images into memory, "stream" when they are asked for, "auto" by how
-            much memory is free.
+        placement: see `items.read_splits`.
 
     Returns:
         The data set. Ids are the images' paths where all have one and all differ, else split and row, `train_00042`.
@@ -55,15 +53,9 @@ def load(
     root, *found = shards.splits(path, test_path, SUFFIXES, train_split=train_split, test_split=test_split)
     tables = [_Tables(root, pieces) for pieces in found if pieces]
     names = _class_names(tables)
-    stream = is_streamed(placement, memory(sum(len(each) for each in tables), image_size))
-    splits: list[Split] = []
-    skipped: tuple[str, ...] = ()
-    for each in tables:
-        numbers = None if names is None else each.labels(names)
-        split, broken = items.read(each, each.ids(), numbers, image_size=image_size, stream=stream)
-        splits.append(split)
-        skipped += broken
-    return Dataset("/".join(root.parts[-2:]), splits[0], splits[1] if splits[1:] else None, names, skipped)
+    parts = [(each, each.ids(), None if names is None else each.labels(names)) for each in tables]
+    name = "/".join(root.parts[-2:])
+    return items.read_splits(name, parts, names, image_size=image_size, placement=placement)
 
 
 class _Tables:
@@ -89,21 +81,15 @@ class _Tables:
     def __len__(self) -> int:
         return int(self._stops[-1])
 
-    def _at(self, index: int) -> tuple[int, int]:
-        """Of a row its file, and its place there."""
-        number = int(np.searchsorted(self._stops, index, side="right"))
-        return number, index - (int(self._stops[number - 1]) if number else 0)
-
     def place(self, index: int) -> str:
-        number, row = self._at(index)
+        number, row = items.located(self._stops, index)
         return f"{self._files[number]}: row {row}"
 
     def open(self, index: int) -> BinaryIO:
-        number, row = self._at(index)
-        group = int(np.searchsorted(self._rows[number], row, side="right"))
-        first = int(self._rows[number][group - 1]) if group else 0
+        number, row = items.located(self._stops, index)
+        group, at = items.located(self._rows[number], row)
         column = _group(self._files[number], self._stamps[number], group, self._image)
-        content = column[row - first].as_py()
+        content = column[at].as_py()
         if content is None:
             raise ValueError("it has no image")
         return io.BytesIO(content)

@@ -20,8 +20,7 @@ from etils import epath
 
 from sas_jax import files, pickles
 from sas_jax.data import items
-from sas_jax.data.dataset import Dataset, Split
-from sas_jax.data.streamed import is_streamed, memory
+from sas_jax.data.dataset import Dataset
 from sas_jax.errors import InputError
 
 _LARGEST = 1 << 30  # bytes of a pickle
@@ -54,8 +53,7 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
         train_split: "train", "train+test"; for STL10 "train+unlabelled" as well.
         test_split: the same; "" for none.
         image_size: pixels a side.
-        placement: "device" and "host" resize the images into memory, "stream" when they are asked for, "auto" by how
-            much memory is free.
+        placement: see `items.read_splits`.
 
     Returns:
         The data set, in the published order, split for split.
@@ -71,12 +69,8 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
     ]
     names = tuple(_checked(folder, "its class names", lambda: tuple(_text(n) for n in chosen.class_names(folder))))
     found = [_Pixels(folder, chosen, split_names, len(names)) for split_names, _ in specs]
-    stream = is_streamed(placement, memory(sum(len(each) for each in found), image_size))
-    splits: list[Split] = []
-    for each in found:
-        labels = each.labels if (each.labels >= 0).any() else None
-        splits.append(items.read(each, each.ids, labels, image_size=image_size, stream=stream)[0])
-    return Dataset(chosen.name, splits[0], splits[1] if splits[1:] else None, names)
+    parts = [(each, each.ids, each.labels if (each.labels >= 0).any() else None) for each in found]
+    return items.read_splits(chosen.name, parts, names, image_size=image_size, placement=placement)
 
 
 def _find(path: str) -> tuple[_Set, epath.Path]:
@@ -140,8 +134,8 @@ class _Pixels:
 
     def open(self, index: int) -> BinaryIO:
         """As a PPM, which is the pixels behind a line."""
-        number = int(np.searchsorted(self._stops, index, side="right"))
-        pixels = self._parts[number][index - (int(self._stops[number - 1]) if number else 0)]
+        part, at = items.located(self._stops, index)
+        pixels = self._parts[part][at]
         height, width = pixels.shape[1:]
         return io.BytesIO(b"P6 %d %d 255\n" % (width, height) + pixels.transpose(1, 2, 0).tobytes())
 

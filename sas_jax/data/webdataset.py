@@ -18,8 +18,7 @@ from etils import epath
 
 from sas_jax import files
 from sas_jax.data import images, items, labels, shards
-from sas_jax.data.dataset import Dataset, Split
-from sas_jax.data.streamed import is_streamed, memory
+from sas_jax.data.dataset import Dataset
 from sas_jax.errors import InputError
 
 IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "tif", "tiff", "gif"))
@@ -38,8 +37,7 @@ def load(
         test_path: of the files to test on; "" where the names of the files say it.
         train_split, test_split: see `shards.splits`.
         image_size: pixels a side.
-        placement: "device" and "host" decode the images into memory, "stream" when they are asked for, "auto" by how
-            much memory is free.
+        placement: see `items.read_splits`.
 
     Returns:
         The data set, in the order of the files and of their members. Ids are the keys.
@@ -51,15 +49,12 @@ def load(
     root, *found = shards.splits(path, test_path, (".tar",), train_split=train_split, test_split=test_split)
     tars = [_Tars(root, [file for _, of_split in pieces for file in of_split]) for pieces in found if pieces]
     names = labels.class_names((label for each in tars for label in each.labels), root=str(root))
-    stream = is_streamed(placement, memory(sum(len(each) for each in tars), image_size))
-    splits: list[Split] = []
-    skipped: tuple[str, ...] = ()
-    for each in tars:
-        numbers = None if names is None else labels.numbered(each.labels, names, place=each.place)
-        split, broken = items.read(each, each.keys.tolist(), numbers, image_size=image_size, stream=stream)
-        splits.append(split)
-        skipped += broken
-    return Dataset("/".join(root.parts[-2:]), splits[0], splits[1] if splits[1:] else None, names, skipped)
+    parts = [
+        (each, each.keys.tolist(), None if names is None else labels.numbered(each.labels, names, place=each.place))
+        for each in tars
+    ]
+    name = "/".join(root.parts[-2:])
+    return items.read_splits(name, parts, names, image_size=image_size, placement=placement)
 
 
 @dataclasses.dataclass
