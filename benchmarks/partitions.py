@@ -20,7 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import sas_jax.data
-from benchmarks import tables
+from benchmarks import results, tables
 from sas_jax import Ranking, environment, plan
 from sas_jax.latent_classes import agreement
 
@@ -88,11 +88,6 @@ def table(found: dict[str, Any], fraction: str = "0.2") -> str:
     return tables.markdown(lines)
 
 
-def _without_directory(field: str, value: Any) -> Any:
-    """A file's name without its directory, which says nothing elsewhere."""
-    return Path(value).name if field in ("embeddings", "similarity_embeddings", "file", "labels_file") else value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", required=True, type=Path, help="of a run")
@@ -115,7 +110,10 @@ def main() -> None:
         "proxy": config.proxy.to_dict(),
         "embedding": config.embedding.to_dict(),
         "configured": {
-            name: {field: _without_directory(field, value) for field, value in partition.items()}
+            name: {
+                field: results.without_directory(f"partitions.{name}.{field}", value)
+                for field, value in partition.items()
+            }
             for name, partition in plan.partitions(config).items()
         },
     }

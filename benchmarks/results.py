@@ -73,7 +73,7 @@ def collect(
         "date": date or written.date().isoformat(),
         "hardware": hardware or _devices(environment),
         "environment": {name: environment[name] for name in _ENVIRONMENT if name in environment},
-        "config": {name: _without_directory(name, value) for name, value in differing.items()},
+        "config": {name: without_directory(name, value) for name, value in differing.items()},
         "wanted": len(config.get("arms", ())),
         "results": {
             "dataset": results["dataset"],
@@ -88,7 +88,7 @@ def collect(
 def _named(latent_classes: dict[str, Any]) -> dict[str, Any]:
     """What is kept of latent classes; a partition holds only what differs from the run's own."""
     found = {name: latent_classes[name] for name in _LATENT_CLASSES if name in latent_classes}
-    return {name: _without_directory(f"latent_classes.{name}", value) for name, value in found.items()}
+    return {name: without_directory(f"latent_classes.{name}", value) for name, value in found.items()}
 
 
 def dumped(content: dict[str, Any]) -> str:
@@ -179,7 +179,7 @@ def _command(config: dict[str, Any]) -> str:
     base = min(bases, key=lambda name: (len(changes[name]), name))
     words = ["python", "-m", "sas_jax.main", f"--config=configs/{base}.py"]
     for name, value in changes[base].items():
-        text = str(_without_directory(name, _tuple(value))).replace("'", '"')  # a shell's quotes go around it
+        text = str(without_directory(name, _tuple(value))).replace("'", '"')  # a shell's quotes go around it
         words.append(f"--config.{name}={text}")
     return shlex.join(words)
 
@@ -189,10 +189,10 @@ def _tuple(value: Any) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
-def _without_directory(name: str, value: Any) -> Any:
+def without_directory(name: str, value: Any) -> Any:
     """A file's name without its directory, which says nothing elsewhere."""
-    given = name in _PLACES or (name.startswith("partitions.") and isinstance(value, str))
-    return Path(value).name if given and value else value
+    is_path = name in _PLACES or (name.startswith("partitions.") and isinstance(value, str))
+    return Path(value).name if is_path and value else value
 
 
 def _devices(environment: dict[str, Any]) -> str:

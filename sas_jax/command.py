@@ -42,7 +42,7 @@ def _run(main: Callable[[], None], interrupted: str) -> None:
     except InputError as error:
         _exit(EXIT_INPUT, str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if error.errno not in (*files.FULL, errno.EROFS, errno.EACCES):
             _fail()
             raise
         _exit(EXIT_INPUT, f"a file cannot be written ({error}): make room or mend its rights, and run again")

@@ -28,11 +28,11 @@ def check(config: ConfigDict) -> None:
     _check_views(config)
     _check_moco(config, arms)
     _check_latent_classes("config.latent_classes", config.latent_classes, set(config.latent_classes))
-    _check_similarity("config.selection", config.selection, config.selection.similarity)
+    _check_similarity("config.selection", config.selection, config)
     for name, partition in plan.partitions(config).items():
         where = f"config.partitions.{name}"
         _check_latent_classes(where, plan.in_partition(config, name).latent_classes, set(partition))
-        _check_similarity(where, partition, config.selection.similarity)
+        _check_similarity(where, partition, config)
     _check_file(config, arms)
     if config.data.test_folder and not sources.takes_test_folder(config.data.name):
         raise InputError(
@@ -119,8 +119,8 @@ def _check_partition_names(config: ConfigDict) -> None:
             )
 
 
-def _check_similarity(where: str, section: ConfigDict, similarity: str) -> None:
-    if similarity != "cosine" and (path := section.get("similarity_embeddings")):
+def _check_similarity(where: str, section: ConfigDict, config: ConfigDict) -> None:
+    if plan.compares_views(config) and (path := section.get("similarity_embeddings")):
         raise InputError(
             f"{where}.similarity_embeddings must be empty unless config.selection.similarity is 'cosine', got "
             f"{shown(path)}. Empty it, or set the similarity to 'cosine'."

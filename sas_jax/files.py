@@ -19,6 +19,7 @@ from sas_jax.errors import InputError, shown
 
 LARGEST = 1 << 33  # bytes of a file that is read whole
 LONGEST_NAME = 255  # bytes of a file's name
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of writing where there is no more room, or none for this user
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK"

@@ -107,15 +107,22 @@ def training(config: ConfigDict, method: str) -> ConfigDict:
     return ConfigDict(config.train.to_dict() | own)
 
 
+def compares_views(config: ConfigDict) -> bool:
+    """Whether the similarity compares all pairs of views, so that every view's embedding is kept, not only the mean."""
+    return config.selection.similarity != "cosine"
+
+
 def partitions(config: ConfigDict) -> dict[str, ConfigDict]:
     """config.partitions: by name, what a partition has in place of fields of config.latent_classes and selection."""
     return dict(config.get("partitions", {}))  # a run of an earlier version has none
 
 
 def in_partition(config: ConfigDict, partition: str) -> ConfigDict:
-    """The config with the fields of one of its partitions in their places; for "" as it is."""
+    """A copy of the config with the fields of one of its partitions in their places; for "" the config itself."""
+    if not partition:
+        return config
     found = ConfigDict(config.to_dict())
-    for name, value in partitions(config).get(partition, {}).items():
+    for name, value in partitions(config)[partition].items():
         section = found.latent_classes if name in found.latent_classes else found.selection
         section[name] = value
     return found

@@ -53,9 +53,8 @@ def inputs(config: ConfigDict) -> dict[str, str]:
         embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
     else:
         proxy = found["proxy"] = fingerprint(seen, {**c["proxy"], "encoder": _encoder(c["proxy"]["encoder"])})
-        pairs = c["selection"]["similarity"] != "cosine"  # then every view is kept, not only their mean
         embedded = found["embed"] = fingerprint(
-            proxy, c["embedding"]["views"], pairs, *_new(c["embedding"], _EMBEDDING)
+            proxy, c["embedding"]["views"], plan.compares_views(config), *_new(c["embedding"], _EMBEDDING)
         )
     for partition in plan.partitions_of_arms(config):
         section = plan.in_partition(config, partition).latent_classes.to_dict()

@@ -1,6 +1,5 @@
 """The whole method: the stages in the order the data flows, done as far as they are not done yet."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,11 +23,11 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "classes": stages.classes,
     "rank": stages.rankings,
     "subset": stages.subsets,
-    "train": functools.partial(stages.train, evaluates=False),
+    "train": stages.train,
     "evaluate": stages.evaluate,
     "report": stages.make_report,
 }
-"""By the names of `plan.STAGES`, in their order."""
+"""By name, in their order."""
 
 
 @settings.fixed
@@ -77,11 +76,10 @@ def _carry_out(run: Run, stop_after: str, *, rerun: bool, restart: bool) -> dict
                 write_json(path, value)
     devices.wait_for_all("the workdir is taken")
     run.on_speed = Estimate(run.config, _images_to_train_on(run, wanted, n), run.log).report
-    # Where arms are to be measured, each is as soon as it is trained.
-    each = STAGES | {"train": functools.partial(stages.train, evaluates="evaluate" in wanted)}
+    run.evaluates = "evaluate" in wanted
     try:
         for name in wanted:
-            each[name](run)
+            STAGES[name](run)
     finally:
         run.metrics.close()
     if run.stamps.done_before:

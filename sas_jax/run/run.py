@@ -49,6 +49,11 @@ class Stamps:
         assert stamp is not None
         return stamp
 
+    def damage(self, *names: str) -> str | None:
+        """Which of these files is not as it was written, and why; None where all are."""
+        found = ((self._workdir / name, self._workdir.damage(name)) for name in names)
+        return next((f"{path} is damaged ({reason})" for path, reason in found if reason), None)
+
     def todo(self, stage: str, *names: str, damage: Callable[[], str | None] = lambda: None) -> bool:
         """Whether the stage has to be done: its stamp or one of its files is missing, damaged or of other inputs.
 
@@ -61,8 +66,7 @@ class Stamps:
         if self._workdir.writes:
             why = self._workdir.stamp_damage(stage)
             if done:
-                found = {self._workdir / name: self._workdir.damage(name) for name in names}
-                why = next((f"{path} is damaged ({reason})" for path, reason in found.items() if reason), damage())
+                why = self.damage(*names) or damage()
             if why:
                 self._log(f"{why}: {stage} is done again")
                 done = False
@@ -288,6 +292,7 @@ class Run:
         views: the augmentations.
         metrics: the lines of metrics.jsonl.
         stamps, data, trainers, chosen: see their classes.
+        evaluates: whether the arms are measured, each as soon as it is trained.
         on_speed: told a stage of training, the images there are and its views per second, when these are known.
     """
 
@@ -302,13 +307,24 @@ class Run:
         self.data = Data(config, workdir, log)
         self.trainers = Trainers(config, self.data)
         self.chosen = Chosen(config, workdir, self.stamps, self.data, log)
+        self.evaluates = False
         self.on_speed: Callable[[str, int, float], None] = lambda stage, n, views_per_second: None
+
+    @functools.cached_property
+    def embedding_files(self) -> tuple[str, ...]:
+        """What the stage of embeddings leaves."""
+        return ("embeddings.npy", "view_embeddings.npy") if plan.compares_views(self.config) else ("embeddings.npy",)
+
+    @functools.cached_property
+    def embedding_damage(self) -> str | None:
+        """What of it was not as it was written when this call began: two stages ask, and the files are large."""
+        return self.stamps.damage(*self.embedding_files)
 
 
 def given_embeddings(config: ConfigDict, n: int, *, log: Callable[[str], None]) -> np.ndarray:
     """config.proxy.embeddings, checked to be what the similarity needs: float32 [n, d] or [n, views, d]."""
     vectors = read_embeddings(config.proxy.embeddings, n=n, field="config.proxy.embeddings", log=log)
-    if vectors.ndim == 2 and config.selection.similarity != "cosine":
+    if vectors.ndim == 2 and plan.compares_views(config):
         raise InputError(
             f"config.selection.similarity must be 'cosine' where config.proxy.embeddings holds one vector an image, "
             f"got {config.selection.similarity!r}, which compares all pairs of views. Set it, or give [n, views, d]."

@@ -63,9 +63,9 @@ def proxy(run: Run) -> None:
 
 def embeddings(run: Run) -> None:
     """Embeds all images by the proxy, or takes the embeddings that are given."""
-    pairs = run.config.selection.similarity != "cosine"  # such similarity compares all views, not their means
-    if not run.stamps.todo("embed", *_embedding_files(run)):
+    if not run.stamps.todo("embed", damage=lambda: run.embedding_damage):
         return
+    pairs = plan.compares_views(run.config)
     with run.stamps.doing("embed"):
         if run.config.proxy.embeddings:
             vectors = given_embeddings(run.config, len(run.data.dataset.train), log=run.log)
@@ -141,11 +141,10 @@ def _rank(run: Run, selector: str, name: str, path: epath.Path, facts: dict[str,
         chooses.baseline(run.chosen.similarity_embeddings(name), within, ids=ids).save(path)
         facts["turning_fraction"] = None
         return
-    pairs = selection.similarity != "cosine"
     to_itself = selection.self_similarity if chooses.self_similarity is None else chooses.self_similarity
     partial = path.parent / f"{path.name}.partial"
     ranking = rank_embeddings(
-        run.chosen.view_embeddings() if pairs else run.chosen.similarity_embeddings(name),
+        run.chosen.view_embeddings() if plan.compares_views(run.config) else run.chosen.similarity_embeddings(name),
         within,
         objective=chooses.objective,
         kind=selection.similarity,
@@ -172,9 +171,9 @@ def subsets(run: Run) -> None:
             write_array(run.workdir / f"subset-{arm.fraction_name}.npy", run.chosen.subset(arm))
 
 
-def train(run: Run, *, evaluates: bool) -> None:
+def train(run: Run) -> None:
     """Trains the arms, and measures each as soon as it is trained: a comparison that is stopped has its numbers."""
-    if evaluates:
+    if run.evaluates:
         _evaluate(run, None)
     for arm in run.arms:
         stage = f"train/{arm.name}"
@@ -198,7 +197,7 @@ def train(run: Run, *, evaluates: bool) -> None:
                     f"{stage}: the outputs collapsed to nearly one point (spread {facts['spread']}, where 1 is "
                     f"even around the sphere): the arm has learned little; try a lower learning rate"
                 )
-        if evaluates:
+        if run.evaluates:
             _evaluate(run, arm)
 
 
@@ -291,14 +290,9 @@ def _trained(run: Run, stage: str, directory: str, trainer: Trainer) -> Any:
     return load_trained(trainer, run.workdir / directory / "checkpoints", steps=run.stamps.facts(stage)["steps"])
 
 
-def _embedding_files(run: Run) -> tuple[str, ...]:
-    pairs = run.config.selection.similarity != "cosine"
-    return ("embeddings.npy", "view_embeddings.npy") if pairs else ("embeddings.npy",)
-
-
 def _proxy_damage(run: Run) -> str | None:
     """Why the proxy's last checkpoint cannot be used, where it is still needed."""
-    if run.stamps.is_done("embed") and not any(map(run.workdir.damage, _embedding_files(run))):
+    if run.stamps.is_done("embed") and not run.embedding_damage:
         return None
     steps = run.stamps.facts("proxy")["steps"]
     return checkpoint_damage(run.workdir / "proxy" / "checkpoints", steps, last=steps)

@@ -4,7 +4,6 @@ Orbax notices a file cut short, with dozens of tracebacks of its own, and does n
 each checkpoint stands a manifest of its files' hashes, and one that does not match is not even opened.
 """
 
-import errno
 import hashlib
 import logging
 import os
@@ -24,7 +23,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from sas_jax import devices
 from sas_jax.errors import InputError
-from sas_jax.files import is_remote, matching, reason
+from sas_jax.files import FULL, is_remote, matching, reason, remove
 from sas_jax.workdir import read_sealed, write_json
 
 # Orbax logs a traceback from each of its threads for what it then raises, and what is raised is said here. And it warns
@@ -166,8 +165,7 @@ class Checkpoints:
         devices.wait_for_all(f"checkpoint {step} is damaged")
         if devices.is_writer():
             aside = self.directory / f"damaged-{step}"
-            if aside.exists():
-                aside.rmtree()
+            remove(aside)
             (self.directory / str(step)).rename(aside)
         devices.wait_for_all(f"checkpoint {step} is set aside")
         self._manager.reload()
@@ -211,8 +209,7 @@ def _remove(folder: epath.Path, *, tries: int = 50) -> None:
     """Removes what there is of a checkpoint, into which threads of a failed write may still be writing for a moment."""
     for left in reversed(range(tries)):
         try:
-            if folder.exists():
-                folder.rmtree()
+            remove(folder)
             return
         except OSError:
             if not left:
@@ -225,14 +222,11 @@ def _hashes(root: epath.Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(root)}
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 def _reason(error: Exception) -> str:
     """The operating system's words where there are some, else the first line."""
     if found := re.search(r": ([^:]+) \[os_error_code", str(error)):
         return found[1]
-    if words := next((w for w in map(os.strerror, _FULL) if w in str(error)), None):
+    if words := next((w for w in map(os.strerror, FULL) if w in str(error)), None):
         return words
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
