@@ -227,5 +227,5 @@ def test_the_proxy_is_resumed_where_it_was_killed_without_the_packages_of_a_cpu(
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == sorted(set(steps))
     assert steps[-1] == 400
-    assert "goes on from step" in (output / "proxy.log").read_text()
+    assert "resumes at step" in (output / "proxy.log").read_text()
     assert again()["parts"] == first["parts"]

@@ -114,7 +114,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
         pipeline.run(config, workdir, log=lambda _: None)
     monkeypatch.setattr(stages, "fit", fit)
     found = pipeline.run(config, workdir, log=spoken.append)
-    assert any("goes on from step 4 of 12" in text for text in spoken)
+    assert any("resumes at step 4 of 12" in text for text in spoken)
     assert untimed(found) == untimed(whole)
     for name in ("results.json", "config.json"):
         assert untimed(json.loads((workdir / name).read_text())) == untimed(

@@ -16,7 +16,6 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 # By the page and the snippet's first line: why it cannot run here.
 NOT_RUN = {
     ("docs/rankings.md", "import sas_jax"): "tests/test_rankings.py runs it, from the checkout",
-    ("README.md", "import os, sas_jax, torch"): "needs PyTorch and a torchvision ImageFolder",
     ("docs/data.md", "import datasets, numpy"): "tests/test_export.py runs it, on files",
     ("docs/data.md", "import webdataset"): "tests/test_export.py runs it, on files",
     ("docs/data.md", "import json, safetensors.torch, torch, torchvision"): "tests/test_weights_torch.py runs it",

@@ -132,7 +132,7 @@ def fit(
     state = _restore(checkpoints, trainer.abstract_state(), course.total, f"{stage}: ", log) or trainer.init(key)
     step = int(jax.device_get(state.step))
     if 0 < step < course.total:
-        log(f"{stage}: goes on from step {step} of {course.total}")
+        log(f"{stage}: resumes at step {step} of {course.total}")
     record = _Record(course, stage, section, trainer, checkpoints, metrics, step, on_speed)
     if step < course.total:
         feed.compile(state)

@@ -152,7 +152,7 @@ def test_two_processes_come_to_the_report_of_one(tmp_path):
     assert process.wait(timeout=300) == 75, said(tmp_path)
     assert all("asked to end (SIGTERM)" in log for log in said(tmp_path))
     assert real(tmp_path, f"--workdir={two}").wait(timeout=600) == 0, said(tmp_path)
-    assert "goes on from step" in said(tmp_path)[0]
+    assert "resumes at step" in said(tmp_path)[0]
     assert (two / "report.html").exists()
     lines = [[(line["stage"], line["step"]) for line in metrics(workdir)] for workdir in (one, two)]
     assert lines[0] == lines[1]

@@ -216,7 +216,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trainer, images, t
     result = run(trainer, images, tmp_path / "cut", log=said.append)
     assert "step 15" in said[0]
     assert "cannot be read and was set aside" in said[0]
-    assert "goes on from step 10 of 15" in said[1]
+    assert "resumes at step 10 of 15" in said[1]
     assert (tmp_path / "cut" / "proxy" / "damaged-15").exists()
     assert "Traceback" not in capfd.readouterr().err
     manifests = sorted(path.name for path in (tmp_path / "cut" / "proxy").glob("manifest-*.json"))
@@ -368,7 +368,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(trainer, images, tm
             run(trainer, images, tmp_path)
     said = []
     assert run(trainer, images, tmp_path, log=said.append).steps == 15
-    assert "goes on from step 10 of 15" in said[0]
+    assert "resumes at step 10 of 15" in said[0]
 
 
 def test_speed_is_told_once(trainer, images, tmp_path):

@@ -99,7 +99,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(whole, tmp_path, stre
     finish(directory, *arguments)
     assert_same(directory, whole)
     assert moments[0] > 0  # it had begun
-    assert "goes on from step" in log(directory)
+    assert "resumes at step" in log(directory)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -115,7 +115,7 @@ def test_asked_to_end_it_saves_and_says_so_by_its_exit_code(whole, tmp_path, str
     saved = max(int(path.name) for path in (directory / "proxy").iterdir() if path.name.isdecimal())
     assert saved >= lines(directory)[-1]["step"]
     finish(directory, *arguments)
-    assert f"goes on from step {saved} of {STEPS}" in log(directory)
+    assert f"resumes at step {saved} of {STEPS}" in log(directory)
     assert_same(directory, whole)
 
 
@@ -166,7 +166,7 @@ def test_two_hosts_stop_at_the_same_step_and_go_on(on_four, tmp_path):
     assert "Traceback" not in log(directory)
     processes = start_two(directory)
     assert [process.wait(timeout=300) for process in processes] == [0, 0], log(directory)
-    assert "goes on from step" in log(directory)
+    assert "resumes at step" in log(directory)
     assert_close(directory, on_four)
 
 
