@@ -28,23 +28,31 @@ def a_ranking(rng, sizes):
     return position, classes
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_subset_is_websters(seed):
+def growing(seed, *, budgets_by):
+    """(sizes of the classes, subset's size, how many of each class are in it) for each size of a subset.
+
+    Each subset has its size, ascending, holds the one before, and is of each class the prefix of its ranking.
+    """
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 30, 6)
     position, classes = a_ranking(rng, sizes)
     before = set()
     for size in range(1, len(classes) + 1):
-        subset = budgets.take(position, classes, size)
+        subset = budgets.take(position, classes, size, budgets=budgets_by)
         assert len(subset) == size
         assert (np.diff(subset) > 0).all()
         assert before < set(subset.tolist())
         before = set(subset.tolist())
         counts = np.bincount(classes[subset], minlength=6)
-        assert counts.tolist() == webster(sizes, size)
-        assert counts.tolist() == budgets.divide(sizes, sizes, size).tolist()
-        # Of each class, the prefix.
+        assert counts.tolist() == budgets.divide(sizes, sizes, size, budgets=budgets_by).tolist()
         assert all(sorted(position[subset[classes[subset] == k]]) == list(range(counts[k])) for k in range(6))
+        yield sizes, size, counts
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_subset_is_websters(seed):
+    for sizes, size, counts in growing(seed, budgets_by="proportional"):
+        assert counts.tolist() == webster(sizes, size)
 
 
 def test_equal_classes_tie_to_the_lower():
@@ -113,17 +121,7 @@ def test_labels_may_have_any_numbers():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_balanced_budgets_take_the_same_number_of_each_class_as_far_as_it_has_so_many(seed):
-    rng = np.random.default_rng(seed)
-    sizes = rng.integers(1, 30, 6)
-    position, classes = a_ranking(rng, sizes)
-    before = set()
-    for size in range(1, len(classes) + 1):
-        subset = budgets.take(position, classes, size, budgets="balanced")
-        counts = np.bincount(classes[subset], minlength=6)
+    for sizes, size, counts in growing(seed, budgets_by="balanced"):
         short = counts < sizes  # these can give more, so none of the others has got two more than they
         assert counts.sum() == size
         assert not short.any() or counts.max() - counts[short].min() <= 1
-        assert counts.tolist() == budgets.divide(sizes, sizes, size, budgets="balanced").tolist()
-        assert all(sorted(position[subset[classes[subset] == k]]) == list(range(counts[k])) for k in range(6))
-        assert before < set(subset.tolist())
-        before = set(subset.tolist())
