@@ -259,7 +259,7 @@ def test_places_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match=r"must end in one of \.npy, .*\.pickle, got '.*Choose"):
         index_files.read(tmp_path / "list.json")
     for suffix in ("pkl", "json"):
-        with pytest.raises(InputError, match=r"must end in one of \.npy, .*\.txt, got '.*'\. Choose"):
+        with pytest.raises(InputError, match=r"must end in one of \.npy, .*\.txt, got '.*\. Choose"):
             index_files.write(tmp_path / f"list.{suffix}", [1])
     with pytest.raises(
         InputError, match=r"must be a file that can be written, got another place \(it is a folder\)\. Choose"

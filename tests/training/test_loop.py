@@ -259,7 +259,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(trainer, images, tmp_path
             run(trainer, images, tmp_path)
     said = []
     assert run(trainer, images, tmp_path, log=said.append).steps == 15  # the checkpoint was good
-    assert any("from step 5" in text for text in said)
+    assert any("resumes at step 5" in text for text in said)
 
 
 class Fragile(SimCLR):
