@@ -75,7 +75,7 @@ docs:
 	$(MAKE) VENV=$(VENV)-docs EXTRAS=docs $(VENV)-docs/ready
 	JAX_PLATFORMS=cpu $(VENV)-docs/bin/python -m sphinx -W --keep-going -q docs build/docs
 
-# The tables and plots of docs/results.md and README.md, from docs/results/compare-*.json.
+# The tables and plots of docs/comparisons.md, docs/results.md and README.md, from docs/results/compare-*.json.
 results: $(VENV)/ready
 	JAX_PLATFORMS=cpu $(BIN)/python -m benchmarks.results write
 

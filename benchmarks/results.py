@@ -1,12 +1,12 @@
-"""From the workdirs of comparisons to docs/results.md: their json, its tables and its plots.
+"""From the workdirs of comparisons to docs/comparisons.md: their json, its tables and its plots.
 
     python -m benchmarks.results collect WORKDIR docs/results/compare-NAME.json --title="Digits, two CPU cores"
     python -m benchmarks.results write
 
 The first keeps what the tables need of a run, which may still be going on. The second makes docs/images/results-*.svg,
-and the tables of docs/results.md and README.md: for each compare-NAME.json the page holds the lines
-`<!-- compare-NAME: begin -->` and `<!-- compare-NAME: end -->`, README.md one pair with `results`. What stands outside
-of them is written by hand and kept.
+docs/images/differences.svg and the tables: for each compare-NAME.json docs/comparisons.md holds the lines
+`<!-- compare-NAME: begin -->` and `<!-- compare-NAME: end -->`, README.md and docs/results.md one pair each with
+`results`. What stands outside of them is written by hand and kept.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import importlib
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sas_jax.typed import Anything
 from sas_jax.workdir import flatten, jsonable
 
 ROOT = Path(__file__).resolve().parent.parent
-README_TABLE = "results"
+SHORT_TABLE = "results"
 _ARM = ("name", "selector", "fraction", "seed", "method", "step_rule", "partition", "size", "epochs", "steps", "loss",
         "spread", "collapsed")  # fmt: skip
 _ACCURACIES = ("probe", "knn", "probe_coarse", "supervised")
@@ -39,13 +40,20 @@ _PLACES = ("proxy.embeddings", "latent_classes.file", "latent_classes.labels_fil
 
 
 def collect(
-    workdir: Path, *, title: str, command: str | None = None, hardware: str | None = None, date: str | None = None
+    workdir: Path,
+    *,
+    title: str,
+    listed: str | None = None,
+    command: str | None = None,
+    hardware: str | None = None,
+    date: str | None = None,
 ) -> dict[str, Any]:
     """What the tables need of a run that is over or still going on.
 
     Args:
       workdir: Of the run.
       title: What the run is called on the page.
+      listed: Of a run on a list of images: the latent classes within which the list was selected, in words.
       command: That made it; by default the shortest that gives this config.
       hardware: On what it ran; by default the devices of environment.json.
       date: When; by default the day results.json was written, in UTC.
@@ -69,6 +77,7 @@ def collect(
     differing = {name: value for name, value in _that_matters("default", config).items() if name != "arms"}
     return {
         "title": title,
+        **({"listed": listed} if listed else {}),
         "command": command or _command(config),
         "date": date or written.date().isoformat(),
         "hardware": hardware or _devices(environment),
@@ -99,14 +108,14 @@ def dumped(content: dict[str, Any]) -> str:
     return json.dumps(short, indent=2).replace('"arms": "ARMS"', f'"arms": [\n{lines}\n    ]') + "\n"
 
 
-def write(results: Path, page: Path, readme: Path, images: Path) -> list[Path]:
+def write(results: Path, page: Path, shorts: Sequence[Path], images: Path) -> list[Path]:
     """Makes all plots and tables anew, from all compare-*.json.
 
     Args:
       results: The directory of the json.
       page: Where the tables go.
-      readme: Where the short table goes.
-      images: Where the plots go, results-NAME.svg for compare-NAME.json.
+      shorts: The pages where the short table goes.
+      images: Where the plots go: differences.svg, and results-NAME.svg for compare-NAME.json.
 
     Returns:
       The files, written whether or not they changed.
@@ -120,20 +129,21 @@ def write(results: Path, page: Path, readme: Path, images: Path) -> list[Path]:
             f"the tables are made from {results}/compare-*.json, but there is none: make one with python -m "
             f"benchmarks.results collect"
         )
-    written, text = [], _text(page)
+    drawn, text = {}, _text(page)
     for path, content in found.items():
         image = images / f"results-{path.stem.removeprefix('compare-')}.svg"
-        drawn = results_plot.accuracy(content)
-        if drawn is not None:
-            images.mkdir(parents=True, exist_ok=True)
-            image.write_text(drawn)
-            written.append(image)
-        block = results_tables.run(content, f"{images.name}/{image.name}" if drawn else None)
+        drawn[image] = results_plot.accuracy(content)
+        block = results_tables.run(content, f"{images.name}/{image.name}" if drawn[image] else None)
         text = _inserted(text, page, path.stem, block)
-    short = _inserted(_text(readme), readme, README_TABLE, results_tables.short(list(found.values())))
-    page.write_text(text)
-    readme.write_text(short)
-    return [*written, page, readme]
+    contents = list(found.values())
+    drawn[images / "differences.svg"] = results_plot.differences(contents)
+    table = results_tables.short(contents)
+    texts = {page: text} | {path: _inserted(_text(path), path, SHORT_TABLE, table) for path in shorts}
+    written = {path: content for path, content in (drawn | texts).items() if content is not None}
+    for path, content in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return list(written)
 
 
 def _read(workdir: Path, name: str, kind: Any, remedy: str) -> dict[str, Any]:
@@ -228,26 +238,28 @@ def main(arguments: list[str] | None = None) -> None:
     collecting.add_argument("workdir", type=Path)
     collecting.add_argument("output", type=Path, help="docs/results/compare-NAME.json")
     collecting.add_argument("--title", required=True, help="what the run is called on the page")
+    collecting.add_argument("--listed", help="within which latent classes the run's list of images was selected")
     collecting.add_argument("--command", help="that made the run, where it is not what its config tells")
     collecting.add_argument("--hardware", help="on what it ran, in words")
     collecting.add_argument("--date", help="when it ran, by default when results.json was written")
     writing = commands.add_parser("write", help="from json to tables and plots")
     writing.add_argument("--results", type=Path, default=ROOT / "docs/results", help="where the json is")
-    writing.add_argument("--page", type=Path, default=ROOT / "docs/results.md", help="where the tables go")
-    writing.add_argument("--readme", type=Path, default=ROOT / "README.md", help="where the short table goes")
+    writing.add_argument("--page", type=Path, default=ROOT / "docs/comparisons.md", help="where the tables go")
+    shorts = [ROOT / "README.md", ROOT / "docs/results.md"]
+    writing.add_argument("--short", type=Path, nargs="+", default=shorts, help="where the short table goes")
     writing.add_argument("--images", type=Path, default=ROOT / "docs/images", help="where the plots go")
     options = parser.parse_args(arguments)
     try:
         if options.action == "collect":
             if not (options.output.name.startswith("compare-") and options.output.suffix == ".json"):
                 raise InputError(f"the output has to be called compare-NAME.json, but is {options.output}: rename it")
-            given = {name: getattr(options, name) for name in ("title", "command", "hardware", "date")}
+            given = {name: getattr(options, name) for name in ("title", "listed", "command", "hardware", "date")}
             content = collect(options.workdir, **given)
             options.output.parent.mkdir(parents=True, exist_ok=True)
             options.output.write_text(dumped(content))
             print(f"{options.output}: {results_tables.progress(content)}")
         else:
-            for path in write(options.results, options.page, options.readme, options.images):
+            for path in write(options.results, options.page, options.short, options.images):
                 print(path)
     except InputError as error:
         print(f"benchmarks.results: {error}", file=sys.stderr)

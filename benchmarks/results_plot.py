@@ -1,8 +1,9 @@
-"""Draws the json of `benchmarks.results`: accuracy against the fraction of the images, a line for each selector."""
+"""Draws the json of `benchmarks.results`: accuracy against the fraction of the images, and differences to random."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.results_tables import groups_of, title
+from benchmarks.results_tables import RANDOM, SHORT_FRACTION, SHORT_SELECTOR, groups_of, short_rows, title
 from sas_jax.report import axes as drawing
 from sas_jax.report import plots
 from sas_jax.report.axes import Axes
@@ -33,6 +34,7 @@ _COLOURS = {  # by the styles of `selectors`
 }
 _HEIGHT, _KEY = 300, 16
 _COLUMNS, _MARGIN = 2, 8
+_ROW = 40  # of a difference: its name, its interval
 
 
 def accuracy(content: dict[str, Any]) -> str | None:
@@ -70,18 +72,57 @@ def accuracy(content: dict[str, Any]) -> str | None:
         for group, _ in shown
         if group.kind.role == Role.WHOLE
     ]
-    return _file(axes.svg(summary), keys)
+    return _file(axes.svg(summary), _HEIGHT, *_names(keys))
 
 
-def _file(picture: Markup, keys: list[tuple[str, str]]) -> str:
-    """A file that stands alone: the picture, below it the names of its lines."""
+def differences(contents: Sequence[dict[str, Any]]) -> str | None:
+    """Draws the short table: how far the chosen images are ahead of random ones, a row for each run and partition.
+
+    Args:
+      contents: The json of `benchmarks.results`.
+
+    Returns:
+      An SVG file, the same bytes every time; None where nothing can be compared yet.
+    """
+    rows = [(row, row.difference) for row in short_rows(contents) if row.difference]
+    if not rows:
+        return None
+    height = _ROW * len(rows) + 60
+    low, high = min([0.0, *(each.low for _, each in rows)]), max([0.0, *(each.high for _, each in rows)])
+    axes = Axes(
+        (low, high),
+        (len(rows) - 0.5, -0.5),
+        x_label=f"linear probe: {SHORT_SELECTOR} minus {RANDOM} at {numbers.fraction(SHORT_FRACTION)}, points",
+        x_format=lambda share: drawing.plain(100 * share),
+        rows=[""] * len(rows),
+        height=height,
+    )
+    axes.marker(0.0, "", "axis")
+    names = []
+    for at, (row, each) in enumerate(rows):
+        style = "s1" if each.sign > 0 else "s2" if each.sign < 0 else "s0"
+        axes.spread((each.low, each.high), (at + 0.15, at + 0.15), style)
+        axes.point(each.value, at + 0.15, style)
+        name = f"{row.images}; {row.latent_classes}"
+        names.append(element("text", name, x=axes.left, y=axes.y(at - 0.1), class_="name"))
+    summary = "; ".join(f"{row.images}, {row.latent_classes}: {each}" for row, each in rows)
+    return _file(axes.svg(summary), height, names, height)
+
+
+def _names(keys: list[tuple[str, str]]) -> tuple[list[Markup], int]:
+    """The names of the lines, to stand below the picture, and the height of all."""
     rows = -(-len(keys) // _COLUMNS)
-    width, height = drawing.WIDTH + 2 * _MARGIN, _HEIGHT + _KEY * rows + 8
     names = []
     for at, (style, name) in enumerate(keys):
         x, y = 50 + (drawing.WIDTH - 60) / _COLUMNS * (at // rows), float(_HEIGHT + _KEY * (at % rows) + 12)
         names.append(element("line", x1=x, x2=x + 24, y1=y - 4, y2=y - 4, class_=f"line {style}"))
         names.append(element("text", name, x=x + 32, y=y, class_="name"))
+    return names, _HEIGHT + _KEY * rows + 8
+
+
+def _file(picture: Markup, drawn: int, names: list[Markup], height: int) -> str:
+    """A file that stands alone: the picture, `drawn` high, and names in and below it."""
+    width = drawing.WIDTH + 2 * _MARGIN
     # Not by a variable of CSS, which most programs but browsers do not know.
     colours = "".join(
         f".{name} {{ stroke: {colour}; }} .dot.{name} {{ fill: {colour}; stroke: none; }}\n"
@@ -90,7 +131,7 @@ def _file(picture: Markup, keys: list[tuple[str, str]]) -> str:
     content = joined(
         element("style", Markup(_STYLE + colours)),
         element("rect", x=-_MARGIN, width=width, height=height, class_="ground"),
-        element("svg", picture, width=drawing.WIDTH, height=_HEIGHT, overflow="visible"),
+        element("svg", picture, width=drawing.WIDTH, height=drawn, overflow="visible"),
         *names,
     )
     size = {"width": 2 * width, "height": 2 * height, "viewBox": f"{-_MARGIN} 0 {width} {height}"}

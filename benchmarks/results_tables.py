@@ -1,11 +1,12 @@
-"""From the json of `benchmarks.results` to the tables of docs/results.md: arms, seeds together, beside their rivals."""
+"""From the json of `benchmarks.results` to its tables in Markdown: arms, seeds together, beside their rivals."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sas_jax.results import differences, numbers, schema, selectors, tables
-from sas_jax.results.arms import EPOCHS, PRIMARY, Group, grouped, main_setting, settings, titles
-from sas_jax.results.differences import FEWEST_SEEDS, LEGEND, Differences
+from sas_jax.results.arms import EPOCHS, PRIMARY, Group, Measure, grouped, main_setting, settings, titles
+from sas_jax.results.differences import Difference, Differences
 from sas_jax.results.schema import Results
 from sas_jax.results.tables import Table, Value
 
@@ -43,7 +44,7 @@ def run(content: dict[str, Any], image: str | None) -> str:
     parts = [f"## {title(content)}", _origin(content)]
     if image is None:
         return "\n\n".join([*parts, "No arm is measured yet."])
-    parts += [f"![Accuracy of the linear probe against the fraction of the images]({image})", _rule(content)]
+    parts += [f"![Accuracy of the linear probe against the fraction of the images]({image})"]
     found, main = differences.of_run(groups), main_setting(groups)
     for name, words in titles(_trained(main)).items():
         parts += _section(main, found, name, words)
@@ -62,34 +63,48 @@ def run(content: dict[str, Any], image: str | None) -> str:
     return "\n\n".join(parts)
 
 
-def short(contents: Sequence[dict[str, Any]]) -> str:
-    """The table of the README: the default selector and random images at 20 %, by the linear probe.
+@dataclasses.dataclass(frozen=True)
+class Short:
+    """A row of the short table: `SHORT_SELECTOR`, or a list that it made, and random images of the same number."""
 
-    A row for each run and partition.
-    """
-    rows: list[list[Value]] = []
+    images: str
+    latent_classes: str
+    chosen: Measure | None
+    random: Measure | None
+    difference: Difference | None
+
+
+def short_rows(contents: Sequence[dict[str, Any]]) -> list[Short]:
+    """A row for each run and partition, by the linear probe."""
+    rows = []
     for content in contents:
         groups = groups_of(content)
         found, main = differences.of_run(groups), main_setting(groups)
-        random = next((group for group in main if _is_short(group, RANDOM)), None)
+        short = (group for group in main if group.fraction == SHORT_FRACTION)
+        random = next((group for group in short if group.kind.selector == RANDOM), None)
         for group in main:
-            if random and _is_short(group, SHORT_SELECTOR):
-                difference = found.get((group.kind, RANDOM, "probe"))
-                measured = (group.measures.get("probe"), random.measures.get("probe"), difference)
-                rows.append([content["title"], latent_classes(content, group.kind.partition), *measured])
+            listed = group.selector.is_listed
+            if random and group.is_as_large_as(random) and (listed or group.kind.selector == SHORT_SELECTOR):
+                classes = content.get("listed", "a list") if listed else latent_classes(content, group.kind.partition)
+                measured = (group.measures.get("probe"), random.measures.get("probe"))
+                rows.append(Short(content["title"], classes, *measured, found.get((group.kind, RANDOM, "probe"))))
+    return rows
+
+
+def short(contents: Sequence[dict[str, Any]]) -> str:
+    """The table of the README: the default selector and random images at 20 %, by the linear probe."""
     head = ["images", "latent classes", SHORT_SELECTOR, RANDOM, "difference"]
+    rows: list[list[Value]] = [
+        [row.images, row.latent_classes, row.chosen, row.random, row.difference] for row in short_rows(contents)
+    ]
     return "\n\n".join(
         [
-            f"Linear probe in % after contrastive training on {numbers.fraction(SHORT_FRACTION)} of the images, chosen "
-            f"by `{SHORT_SELECTOR}` or at random; in brackets the number of seeds. The difference is in points (95 % "
-            f"interval, paired by seed). {LEGEND}",
+            f"Linear probe in % after contrastive training on {numbers.fraction(SHORT_FRACTION)} of the images (number "
+            f"of seeds), and the difference in points (95 % interval, paired by seed). ahead: beyond chance after "
+            f"Holm's correction.",
             Table(head, rows).markdown(),
         ]
     )
-
-
-def _is_short(group: Group, selector: str) -> bool:
-    return (group.kind.selector, group.fraction) == (selector, SHORT_FRACTION)
 
 
 def latent_classes(content: dict[str, Any], partition: str = "") -> str:
@@ -107,7 +122,9 @@ def latent_classes(content: dict[str, Any], partition: str = "") -> str:
 
 
 def title(content: dict[str, Any]) -> str:
-    """What a run is called: its title and where its latent classes came from."""
+    """What a run is called: its title, and where its latent classes, or the list of images, came from."""
+    if "listed" in content:
+        return f"{content['title']}; a list by {SHORT_SELECTOR} within {content['listed']}"
     return f"{content['title']}; latent classes from {latent_classes(content)}"
 
 
@@ -134,24 +151,6 @@ def _origin(content: dict[str, Any]) -> str:
         f"{numbers.count(dataset['train_size'])} training and {numbers.count(dataset['test_size'])} test images; "
         f"{classes}. **{progress(content)[:1].upper()}{progress(content)[1:]}.** What the config has otherwise than "
         f"configs/default.py, and every seed's accuracy, is in the json."
-    )
-
-
-def _rule(content: dict[str, Any]) -> str:
-    return (
-        "Accuracies are in %, mean ± half the width of the 95 % interval (number of seeds); the interval covers the "
-        "choice of the test images and, with several seeds, the seeds (Student's t). Differences are in points, over "
-        "the seeds that both arms have: arms of one seed begin with the same weights and meet the same "
-        f"{numbers.count(content['results']['dataset']['test_size'])} test images. With {FEWEST_SEEDS} seeds or more "
-        "the interval is Student's t on the seeds' differences, which is about these test images and, for a chosen "
-        "subset, about this one ranking: another proxy has another one. It is that of the single comparison, whereas "
-        "ahead and behind mean beyond chance (5 %) after Holm's correction for all differences of a table. Bold: "
-        "moreover the two accuracies' own intervals, which cover other test images, do not overlap. In brackets: "
-        "the single comparison's interval leaves 0 out, but after the correction chance is not ruled out; of twenty "
-        "comparisons of equals one is expected to. No word: no difference is shown, which does not show that there "
-        "is none. Where the number of seeds is given there are "
-        "fewer than that: the interval is that of two independent accuracies, covers no seeds where it is one, and "
-        "nothing is claimed."
     )
 
 

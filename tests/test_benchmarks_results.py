@@ -109,10 +109,10 @@ def fixture_pages(tmp_path, content):
     folder = tmp_path / "docs" / "results"
     folder.mkdir(parents=True)
     (folder / "compare-digits.json").write_text(results.dumped(content))
-    page, readme = tmp_path / "docs" / "results.md", tmp_path / "README.md"
+    page, readme = tmp_path / "docs" / "comparisons.md", tmp_path / "README.md"
     page.write_text("Before.\n<!-- compare-digits: begin -->\n<!-- compare-digits: end -->\nAfter.\n")
     readme.write_text("Before.\n<!-- results: begin -->\n<!-- results: end -->\nAfter.\n")
-    return folder, page, readme, tmp_path / "docs" / "images"
+    return folder, page, [readme], tmp_path / "docs" / "images"
 
 
 def cells(page, heading):
@@ -189,6 +189,15 @@ def test_the_short_table_has_each_run_and_partition_at_twenty_percent(content):
     ]
     assert re.fullmatch(r"\d\d\.\d ± \d\.\d \(5\)", rows[2][3])
     assert rows[2][4].endswith("**ahead**")
+
+
+def test_a_list_of_images_is_a_row_with_what_it_was_selected_within(content):
+    arms = [each | {"selector": "file", "fraction": 1.0} if each.get("selector") == "sas" and each["fraction"] == 0.2
+            else each for each in content["results"]["arms"]]  # fmt: skip
+    listed = content | {"listed": "clusters of old", "results": content["results"] | {"arms": arms}}
+    rows = results_tables.short_rows([listed])
+    assert [(row.latent_classes, row.difference.sign) for row in rows] == [("clusters of old", 1)]
+    assert results_tables.title(listed) == "Digits; a list by sas within clusters of old"
 
 
 def test_the_plot_has_a_line_for_each_selector_and_the_level_of_all_images(content):
@@ -277,12 +286,12 @@ def test_what_is_no_run_is_refused_with_a_sentence(make_workdir, tmp_path):
 
 
 def test_the_commands_collect_and_write(make_workdir, pages, capsys):
-    folder, page, readme, images = pages
+    folder, page, (readme,), images = pages
     output = folder / "compare-digits.json"
     output.unlink()
     results.main(["collect", str(make_workdir(some_arms())), str(output), "--title=Digits", "--hardware=two cores"])
     assert "arms trained" in capsys.readouterr().out
-    places = [f"--results={folder}", f"--page={page}", f"--readme={readme}", f"--images={images}"]
+    places = [f"--results={folder}", f"--page={page}", f"--short={readme}", f"--images={images}"]
     results.main(["write", *places])
     for path in (page, readme):
         text = path.read_text()
@@ -291,7 +300,8 @@ def test_the_commands_collect_and_write(make_workdir, pages, capsys):
         assert "**ahead**" in text
     assert "(images/results-digits.svg)" in page.read_text()
     assert "two cores" in page.read_text()
-    before = {path: path.read_bytes() for path in (page, readme, images / "results-digits.svg")}
+    pictures = [images / "results-digits.svg", images / "differences.svg"]
+    before = {path: path.read_bytes() for path in (page, readme, *pictures)}
     results.main(["write", *places])
     assert {path: path.read_bytes() for path in before} == before
     output.unlink()
@@ -303,14 +313,15 @@ def test_the_commands_collect_and_write(make_workdir, pages, capsys):
     assert "compare-NAME.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("at", "stem"), [(1, "compare-digits"), (2, "results")])
+@pytest.mark.parametrize(("at", "stem"), [(0, "compare-digits"), (1, "results")])
 def test_a_page_without_a_place_is_refused_and_nothing_is_written(pages, at, stem):
-    pages[at].write_text(f"<!-- {stem}: begin -->\n")
-    before = [path.read_text() for path in pages[1:3]]
+    places = [pages[1], *pages[2]]
+    places[at].write_text(f"<!-- {stem}: begin -->\n")
+    before = [path.read_text() for path in places]
     with pytest.raises(InputError, match=f"<!-- {stem}: end -->.* has not both"):
         results.write(*pages)
-    assert [path.read_text() for path in pages[1:3]] == before
-    pages[at].unlink()
+    assert [path.read_text() for path in places] == before
+    places[at].unlink()
     with pytest.raises(InputError, match="it is not there: write it"):
         results.write(*pages)
 
@@ -320,11 +331,17 @@ def test_the_pages_hold_what_the_json_holds(path):
     content = json.loads(path.read_text())
     picture = results_plot.accuracy(content)
     image = ROOT / "docs/images" / f"results-{path.stem.removeprefix('compare-')}.svg"
-    page, readme = (ROOT / "docs/results.md").read_text(), (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/comparisons.md").read_text()
     if picture is not None:
         assert image.read_text() == picture, "make results"
     block = results_tables.run(content, f"images/{image.name}" if picture else None)
     assert tables.insert(page, path.stem, block) == page, "make results"
-    short = results_tables.short([json.loads(each.read_text()) for each in COMMITTED])
-    assert tables.insert(readme, results.README_TABLE, short) == readme, "make results"
     assert len(path.read_bytes()) < 200_000
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_the_short_table_and_its_figure_hold_what_the_json_holds(name):
+    contents = [json.loads(each.read_text()) for each in COMMITTED]
+    page = (ROOT / name).read_text()
+    assert tables.insert(page, results.SHORT_TABLE, results_tables.short(contents)) == page, "make results"
+    assert (ROOT / "docs/images/differences.svg").read_text() == results_plot.differences(contents), "make results"

@@ -1,4 +1,4 @@
-"""One truth about a difference: the command, the reports, docs/results.md and README.md say the same."""
+"""One truth about a difference: the command, the reports, the pages of docs/ and README.md say the same."""
 
 import json
 import re
@@ -94,7 +94,7 @@ def test_every_pair_of_arms_is_told_in_the_same_words(path, tmp_path):
         for (kind, rival, name), each in differences.of_run(groups).items()
     }
     assert wanted
-    page = (ROOT / "docs/results.md").read_text()
+    page = (ROOT / "docs/comparisons.md").read_text()
     block = page.split(f"<!-- {path.stem}: begin -->")[1].split(f"<!-- {path.stem}: end -->")[0]
     assert of_docs(block) == wanted
     assert of_page(html(results=content["results"])) == wanted

@@ -1,0 +1,22 @@
+r"""Does a published list of CIFAR-100's images beat random ones? A quarter-width ResNet-10, 30 epochs, for a CPU.
+
+    python -c "import numpy, sas_jax; ranking = sas_jax.Ranking.load(
+        'docs/rankings/cifar100-sas-pretrained100.parquet'); numpy.save('list.npy', ranking.subset(fraction=0.2))"
+    python -m sas_jax.main --config=configs/compare_cifar100_list.py:list.npy
+
+No proxy is trained: the list may come from anywhere. It must hold 10,000 images (20 %), as the random arms do. Training
+is that of configs/compare_cifar100_quarter.py. The arms come in pairs of one seed, so that the run may be stopped after
+any pair and resumed. On two CPU cores that do nothing else an arm takes some fifteen minutes.
+"""
+
+from configs import compare_cifar100_quarter
+
+
+def get_config(images="list.npy"):
+    config = compare_cifar100_quarter.get_config()
+    config.partitions = {}
+    config.selection.file = images
+    config.selection.file_order = "positions"  # those that Ranking.subset gives
+    config.arms = tuple((*arm, seed) for seed in range(5) for arm in (("random", 0.2), ("file", 1.0)))
+    config.evaluation.supervised_fractions = ()
+    return config
