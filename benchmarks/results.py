@@ -3,7 +3,8 @@
     python -m benchmarks.results collect WORKDIR docs/results/compare-NAME.json --title="Digits, two CPU cores"
     python -m benchmarks.results write
 
-The first keeps what the tables need of a run, which may still be going on. The second makes docs/images/results-*.svg,
+The first keeps what the tables need of a run, which may still be going on; with --onto it adds the arms that another
+machine trained. The second makes docs/images/results-*.svg,
 docs/images/differences.svg and the tables: for each compare-NAME.json docs/comparisons.md holds the lines
 `<!-- compare-NAME: begin -->` and `<!-- compare-NAME: end -->`, README.md and docs/results.md one pair each with
 `results`. What stands outside of them is written by hand and kept.
@@ -92,6 +93,31 @@ def collect(
             "arms": [_arm(arm) for arm in results["arms"]],
         },
     }
+
+
+def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The arms of two runs of one config, made on other days or machines: each arm is a function of the config.
+
+    Args:
+      first: The content of a compare-NAME.json; title, command and environment are its own.
+      second: Of a later one.
+
+    Raises:
+      InputError: an arm is in both, or they differ in more than their arms.
+    """
+    for name, one, other in (
+        *((name, first.get(name), second.get(name)) for name in ("config", "listed")),
+        *((name, first["results"][name], second["results"][name]) for name in ("dataset", "selection")),
+    ):
+        if one != other:
+            raise InputError(f"Runs to be joined must have the same {name}, got {one} and {other}. Keep them apart.")
+    arms = {arm["name"]: arm for arm in first["results"]["arms"]}
+    new = {arm["name"]: arm for arm in second["results"]["arms"] if arm.get("selector")}  # one untrained encoder serves
+    if both := sorted(arms.keys() & new.keys()):
+        raise InputError(f"Runs to be joined must have no arm in common, got {', '.join(both)} in both. Leave one out.")
+    texts = {name: ", ".join(dict.fromkeys((first[name], second[name]))) for name in ("hardware", "date")}
+    results = first["results"] | {"arms": [*arms.values(), *new.values()]}
+    return first | texts | {"wanted": max(first["wanted"], second["wanted"], len(arms | new) - 1), "results": results}
 
 
 def _named(latent_classes: dict[str, Any]) -> dict[str, Any]:
@@ -239,6 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
     collecting.add_argument("output", type=Path, help="docs/results/compare-NAME.json")
     collecting.add_argument("--title", required=True, help="what the run is called on the page")
     collecting.add_argument("--listed", help="within which latent classes the run's list of images was selected")
+    collecting.add_argument("--onto", action="store_true", help="add the arms to those of the json that is there")
     collecting.add_argument("--command", help="that made the run, where it is not what its config tells")
     collecting.add_argument("--hardware", help="on what it ran, in words")
     collecting.add_argument("--date", help="when it ran, by default when results.json was written")
@@ -255,6 +282,8 @@ def main(arguments: list[str] | None = None) -> None:
                 raise InputError(f"the output has to be called compare-NAME.json, but is {options.output}: rename it")
             given = {name: getattr(options, name) for name in ("title", "listed", "command", "hardware", "date")}
             content = collect(options.workdir, **given)
+            if options.onto:
+                content = joined(json.loads(options.output.read_text()), content)
             options.output.parent.mkdir(parents=True, exist_ok=True)
             options.output.write_text(dumped(content))
             print(f"{options.output}: {results_tables.progress(content)}")

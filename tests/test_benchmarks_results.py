@@ -285,6 +285,21 @@ def test_what_is_no_run_is_refused_with_a_sentence(make_workdir, tmp_path):
         results.collect(workdir, title="D")
 
 
+def test_the_arms_of_two_machines_are_joined(content):
+    def part(seeds):
+        arms = [arm for arm in content["results"]["arms"] if not arm.get("selector") or arm["seed"] in seeds]
+        return content | {"results": content["results"] | {"arms": arms}}
+
+    whole = results.joined(part({0, 1, 2}), part({3, 4}) | {"hardware": "four cores"})
+    assert results_tables.short([whole]) == results_tables.short([content])
+    assert whole["hardware"] == "two cores, four cores"
+    assert sum(not arm.get("selector") for arm in whole["results"]["arms"]) == 1
+    with pytest.raises(InputError, match=r"no arm in common, got .*sas-0\.2-s2"):
+        results.joined(part({0, 1, 2}), part({2, 3}))
+    with pytest.raises(InputError, match=r"the same config, got .* and .*epochs.* Keep them apart"):
+        results.joined(part({0}), part({1}) | {"config": {"train.epochs": 3}})
+
+
 def test_the_commands_collect_and_write(make_workdir, pages, capsys):
     folder, page, (readme,), images = pages
     output = folder / "compare-digits.json"
