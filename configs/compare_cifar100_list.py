@@ -4,9 +4,10 @@ r"""Does a published list of CIFAR-100's images beat random ones? A quarter-widt
         'docs/rankings/cifar100-sas-pretrained100.parquet'); numpy.save('list.npy', ranking.subset(fraction=0.2))"
     python -m sas_jax.main --config=configs/compare_cifar100_list.py:list.npy
 
-No proxy is trained: the list may come from anywhere. It must hold 10,000 images (20 %), as the random arms do. Training
-is that of configs/compare_cifar100_quarter.py. The arms come in pairs of one seed, so that the run may be stopped after
-any pair and resumed. On two CPU cores that do nothing else an arm takes some fifteen minutes.
+The list may come from anywhere and must hold 10,000 images (20 %), as the random arms do. Training is that of
+configs/compare_cifar100_quarter.py. A run always ranks all images itself as well; --config.proxy.embeddings=E.npy, with
+any embeddings, saves it the proxy's training. The arms come in pairs of one seed, so that the run may be stopped after
+any pair and resumed, and `python -m benchmarks.results collect --onto` joins pairs that several machines trained.
 """
 
 from configs import compare_cifar100_quarter
