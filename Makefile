@@ -12,7 +12,7 @@ PINS ?=
 ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py tests/selection/test_fixed_point.py \
 	tests/selection/test_greedy_properties.py tests/test_rank_file.py tests/training/test_guarantees.py
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=3
 
 .PHONY: demo test test-clip test-torch test-tpu test-gpu test-kill test-launch test-accelerator lint docs dist results benchmark-selection benchmark-training clean
 
