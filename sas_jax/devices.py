@@ -123,6 +123,34 @@ def joined(mesh: Mesh, rows: np.ndarray, n: int) -> jax.Array:
         return jax.make_array_from_process_local_data(batched(mesh), rows, (n, *rows.shape[1:]))
 
 
+def split(values: Any, mesh: Mesh) -> jax.Array:
+    """float32 [n, d] split over the mesh, padded with zeros to equal parts; each process reads what its devices hold.
+
+    Args:
+        values: of all rows, in memory or mapped; converted as they are read.
+        mesh: of this process's devices, or of several processes', which all call this.
+    """
+    n = len(values)
+    padded = n + -n % mesh.size
+
+    def part(index: Any) -> np.ndarray:
+        first, stop, _ = index[0].indices(padded)
+        found = np.zeros((stop - first, *values.shape[1:]), np.float32)
+        rows = values[first : min(stop, n)]
+        found[: len(rows)] = rows
+        return found
+
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+    return jax.make_array_from_callback((padded, *values.shape[1:]), sharding, part)
+
+
+def whole(array: jax.Array) -> np.ndarray:
+    """All of an array on the host, wherever its parts are; every process of its devices calls this."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.array(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
 def cpu_count() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,9 @@ One matrix [n, d] on the device is all that grows with n x d; the [rows, classes
 time, so that no n x k matrix exists: 1.3 million x 512 into 1,000 classes take that matrix's 2.5 GiB and 0.1 GiB beside
 it. Sums over a class are products with a one-hot matrix and not scatters: a scatter adds in any order on a GPU, and the
 same key would then not always give the same classes.
+
+With a mesh, of one process or of several, each device has a part of the rows, padded to equal parts, and all have the
+centres: the same functions, which then exchange sums, a few drawn rows and their places (see collectives.py).
 """
 
 import math
@@ -14,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 from tqdm import tqdm
 
-from sas_jax import arrays, settings
+from sas_jax import arrays, collectives, devices, settings
 from sas_jax.errors import InputError
 
 # Entries of a block's score matrix (4 MiB in float32: it stays in a CPU's cache), and the fewest rows of one: each
@@ -41,8 +45,35 @@ class KMeans(NamedTuple):
     inertia: float
 
 
+class Rows(NamedTuple):
+    """Rows of which each device holds a part."""
+
+    values: jax.Array  # float32 [n here, d], zeros beyond the last of all
+    number: int  # n, of all devices
+    axis: str | None = None  # of the mesh, inside `jax.shard_map`; None: all are here
+
+    @property
+    def here(self) -> int:
+        """How many are here, padding included."""
+        return self.values.shape[0]
+
+    def real(self, first: jax.Array | int, rows: int) -> jax.Array:
+        """bool [rows]: which of those from `first` on are no padding."""
+        if self.axis is None:
+            return jnp.ones(rows, bool)
+        return collectives.place(self.axis) * self.here + first + jnp.arange(rows) < self.number
+
+
 @settings.fixed
-def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5, iterations: int = 100) -> KMeans:
+def kmeans(
+    key: jax.Array,
+    x: ArrayLike,
+    *,
+    num_classes: int,
+    restarts: int = 5,
+    iterations: int = 100,
+    mesh: Mesh | None = None,
+) -> KMeans:
     """Partitions rows by k-means, keeping the best of several restarts.
 
     Ties go to the lowest: a row between two centres to the lower one, equal inertias to the earlier restart. A class
@@ -54,6 +85,10 @@ def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5,
         num_classes: k, in [1, number of different rows].
         restarts: seedings tried, at least 1.
         iterations: Lloyd's iterations per restart at most, at least 1; it stops earlier when no assignment changes.
+        mesh: of one axis: its devices have a part of the rows each. Where they are of several processes, all of them
+            call this with the same arguments, of `x` each reads the rows of its own devices, and all get the result.
+            Sums are then added up in another order, so that the last digits depend on the number of devices. One
+            device where None.
 
     Returns:
         The labels, centres and inertia of the restart of least inertia.
@@ -81,22 +116,23 @@ def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5,
             f"{n} rows given: lower num_classes."
         )
     with np.errstate(over="ignore"):
-        rows = jnp.array(x, jnp.float32)  # a copy, which _to_unit_box may overwrite
-    if bad := n - int(_finite_rows(rows)):
+        rows = jnp.array(x, jnp.float32) if mesh is None else devices.split(x, mesh)  # _to_unit_box may overwrite it
+    if bad := rows.shape[0] - int(_finite_rows(rows)):
         raise InputError(
             f"k-means wants finite numbers, and {bad} of the {n} rows hold NaN, infinity or a number beyond float32: "
             "mend or leave out those rows."
         )
 
-    points, scale, shift = _to_unit_box(rows)
+    points, scale, shift = _to_unit_box(rows, number=n)
     # min keeps the first of equals, and one run at a time is held beside it.
     keys = tqdm(jax.random.split(key, restarts), desc="k-means", unit=" restarts", delay=2, disable=None)
-    runs = (solve(run, points, num_classes=num_classes, iterations=iterations) for run in keys)
+    runs = (solve(run, points, num_classes=num_classes, iterations=iterations, number=n, mesh=mesh) for run in keys)
     best = min(runs, key=lambda run: float(run[2]))
-    labels, centres, inertia = np.array(best[0]), np.array(best[1]), float(best[2])
+    labels, centres, inertia = devices.whole(best[0])[:n], np.array(best[1]), float(best[2])
     if len(np.unique(labels)) < num_classes:
-        labels, centres = _fill_empty(np.asarray(points), labels, centres)
-        inertia = float(np.sum((np.asarray(points) - centres[labels]) ** 2))
+        given = devices.whole(points)[:n]
+        labels, centres = _fill_empty(given, labels, centres)
+        inertia = float(np.sum((given - centres[labels]) ** 2))
 
     _, first = np.unique(labels, return_index=True)
     old_of_new = np.argsort(first)
@@ -106,8 +142,16 @@ def kmeans(key: jax.Array, x: ArrayLike, *, num_classes: int, restarts: int = 5,
 
 
 @settings.fixed
-@partial(jax.jit, static_argnames=("num_classes",))
-def solve(key: jax.Array, x: jax.Array, *, num_classes: int, iterations: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+@partial(jax.jit, static_argnames=("num_classes", "number", "mesh"))
+def solve(
+    key: jax.Array,
+    x: jax.Array,
+    *,
+    num_classes: int,
+    iterations: int,
+    number: int | None = None,
+    mesh: Mesh | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Runs one seeding and Lloyd's iterations from it.
 
     Args:
@@ -115,49 +159,77 @@ def solve(key: jax.Array, x: jax.Array, *, num_classes: int, iterations: int) ->
         x: float32 [n, d], best centred and of magnitude about 1: distances are taken as |x|^2 - 2xc + |c|^2.
         num_classes: k, in [1, n], static.
         iterations: at most so many of Lloyd's iterations.
+        number: how many of the n are no padding, which only a mesh may have, at its end; static. All where None.
+        mesh: over which `x` is split; static.
 
     Returns:
         Labels int32 [n], each row's nearest centre; centres float32 [k, d]; inertia float32 []. A class can be empty
         where iterations ran out, or where fewer than k rows differ.
     """
-    return _finish(x, _lloyd(x, seeds(key, x, num_classes=num_classes), iterations))
+
+    def run(key, x, iterations):
+        rows = Rows(x, x.shape[0] if number is None else number, None if mesh is None else mesh.axis_names[0])
+        return _finish(rows, _lloyd(rows, seeds(key, rows, num_classes=num_classes), iterations))
+
+    if mesh is None:
+        return run(key, x, iterations)
+    split, whole = PartitionSpec(mesh.axis_names[0]), PartitionSpec()
+    # What is whole is computed alike on all devices, from what they exchanged; check_vma cannot see that in loops.
+    in_specs, out_specs = (whole, split, whole), (split, whole, whole)
+    return jax.shard_map(run, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)(key, x, iterations)
 
 
-@settings.fixed
-@partial(jax.jit, static_argnames=("num_classes",))
-def seeds(key: jax.Array, x: jax.Array, *, num_classes: int) -> jax.Array:
+def seeds(key: jax.Array, rows: Rows, *, num_classes: int) -> jax.Array:
     """Chooses k rows as seeds by greedy k-means++.
 
     Args:
         key: a typed PRNG key.
-        x: float32 [n, d].
+        rows: n of them.
         num_classes: k, in [1, n], static.
 
     Returns:
-        float32 [k, d], rows of `x`. The [n, 2 + log k] distances to a step's candidates are the largest array made.
+        float32 [k, d], of the rows. The [n, 2 + log k] distances to a step's candidates are the largest array made.
     """
-    n = x.shape[0]
+    x, n, axis = rows
     candidates = 2 + int(math.log(num_classes))
     norms = jnp.sum(x * x, axis=1)
 
     def distances(indices: jax.Array) -> jax.Array:
-        products = jnp.matmul(x, x[indices].T, precision=lax.Precision.HIGHEST)
-        return jnp.maximum(norms[:, None] - 2 * products + norms[indices], 0.0)
+        chosen = collectives.taken(x, indices, axis)
+        products = jnp.matmul(x, chosen.T, precision=lax.Precision.HIGHEST)
+        found = jnp.maximum(norms[:, None] - 2 * products + collectives.taken(norms, indices, axis), 0.0)
+        return jnp.where(rows.real(0, rows.here)[:, None], found, 0.0)
 
     def step(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         chosen, closest = state
-        cumulated = jnp.cumsum(closest)
-        draws = jax.random.uniform(jax.random.fold_in(key, i), (candidates,)) * cumulated[-1]
-        # "right": the first row whose cumulated share exceeds the draw, which is never a row of share 0.
-        indices = jnp.minimum(jnp.searchsorted(cumulated, draws, side="right"), n - 1).astype(jnp.int32)
+        indices = _drawn(jax.random.uniform(jax.random.fold_in(key, i), (candidates,)), closest, axis)
+        indices = jnp.minimum(indices, n - 1).astype(jnp.int32)
         after = jnp.minimum(closest[:, None], distances(indices))
-        best = jnp.argmin(jnp.sum(after, axis=0))
+        best = jnp.argmin(collectives.total(jnp.sum(after, axis=0), axis))
         return chosen.at[i].set(indices[best]), after[:, best]
 
     first = jax.random.randint(jax.random.fold_in(key, 0), (1,), 0, n)
     chosen = jnp.zeros(num_classes, jnp.int32).at[0].set(first[0])
     chosen, _ = lax.fori_loop(1, num_classes, step, (chosen, distances(first)[:, 0]))
-    return x[chosen]
+    return collectives.taken(x, chosen, axis)
+
+
+def _drawn(uniform: jax.Array, shares: jax.Array, axis: str | None) -> jax.Array:
+    """The rows in whose share of the sum over all devices fall the numbers from [0, 1)."""
+    cumulated = jnp.cumsum(shares)
+    # "right": the first row whose cumulated share exceeds the draw, which is never a row of share 0.
+    if axis is None:
+        return jnp.searchsorted(cumulated, uniform * cumulated[-1], side="right")
+    ends = jnp.cumsum(collectives.gathered(cumulated[-1:], axis))
+    draws = uniform * ends[-1]
+    place = collectives.place(axis)
+
+    def first_beyond(ends: jax.Array, draws: jax.Array) -> jax.Array:
+        # What rounding puts beyond the end falls on the last one with a share.
+        return jnp.minimum(jnp.searchsorted(ends, draws, side="right"), jnp.sum(ends < ends[-1]))
+
+    local = first_beyond(cumulated, draws - jnp.append(0.0, ends)[place])
+    return collectives.total(jnp.where(first_beyond(ends, draws) == place, place * len(shares) + local, 0), axis)
 
 
 @jax.jit
@@ -165,11 +237,14 @@ def _finite_rows(x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.all(jnp.isfinite(x), axis=1))
 
 
-@partial(jax.jit, donate_argnums=0)
-def _to_unit_box(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns x / scale - shift with zero mean and entries at most 2, so that no square over- or underflows."""
+@partial(jax.jit, donate_argnums=0, static_argnames="number")
+def _to_unit_box(x: jax.Array, *, number: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns x / scale - shift with zero mean and entries at most 2, so that no square over- or underflows.
+
+    `number` is that of the rows without the padding, which is zeros before.
+    """
     scale = jnp.maximum(jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
-    shift = jnp.mean(x / scale, axis=0)
+    shift = jnp.sum(x / scale, axis=0) / number
     return x / scale - shift, scale, shift
 
 
@@ -178,20 +253,21 @@ def block_rows(num_classes: int, features: int) -> int:
     return max(_BLOCK_ROWS, _BLOCK_ENTRIES // max(num_classes, features))
 
 
-def _over_blocks(x, width, body, carry):
-    """Folds body(carry, block, start, fresh) over blocks of rows whose [rows, width] matrix is bounded.
+def _over_blocks(rows, width, body, carry):
+    """Folds body(carry, block, start, fresh) over blocks of rows whose [size, width] matrix is bounded.
 
-    The last block starts early enough to be whole; `fresh` is False on the rows that the block before has seen.
+    The last block starts early enough to be whole; `fresh` is False on the rows that the block before has seen, and on
+    padding.
     """
-    n, d = x.shape
-    rows = min(n, block_rows(width, d))
+    n, d = rows.values.shape
+    size = min(n, block_rows(width, d))
 
     def step(i, carry):
-        start = jnp.minimum(i * rows, n - rows)
-        block = lax.dynamic_slice_in_dim(x, start, rows)
-        return body(carry, block, start, start + jnp.arange(rows) >= i * rows)
+        start = jnp.minimum(i * size, n - size)
+        block = lax.dynamic_slice_in_dim(rows.values, start, size)
+        return body(carry, block, start, (start + jnp.arange(size) >= i * size) & rows.real(start, size))
 
-    return lax.fori_loop(0, -(-n // rows), step, carry)
+    return lax.fori_loop(0, -(-n // size), step, carry)
 
 
 def _nearest(block, centres):
@@ -202,47 +278,58 @@ def _nearest(block, centres):
     return jnp.argmin(scores, axis=1).astype(jnp.int32), jnp.maximum(distance, 0.0)
 
 
-def _lloyd(x, centres, iterations):
+def _lloyd(rows, centres, iterations):
     """Moves centres to their rows' means until no assignment changes."""
-    n = x.shape[0]
-    k = centres.shape[0]
-
-    def assign(centres):
-        def body(carry, block, start, fresh):
-            labels, distances, sums, counts = carry
-            label, distance = _nearest(block, centres)
-            mine = (label[:, None] == jnp.arange(k)) & fresh[:, None]
-            sums += jnp.matmul(mine.astype(x.dtype).T, block, precision=lax.Precision.HIGHEST)
-            counts += jnp.sum(mine, axis=0, dtype=jnp.int32)
-            # A row seen before keeps the label it was summed under: its bits may differ in another block.
-            label = jnp.where(fresh, label, lax.dynamic_slice_in_dim(labels, start, len(label)))
-            return (
-                lax.dynamic_update_slice_in_dim(labels, label, start, 0),
-                lax.dynamic_update_slice_in_dim(distances, distance, start, 0),
-                sums,
-                counts,
-            )
-
-        zeros = (jnp.zeros(n, jnp.int32), jnp.zeros(n), jnp.zeros_like(centres), jnp.zeros(k, jnp.int32))
-        return _over_blocks(x, k, body, zeros)
+    k, axis = centres.shape[0], rows.axis
 
     def reseed(centres, distances, empty):
-        farthest = lax.top_k(distances, k)[1]
-        return jnp.where(empty[:, None], x[farthest[jnp.cumsum(empty) - 1]], centres)
+        here = jnp.where(rows.real(0, rows.here), distances, -1.0)
+        local = lax.top_k(here, min(k, rows.here))[1]
+        if axis is not None:
+            listed = local + collectives.place(axis) * rows.here
+            far, listed = collectives.gathered((here[local], listed), axis)
+            local = listed[lax.top_k(far, k)[1]]
+        farthest = collectives.taken(rows.values, local, axis)
+        return jnp.where(empty[:, None], farthest[jnp.cumsum(empty) - 1], centres)
 
     def step(state):
         i, centres, labels, _ = state
-        new, distances, sums, counts = assign(centres)
+        new, distances, sums, counts = _assigned(rows, centres)
+        sums, counts = collectives.total((sums, counts), axis)
         empty = counts == 0
         centres = sums / jnp.maximum(counts, 1)[:, None]
         centres = lax.cond(jnp.any(empty), reseed, lambda centres, *_: centres, centres, distances, empty)
-        return i + 1, centres, new, jnp.any(new != labels) | jnp.any(empty)
+        changed = collectives.largest(jnp.any(new != labels), axis)
+        return i + 1, centres, new, changed | jnp.any(empty)
 
-    start = (0, centres, jnp.full(n, -1, jnp.int32), True)
+    start = (0, centres, jnp.full(rows.here, -1, jnp.int32), True)
     return lax.while_loop(lambda state: state[3] & (state[0] < iterations), step, start)[1]
 
 
-def _finish(x, centres):
+def _assigned(rows, centres):
+    """Each row's nearest centre and squared distance to it; of the rows here each class's sum [k, d] and number."""
+    k = centres.shape[0]
+
+    def body(carry, block, start, fresh):
+        labels, distances, sums, counts = carry
+        label, distance = _nearest(block, centres)
+        mine = (label[:, None] == jnp.arange(k)) & fresh[:, None]
+        sums += jnp.matmul(mine.astype(block.dtype).T, block, precision=lax.Precision.HIGHEST)
+        counts += jnp.sum(mine, axis=0, dtype=jnp.int32)
+        # A row seen before keeps the label it was summed under: its bits may differ in another block.
+        label = jnp.where(fresh, label, lax.dynamic_slice_in_dim(labels, start, len(label)))
+        return (
+            lax.dynamic_update_slice_in_dim(labels, label, start, 0),
+            lax.dynamic_update_slice_in_dim(distances, distance, start, 0),
+            sums,
+            counts,
+        )
+
+    zeros = (jnp.zeros(rows.here, jnp.int32), jnp.zeros(rows.here), jnp.zeros_like(centres), jnp.zeros(k, jnp.int32))
+    return _over_blocks(rows, k, body, zeros)
+
+
+def _finish(rows, centres):
     """Returns each row's nearest centre, the centres, and the inertia from differences: no cancellation."""
 
     def body(carry, block, start, fresh):
@@ -252,8 +339,8 @@ def _finish(x, centres):
         labels = lax.dynamic_update_slice_in_dim(labels, label, start, 0)
         return labels, inertia + jnp.sum(jnp.where(fresh, distance, 0.0))
 
-    labels, inertia = _over_blocks(x, centres.shape[0], body, (jnp.zeros(x.shape[0], jnp.int32), jnp.float32(0)))
-    return labels, centres, inertia
+    labels, inertia = _over_blocks(rows, centres.shape[0], body, (jnp.zeros(rows.here, jnp.int32), jnp.float32(0)))
+    return labels, centres, collectives.total(inertia, rows.axis)
 
 
 def _fill_empty(x: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

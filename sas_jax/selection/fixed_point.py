@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sas_jax.selection import collectives
+from sas_jax import collectives
 
 ONE = 2**23
 """Similarity 1, or `one`."""

@@ -24,9 +24,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
-from sas_jax import settings
+from sas_jax import collectives, settings
 from sas_jax.errors import InputError
-from sas_jax.selection import checks, collectives, fixed_point, windows
+from sas_jax.selection import checks, fixed_point, windows
 from sas_jax.selection.objectives import OBJECTIVES, Sizes
 from sas_jax.selection.similarity import Embeddings, Matrix, one_of_embeddings, one_of_matrix
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sas_jax.selection import collectives, fixed_point, windows
+from sas_jax import collectives
+from sas_jax.selection import fixed_point, windows
 from sas_jax.selection.fixed_point import Total
 from sas_jax.selection.similarity import Similarity
 from sas_jax.selection.windows import Chosen, Window

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from sas_jax.selection import collectives, fixed_point
+from sas_jax import collectives
+from sas_jax.selection import fixed_point
 
 
 class Examples(NamedTuple):

@@ -1,19 +1,31 @@
 """k-means against scikit-learn, against Lloyd's iteration in NumPy, and its promises."""
 
+import functools
 import importlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 from sklearn.cluster import KMeans as Reference
 from sklearn.datasets import load_digits
 
+from sas_jax.devices import mesh
 from sas_jax.errors import InputError
 
 module = importlib.import_module("sas_jax.latent_classes.kmeans")
 kmeans = module.kmeans
 KEY = jax.random.key(3)
+
+
+def rows(x):
+    return module.Rows(jnp.asarray(x), len(x))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def seeds(key, x, k):
+    return module.seeds(key, rows(x), num_classes=k)
 
 
 def mixture(n=1500, d=8, k=12, seed=0):
@@ -63,9 +75,9 @@ def test_converged_result_is_a_fixed_point_of_lloyds_iteration():
 @pytest.mark.parametrize("iterations", [1, 3, 200])
 def test_lloyd_equals_numpy_from_the_same_seeds(iterations):
     x = mixture(n=400, k=6)
-    seeds = np.asarray(module.seeds(KEY, jnp.asarray(x), num_classes=6))
-    centres, _ = lloyd(x, np.float64(seeds), iterations)
-    np.testing.assert_allclose(module._lloyd(jnp.asarray(x), jnp.asarray(seeds), iterations), centres, atol=1e-5)
+    start = np.asarray(seeds(KEY, x, 6))
+    centres, _ = lloyd(x, np.float64(start), iterations)
+    np.testing.assert_allclose(module._lloyd(rows(x), jnp.asarray(start), iterations), centres, atol=1e-5)
 
 
 @pytest.mark.parametrize("entries", [1, 8 * 7])
@@ -74,7 +86,7 @@ def test_blocks_of_any_size_give_the_same_classes(monkeypatch, entries):
 
     def run():
         # A new function each time: the block's size is a constant of the compiled program.
-        return jax.jit(lambda x: module._finish(x, module._lloyd(x, x[:8], 100)))(x)
+        return jax.jit(lambda x: module._finish(rows(x), module._lloyd(rows(x), x[:8], 100)))(x)
 
     whole = run()
     monkeypatch.setattr(module, "_BLOCK_ENTRIES", entries)
@@ -91,7 +103,7 @@ def test_a_million_rows_into_a_thousand_classes_take_one_matrix():
     solved = module.solve.lower(key, x, num_classes=k, iterations=9).compile().memory_analysis()
     assert solved.argument_size_in_bytes + solved.temp_size_in_bytes < 1.05 * matrix
     # Scaling writes over its argument.
-    scaled = module._to_unit_box.lower(x).compile().memory_analysis()
+    scaled = module._to_unit_box.lower(x, number=n).compile().memory_analysis()
     assert scaled.alias_size_in_bytes == matrix
     assert scaled.temp_size_in_bytes < 0.01 * matrix
 
@@ -110,13 +122,13 @@ def test_same_key_same_result_and_another_key_another_seeding():
     np.testing.assert_array_equal(first.labels, again.labels)
     np.testing.assert_array_equal(first.centres, again.centres)
     assert first.inertia == again.inertia
-    seeds = [np.asarray(module.seeds(jax.random.key(s), jnp.asarray(x), num_classes=12)) for s in (0, 1)]
-    assert (seeds[0] != seeds[1]).any()
+    drawn = [np.asarray(seeds(jax.random.key(s), x, 12)) for s in (0, 1)]
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_restarts_return_the_best_run():
     x = mixture()
-    points, scale, _ = module._to_unit_box(jnp.array(x))
+    points, scale, _ = module._to_unit_box(jnp.array(x), number=len(x))
     keys = jax.random.split(jax.random.key(6), 4)
     # Few iterations, so that the runs end apart.
     runs = [float(module.solve(key, points, num_classes=12, iterations=1)[2]) for key in keys]
@@ -134,10 +146,10 @@ def test_seeds_are_rows_and_reach_every_far_cluster():
     rng = np.random.default_rng(0)
     corners = np.eye(20, dtype=np.float32) * 10
     x = np.concatenate([corners, corners[:1].repeat(2000, axis=0)]) + 1e-2 * rng.normal(size=(2020, 20))
-    seeds = np.asarray(module.seeds(KEY, jnp.asarray(x, jnp.float32), num_classes=20))
+    found = np.asarray(seeds(KEY, np.float32(x), 20))
     # Uniform seeds would nearly all come from the crowd at the first corner.
-    assert len({int(np.argmax(seed)) for seed in seeds}) == 20
-    assert all((np.abs(np.float32(x) - seed).max(axis=1) == 0).any() for seed in seeds)
+    assert len({int(np.argmax(seed)) for seed in found}) == 20
+    assert all((np.abs(np.float32(x) - seed).max(axis=1) == 0).any() for seed in found)
 
 
 def test_seeding_cost_is_near_scikit_learns():
@@ -148,7 +160,7 @@ def test_seeding_cost_is_near_scikit_learns():
     def cost(seeds):
         return ((x[:, None] - seeds[None]) ** 2).sum(-1).min(axis=1).sum()
 
-    ours = [cost(np.asarray(module.seeds(jax.random.key(s), jnp.asarray(x), num_classes=40))) for s in range(8)]
+    ours = [cost(np.asarray(seeds(jax.random.key(s), x, 40))) for s in range(8)]
     theirs = [cost(kmeans_plusplus(x, 40, random_state=s)[0]) for s in range(8)]
     assert np.mean(ours) < 1.03 * np.mean(theirs)
 
@@ -157,7 +169,7 @@ def test_empty_class_starts_again_at_the_farthest_row():
     x = np.concatenate([np.zeros((20, 2)), [[9.0, 0.0]], np.ones((20, 2))]).astype(np.float32)
     # The second centre is beyond everything and loses all rows; the row at (9, 0) is the farthest from the first.
     start = jnp.asarray([[0.5, 0.5], [100.0, 100.0]])
-    centres = np.asarray(module._lloyd(jnp.asarray(x), start, 1))
+    centres = np.asarray(module._lloyd(rows(x), start, 1))
     np.testing.assert_allclose(centres[0], x.mean(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(centres[1], [9.0, 0.0])
 
@@ -227,6 +239,30 @@ def test_one_trace_for_all_restarts(monkeypatch):
 def test_bad_input(x, options, sentence):
     with pytest.raises(InputError, match=sentence):
         kmeans(KEY, x, **options)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_a_mesh_finds_the_same_centres(devices):
+    x = mixture(n=403)
+    one = kmeans(KEY, x, num_classes=13, restarts=2)
+    split = kmeans(KEY, x, num_classes=13, restarts=2, mesh=mesh(devices))
+    np.testing.assert_array_equal(split.labels, one.labels)
+    np.testing.assert_allclose(split.centres, one.centres, atol=1e-5)
+    np.testing.assert_allclose(split.inertia, one.inertia, rtol=1e-5)
+
+
+def test_a_mesh_with_devices_of_padding_alone_and_with_empty_classes():
+    x = np.repeat(np.arange(5, dtype=np.float32)[:, None] ** 2, 2, axis=0)[:9]  # of 8 devices three have none
+    run = kmeans(KEY, x, num_classes=5, restarts=1, iterations=1, mesh=mesh(8))
+    np.testing.assert_array_equal(run.labels, [0, 0, 1, 1, 2, 2, 3, 3, 4])
+    start = jnp.asarray([[0.5, 0.5], [100.0, 100.0]])  # as in the test of one device above
+    x = np.concatenate([np.zeros((20, 2)), [[9.0, 0.0]], np.ones((20, 2))]).astype(np.float32)
+
+    def lloyd(x):
+        return module._lloyd(module.Rows(x, 41, "data"), start, 1)
+
+    split = jax.shard_map(lloyd, mesh=mesh(4), in_specs=P("data"), out_specs=P(), check_vma=False)
+    np.testing.assert_allclose(split(np.pad(x, ((0, 3), (0, 0)), constant_values=50)), module._lloyd(rows(x), start, 1))
 
 
 def test_blocks_are_bounded_and_never_a_few_rows():
