@@ -7,19 +7,13 @@ from typing import Any
 from sas_jax.results import differences, numbers, schema, selectors, tables
 from sas_jax.results.arms import EPOCHS, PRIMARY, Group, Measure, grouped, main_setting, settings, titles
 from sas_jax.results.differences import Difference, Differences
+from sas_jax.results.latent_classes import named
 from sas_jax.results.schema import Results
 from sas_jax.results.tables import Table, Value
 
 SHORT_FRACTION = 0.2
 SHORT_SELECTOR = "sas"
 RANDOM = selectors.RIVALS[0].name
-
-_LATENT_CLASSES = {
-    "labels": "the labels",
-    "few_labels": "few labels",
-    "clip_zeroshot": "CLIP",
-    "file": "a file",
-}
 
 
 def results_of(content: dict[str, Any]) -> Results:
@@ -111,8 +105,9 @@ def latent_classes(content: dict[str, Any], partition: str = "") -> str:
     """Where the latent classes of a run, or of one of its partitions, came from, in words."""
     results = content["results"]
     section = results["latent_classes"] | (results["partitions"][partition] if partition else {})
-    if section["method"] != "kmeans":
-        return _LATENT_CLASSES.get(section["method"], section["method"])
+    method = named(section["method"])
+    if not method.clusters:
+        return method.about
     embeddings = section.get("embeddings")
     of = (
         "CLIP embeddings" if embeddings == "clip" else "pretrained features" if embeddings else "the proxy's embeddings"

@@ -10,6 +10,7 @@ from sas_jax import plan
 from sas_jax.config_fields import FIELDS, OF_PARTITION, field
 from sas_jax.data import sources
 from sas_jax.errors import InputError, shown
+from sas_jax.latent_classes import METHODS
 from sas_jax.selection.selectors import LISTED
 
 
@@ -129,20 +130,19 @@ def _check_similarity(where: str, section: ConfigDict, config: ConfigDict) -> No
 
 def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> None:
     """Checks latent classes; `given` are the fields that the section holds itself, the others are inherited."""
-    if section.method == "file" and not section.file:
-        raise InputError(f"{where}.file must name a .npy where {where}.method is 'file', got ''. Name one.")
-    # A field that the method does not look at is a mistake about the method.
-    for name, methods in (
-        ("file", ("file",)),
-        ("labels_file", ("few_labels",)),
-        ("embeddings", ("kmeans", "few_labels")),
-        ("class_names", ("clip_zeroshot",)),
-        ("prompts", ("clip_zeroshot",)),
-    ):
-        if name in given and section[name] and section.method not in methods:
+    method = METHODS[section.method]
+    if method.needs and not section[method.needs]:
+        raise InputError(
+            f"{where}.{method.needs} must not be empty where {where}.method is {section.method!r}, got ''. Set it."
+        )
+    # A field that the method does not look at is a mistake about the method; one that is never empty has its default.
+    unread = [name for name in section if name in given and section[name] and name not in method.fields]
+    for name in unread:
+        if OF_PARTITION[name].fits("") or OF_PARTITION[name].fits(()):
+            others = " or ".join(repr(other) for other in METHODS if name in METHODS[other].fields)
             raise InputError(
                 f"{where}.{name} must be empty where {where}.method is {section.method!r}, got "
-                f"{shown(section[name])}. Empty it, or set the method to {' or '.join(map(repr, methods))}."
+                f"{shown(section[name])}. Empty it, or set the method to {others}."
             )
 
 

@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 
-from sas_jax import devices, files, latent_classes, settings
+from sas_jax import devices, files, settings
 from sas_jax.errors import InputError
+from sas_jax.latent_classes.kmeans import kmeans as cluster
 from sas_jax.progress import Progress
 from sas_jax.selection import budgets as division
 from sas_jax.selection import checks, ranking_files
@@ -112,9 +113,8 @@ def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> 
     """Latent classes of what the pipeline clusters as well: unit rows, or the means of unit views."""
     rows = checks.embeddings(values, normalize=normalize)
     try:
-        return latent_classes.assign(
-            "kmeans", key=settings.key(seed), embeddings=rows if rows.ndim == 2 else rows.mean(1), num_classes=number
-        )
+        x = rows if rows.ndim == 2 else rows.mean(1)
+        return cluster(settings.key(seed), x, num_classes=number).labels
     except InputError as error:
         raise InputError(f"--kmeans={number} is not possible: {error}") from error
 

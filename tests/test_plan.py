@@ -227,7 +227,7 @@ def test_a_name_of_an_arm_that_is_as_it_was_keeps_what_was_trained():
         ({"partitions": {"a": 3}}, "config.partitions.NAME.FIELD must have"),
         ({"partitions": {"a": {"method": "trees"}}}, "config.partitions.a.method must be one of"),
         ({"partitions": {"a": {"method": "labels", "embeddings": "E.npy"}}}, "config.partitions.a.embeddings must be"),
-        ({"partitions": {"a": {"method": "file"}}}, "config.partitions.a.file must name"),
+        ({"partitions": {"a": {"method": "file"}}}, "config.partitions.a.file must not be empty"),
         (
             {"partitions": {"a": {"similarity_embeddings": "E.npy"}}, "selection.similarity": "gaussian"},
             "config.partitions.a.similarity_embeddings must be empty",

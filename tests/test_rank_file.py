@@ -115,7 +115,7 @@ def test_kmeans_makes_the_classes_that_the_pipeline_would(folder, name):
     z = np.load(folder / name).astype(np.float64)
     unit = z / np.linalg.norm(z, axis=-1, keepdims=True)
     unit = (unit if unit.ndim == 2 else unit.mean(1)).astype(np.float32)
-    classes = latent_classes.assign("kmeans", key=jax.random.key(5), embeddings=unit, num_classes=4)
+    classes = latent_classes.kmeans(jax.random.key(5), unit, num_classes=4).labels
     found = sas_jax.Ranking.load(folder / "r.parquet")
     assert found.classes.tolist() == classes.tolist()
     assert_same_ranking(found, sas_jax.rank(np.load(folder / name), classes))
@@ -277,7 +277,7 @@ def test_mistakes_are_found_before_minutes_of_kmeans(folder, monkeypatch, change
     def never(*_, **__):
         raise AssertionError("k-means began")
 
-    monkeypatch.setattr(latent_classes, "assign", never)
+    monkeypatch.setattr("sas_jax.rank_file.cluster", never)
     with pytest.raises(InputError) as stopped:
         run(folder, kmeans=3, **changes)
     assert message in str(stopped.value)

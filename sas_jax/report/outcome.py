@@ -6,7 +6,7 @@ from typing import Any
 from sas_jax import pretrained
 from sas_jax.report import plots
 from sas_jax.report.parts import figures, folded, note, notes, section
-from sas_jax.results import differences, numbers, tables
+from sas_jax.results import differences, latent_classes, numbers, tables
 from sas_jax.results import notes as fixed
 from sas_jax.results.arms import PRIMARY, Group, named, settings, titles
 from sas_jax.results.differences import Differences
@@ -86,7 +86,7 @@ def _what_ran(results: Results, config: Mapping[str, Any], groups: Sequence[Grou
 
 def _vectors(latent: LatentClasses, config: Mapping[str, Any]) -> str:
     """What the latent classes were made from."""
-    if latent.method in ("labels", "file"):
+    if not latent_classes.named(latent.method).embedded:
         return ""
     if latent.embeddings:
         if latent.embeddings == "clip":

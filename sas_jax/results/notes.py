@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sas_jax.results import numbers
+from sas_jax.results import latent_classes, numbers
 from sas_jax.results.arms import Group
 from sas_jax.results.differences import FEWEST_SEEDS, LEGEND, Difference
 
@@ -57,6 +57,6 @@ def unequal(groups: Sequence[Group], latent_method: str | None) -> list[str]:
             f"The outputs of {', '.join(collapsed)} collapsed to nearly one point, in at least one seed: such an "
             "encoder has learned little, whatever its images."
         )
-    if latent_method == "labels":
+    if latent_classes.named(latent_method).labels:
         sentences.append("The latent classes are the labels themselves: an analysis, since the method must do without.")
     return sentences

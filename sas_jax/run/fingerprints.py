@@ -13,8 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sas_jax import devices, plan, pretrained
-from sas_jax.embedded_once import model_files
+from sas_jax import devices, plan
+from sas_jax.latent_classes import METHODS, Inputs
 from sas_jax.selection.budgets import PROPORTIONAL
 from sas_jax.selection.selectors import LISTED, SELECTORS
 from sas_jax.workdir import fingerprint
@@ -29,10 +29,7 @@ _DATA = (
     *("mean", "std"),
 )
 _EMBEDDING = ("views", "batch_size")
-_LATENT_CLASSES = (
-    *("method", "embeddings", "num_classes", "restarts", "labelled_fraction", "labels_file", "clip_model"),
-    *("clip_batch_size", "class_names", "prompts", "file"),
-)
+_LATENT_CLASSES = ("method", "clip_batch_size", *(name for method in METHODS.values() for name in method.fields))
 _SELECTION = (
     *("objective", "similarity", "tau", "self_similarity", "budgets", "similarity_embeddings"),
     *("file", "file_order", "file_split", "file_drop"),
@@ -116,36 +113,8 @@ def _new(section: dict[str, Any], known: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _classes(section: dict[str, Any], images: str, embedded: str, seed: int) -> str:
-    if new := _new(section, _LATENT_CLASSES):
-        images = fingerprint(images, *new)
-        embedded = fingerprint(embedded, *new)
-    method = section["method"]
-    if method == "labels":
-        return fingerprint(images, method)
-    if method == "file":
-        return fingerprint(images, _file_fingerprint(section["file"]))
-    if method == "clip_zeroshot":
-        return fingerprint(_clip(section, images), section["class_names"], section["prompts"])
-    if section["embeddings"] == "clip":
-        vectors = fingerprint(_clip(section, images))
-    elif pretrained.is_model(section["embeddings"]):
-        vectors = fingerprint(_pretrained(section["embeddings"], images))
-    else:
-        vectors = _file_fingerprint(section["embeddings"]) if section["embeddings"] else embedded
-    if method == "few_labels":
-        few = _file_fingerprint(section["labels_file"]) if section["labels_file"] else section["labelled_fraction"]
-        return fingerprint(vectors, images, method, few, seed)
-    return fingerprint(vectors, method, section["num_classes"], section["restarts"], seed, *new)
-
-
-def _clip(section: dict[str, Any], images: str) -> tuple[str, ...]:
-    """What the images' CLIP embeddings depend on."""
-    return images, section["clip_model"], _folder_fingerprint(section["clip_model"])
-
-
-def _pretrained(name: str, images: str) -> tuple[Any, ...]:
-    """What the images' features by a pretrained network depend on."""
-    return images, name, [_file_fingerprint(str(file)) for file in model_files(pretrained.path_of(name))]
+    known = Inputs(images, embedded, seed, _file_fingerprint, _folder_fingerprint)
+    return fingerprint(*METHODS[section["method"]].inputs(section, known), *_new(section, _LATENT_CLASSES))
 
 
 def train_images(config: ConfigDict) -> str:

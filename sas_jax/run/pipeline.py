@@ -6,9 +6,10 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from sas_jax import config_checks, devices, environment, partition, plan, settings
+from sas_jax import config_checks, devices, environment, latent_classes, plan, settings
 from sas_jax.errors import InputError
 from sas_jax.estimate import Estimate
+from sas_jax.latent_classes import Known
 from sas_jax.results import collect as results
 from sas_jax.run import claim, stages
 from sas_jax.run.run import Run, given_embeddings
@@ -132,5 +133,6 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
     for name in plan.partitions_of_arms(config) if "classes" in wanted else ():
         if not run.stamps.is_done(plan.classes_stage(name)):
             section = plan.in_partition(config, name).latent_classes
-            partition.check(section, facts, lambda: run.data.found[0])
+            known = Known(facts["name"], n, facts["num_labelled"], lambda: run.data.found[0])
+            latent_classes.check(section, known)
     return n

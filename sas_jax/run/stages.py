@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from sas_jax import devices, environment, files, partition, plan, report, settings
+from sas_jax import devices, environment, files, latent_classes, plan, report, settings
 from sas_jax.embedding import embed
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
+from sas_jax.latent_classes import Given
 from sas_jax.networks import of_encoder, project
 from sas_jax.results import collect as results
 from sas_jax.run import claim
@@ -98,22 +99,18 @@ def classes(run: Run) -> None:
         stage, file = plan.classes_stage(name), plan.classes_file(name)
         if not run.stamps.todo(stage, file):
             continue
+        section = plan.in_partition(run.config, name).latent_classes
         with run.stamps.doing(stage) as facts:
             if not run.workdir.writes:
                 continue
-            found, about = partition.make(
-                jax.random.fold_in(settings.key(run.config.seed), CLUSTER),
-                plan.in_partition(run.config, name).latent_classes,
-                run.data.dataset,
-                lambda: run.chosen.embeddings,
-                run.workdir,
-                run.log,
-            )
+            key = jax.random.fold_in(settings.key(run.config.seed), CLUSTER)
+            given = Given(run.data.dataset, lambda: run.chosen.embeddings, run.workdir, run.log)
+            found, about = latent_classes.make(key, section, given)
             with run.workdir.writing(file) as path:
                 write_array(path, found)
             facts |= about
-        section = plan.in_partition(run.config, name).latent_classes
-        if section.method == "kmeans" and not section.embeddings and not run.config.proxy.embeddings:
+        clusters = latent_classes.METHODS[section.method].clusters
+        if clusters and not section.embeddings and not run.config.proxy.embeddings:
             run.log(
                 "classes: these are clusters of the proxy's embeddings; a pretrained network's embeddings usually make "
                 "better ones (config.latent_classes.embeddings, docs/latent_classes.md)"

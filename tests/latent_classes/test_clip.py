@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sas_jax import latent_classes
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import clip
 
@@ -30,12 +29,7 @@ def test_zero_shot_is_the_most_similar_name(monkeypatch):
         found = clip.zero_shot(images, names)
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.int32
-    np.testing.assert_array_equal(
-        latent_classes.assign("clip_zeroshot", embeddings=images, class_names=names), expected
-    )
     np.testing.assert_array_equal(clip.zero_shot(images, names[[0, 0]]), np.zeros(50))  # ties to the lowest
-    with pytest.raises(TypeError, match="needs class_names"):
-        latent_classes.assign("clip_zeroshot", embeddings=images)
     with pytest.raises(InputError, match=r"one width, and was given \[50, 8\] and \[5, 7\]"):
         clip.zero_shot(images, names[:, 1:])
 

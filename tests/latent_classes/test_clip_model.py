@@ -14,10 +14,9 @@ transformers = pytest.importorskip("transformers", reason=reason)
 import jax  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from sas_jax import latent_classes  # noqa: E402
 from sas_jax.data.streamed import StreamedImages  # noqa: E402
 from sas_jax.errors import InputError  # noqa: E402
-from sas_jax.latent_classes import clip  # noqa: E402
+from sas_jax.latent_classes import clip, few_labels, kmeans  # noqa: E402
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, size=(23, 20, 20, 3), dtype=np.uint8)
@@ -124,12 +123,11 @@ def test_all_ways_to_classes(folder, tmp_path):
     images = clip.embed_images(str(folder), IMAGES, source="s", cache=tmp_path / "c.npz", log=lambda _: None)
     names = clip.embed_names(str(folder), NAMES)
     key, labels = jax.random.key(0), np.where(np.arange(len(IMAGES)) < 9, np.arange(len(IMAGES)) % 3, -1)
-    for method, options in (
-        ("clip_zeroshot", {"class_names": names}),
-        ("few_labels", {"key": key, "labels": labels}),
-        ("kmeans", {"key": key, "num_classes": 3}),
+    for classes in (
+        clip.zero_shot(images, names),
+        few_labels.spread(key, images, labels).classes,
+        kmeans(key, images, num_classes=3).labels,
     ):
-        classes = latent_classes.assign(method, embeddings=images, **options)
         assert classes.shape == (len(IMAGES),)
         assert set(classes) <= {0, 1, 2}
 

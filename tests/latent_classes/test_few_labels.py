@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from sas_jax import latent_classes
 from sas_jax.errors import InputError
 from sas_jax.latent_classes import few_labels
 
@@ -127,17 +126,6 @@ def test_blocks_of_the_rest_give_the_same(monkeypatch):
     whole = few_labels.spread(KEY, x, few).classes
     monkeypatch.setattr(few_labels, "_BLOCK_ENTRIES", 3 * 7)
     np.testing.assert_array_equal(few_labels.spread(KEY, x, few).classes, whole)
-
-
-def test_assign_is_spread():
-    rng = np.random.default_rng(1)
-    x, few = rng.normal(size=(50, 3)), hide(rng.integers(0, 2, size=50), np.arange(20))
-    found = latent_classes.assign("few_labels", key=KEY, embeddings=x, labels=few)
-    np.testing.assert_array_equal(found, few_labels.spread(KEY, x, few).classes)
-    with pytest.raises(TypeError, match="needs a key"):
-        latent_classes.assign("few_labels", embeddings=x, labels=few)
-    with pytest.raises(InputError, match="method 'few_labels' want a labelled data set"):
-        latent_classes.assign("few_labels", key=KEY, embeddings=x)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from configs import default
+from sas_jax.latent_classes import METHODS
 from sas_jax.run import fingerprints
 
 
@@ -34,6 +35,27 @@ def test_a_new_field_makes_anew_the_stages_that_read_its_section(section, stages
     changed = {stage for stage in after if before[stage] != after[stage]}
     assert stages <= changed
     assert stages or not changed
+
+
+NUMBERS = {"num_classes": 3, "restarts": 2, "labelled_fraction": 0.5, "clip_batch_size": 9}
+SET = {**NUMBERS, "class_names": ("a",), "prompts": ("{}",)}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_latent_classes_depend_on_every_field_of_their_method(method):
+    config = default.get_config()
+    config.latent_classes.method = method
+    if "clip_model" in METHODS[method].fields:
+        config.latent_classes.embeddings = "clip"
+    before = fingerprints.inputs(config)["classes"]
+    for name in METHODS[method].fields:
+        changed = config.copy_and_resolve_references()
+        changed.latent_classes[name] = SET.get(name, "other")
+        assert fingerprints.inputs(changed)["classes"] != before, name
+    for name in set(config.latent_classes) - {"method", *METHODS[method].fields}:
+        changed = config.copy_and_resolve_references()
+        changed.latent_classes[name] = SET.get(name, "other")
+        assert fingerprints.inputs(changed)["classes"] == before, name
 
 
 def test_a_pretrained_network_in_a_file_is_known_by_the_file(tmp_path):

@@ -573,7 +573,10 @@ def test_fractions_out_of_range(tmp_path):
         ({"views.crop_ratio": (0.5,)}, "config.views.crop_ratio must be a tuple of 2, each a number"),
         ({"data.test_folder": "x"}, "config.data.test_folder must be empty where config.data.name is 'digits'"),
         ({"latent_classes.file": "x.npy"}, "config.latent_classes.file must be empty where"),
-        ({"latent_classes.method": "file"}, "config.latent_classes.file must name a .npy"),
+        (
+            {"latent_classes.method": "file"},
+            "config.latent_classes.file must not be empty",
+        ),
         ({"arms": (("file", 1.0, 0),)}, "config.selection.file must name a list"),
         ({"arms": (("file", 0.5, 0),)}, "'file' in config.arms must be 1.0"),
         ({"selection.file": "x.npy"}, "must be empty where no arm trains on it"),

@@ -1,6 +1,7 @@
 """The latent classes a config asks for, by a run that stops at them."""
 
 import csv
+import functools
 import importlib.util
 import json
 
@@ -11,9 +12,9 @@ from ml_collections import ConfigDict
 
 import sas_jax.data
 from configs import default
-from sas_jax import latent_classes, partition, pretrained
+from sas_jax import latent_classes, pretrained
 from sas_jax.errors import InputError
-from sas_jax.latent_classes import clip
+from sas_jax.latent_classes import Given, Known, clip
 from sas_jax.run import pipeline
 from sas_jax.workdir import Workdir
 
@@ -144,13 +145,11 @@ def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, bright
     fields = {"latent_classes.embeddings": "clip", "latent_classes.num_classes": 3, "proxy.embeddings": pixels}
     pipeline.run(config(digits, **fields), tmp_path, stop_after="classes", rerun=True, log=lambda _: None)
     assert len(brightness) == 1
-    given = partition.make(
+    own = functools.partial(pytest.fail, "the run's own embeddings are not wanted")
+    given = latent_classes.make(
         jax.random.key(0),
         config(digits, **fields).latent_classes,
-        dataset,
-        lambda: pytest.fail("the run's own embeddings are not wanted"),
-        Workdir(tmp_path),
-        lambda _: None,
+        Given(dataset, own, Workdir(tmp_path), lambda _: None),
     )[0]
     halves = Brightness().images(dataset.train.images, batch_size=1)
     np.testing.assert_array_equal(
@@ -198,7 +197,7 @@ def test_features_of_a_pretrained_network_are_made_once_and_used_as_those_of_a_f
             "config.latent_classes.prompts must be empty where config.latent_classes.method is 'kmeans'",
         ),
         ({"method": "labels", "embeddings": "clip"}, "set the method to 'kmeans' or 'few_labels'"),
-        ({"num_classes": 10**6}, "has to be at most the 1437 images"),
+        ({"num_classes": 10**6}, "must be at most the 1437 images"),
         ({"num_classes": -1}, "config.latent_classes.num_classes must be a whole number from 0"),
     ],
 )
@@ -215,20 +214,20 @@ def test_what_cannot_be_used_is_found_before_anything_is_computed(
 @pytest.mark.parametrize(
     ("method", "num_labelled", "message"),
     [
-        ("labels", 5, "all labelled"),
-        ("few_labels", 0, "wants some labels, but few has none"),
+        ("labels", 5, "must not be 'labels' where images have no label, got it for few"),
+        ("few_labels", 0, "must name a .csv of id,label where the data set has no labels, got '' for few"),
     ],
 )
 def test_methods_that_need_labels(method, num_labelled, message):
     section = default.get_config().latent_classes
     section.method = method
-    facts = {"train_size": 10, "name": "few", "num_labelled": num_labelled}
+    known = Known("few", 10, num_labelled, functools.partial(pytest.fail, "the images are not wanted"))
     with pytest.raises(InputError, match=message):
-        partition.check(section, facts, lambda: pytest.fail("the images are not wanted"))
+        latent_classes.check(section, known)
 
 
 def test_too_few_images_to_choose_a_number_from():
     section = default.get_config().latent_classes
     section.num_classes = 0
-    with pytest.raises(InputError, match="wants at least 40 images"):
-        partition.check(section, {"train_size": 39, "name": "few", "num_labelled": 0}, lambda: None)
+    with pytest.raises(InputError, match="must be given for fewer than 40 images, got 0 for the 39 of few"):
+        latent_classes.check(section, Known("few", 39, 0, pytest.fail))

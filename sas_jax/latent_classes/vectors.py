@@ -1,0 +1,81 @@
+"""The embeddings that latent classes are made from: the run's own, CLIP's, a pretrained network's, or a file's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sas_jax import pretrained
+from sas_jax.embedded_once import model_files
+from sas_jax.embedding import mean_embeddings, read_embeddings, unit_rows
+from sas_jax.latent_classes import clip
+from sas_jax.latent_classes.method import Given, Inputs
+from sas_jax.workdir import fingerprint
+
+FIELDS = ("embeddings", "clip_model")
+"""Of config.latent_classes, that they depend on."""
+
+CLIP = "clip"  # as config.latent_classes.embeddings: those of config.latent_classes.clip_model
+_FIELD = "config.latent_classes.embeddings"
+
+
+def check(section: ConfigDict, n: int) -> None:
+    """Finds embeddings that cannot be used, without a network being loaded."""
+    if section.embeddings == CLIP:
+        clip.check_installed()
+    elif pretrained.is_model(section.embeddings):
+        pretrained.check(section.embeddings, field=_FIELD)
+    elif section.embeddings:
+        read_embeddings(section.embeddings, n=n, field=_FIELD, log=lambda _: None)
+
+
+def inputs(section: Mapping[str, Any], known: Inputs) -> str:
+    """The fingerprint of what they depend on."""
+    name = section["embeddings"]
+    if not name:
+        return known.embeddings
+    if name == CLIP:
+        return fingerprint(of_clip(section, known))
+    if pretrained.is_model(name):
+        weights = [known.file(str(file)) for file in model_files(pretrained.path_of(name))]
+        return fingerprint((known.images, name, weights))
+    return known.file(name)
+
+
+def make(section: ConfigDict, given: Given) -> np.ndarray:
+    """float32 [n, d]."""
+    name, images = section.embeddings, given.dataset.train
+    if not name:
+        return given.own()
+    if name == CLIP:
+        return by_clip(section, given)
+    if not pretrained.is_model(name):
+        return mean_embeddings(name, n=len(images), field=_FIELD, log=given.log)
+    found = pretrained.embed_images(
+        name,
+        images.images,
+        source=images.fingerprint(),
+        cache=given.workdir / pretrained.cache_name(name),
+        field=_FIELD,
+        batch_size=section.clip_batch_size,
+        log=given.log,
+    )
+    return unit_rows(found, where=f"{_FIELD} ({name})", log=given.log)
+
+
+def of_clip(section: Mapping[str, Any], known: Inputs) -> tuple[str, ...]:
+    """What CLIP's embeddings depend on."""
+    return known.images, section["clip_model"], known.folder(section["clip_model"])
+
+
+def by_clip(section: ConfigDict, given: Given) -> np.ndarray:
+    """float32 [n, d], CLIP's, of norm 1."""
+    return clip.embed_images(
+        section.clip_model,
+        given.dataset.train.images,
+        source=given.dataset.train.fingerprint(),
+        cache=given.workdir / "clip_embeddings.npz",
+        batch_size=section.clip_batch_size,
+        log=given.log,
+    )
