@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sas_jax import plan
+from sas_jax import plan, training
 from sas_jax.config_fields import FIELDS, OF_PARTITION, field
 from sas_jax.data import sources
 from sas_jax.errors import InputError, shown
@@ -27,7 +27,8 @@ def check(config: ConfigDict) -> None:
     _check_partition_names(config)
     arms = plan.arms(config)
     _check_views(config)
-    _check_moco(config, arms)
+    for method in dict.fromkeys(arm.method for arm in arms):
+        training.METHODS[method].check(plan.training(config, method))
     _check_latent_classes("config.latent_classes", config.latent_classes, set(config.latent_classes))
     _check_similarity("config.selection", config.selection, config)
     for name, partition in plan.partitions(config).items():
@@ -93,22 +94,6 @@ def _check_views(config: ConfigDict) -> None:
             raise InputError(
                 f"config.views.{name} must be (lowest, highest), got {config.views[name]!r}. Exchange the two."
             )
-
-
-def _check_moco(config: ConfigDict, arms: tuple[plan.Arm, ...]) -> None:
-    if not any(arm.method == "moco" for arm in arms):
-        return
-    moco, batch = config.methods.moco, config.train.batch_size
-    if batch % moco.batch_norm_groups or batch < 2 * moco.batch_norm_groups:
-        raise InputError(
-            f"config.train.batch_size must be a multiple, and at least twice, of the {moco.batch_norm_groups} "
-            f"BatchNorm groups of MoCo, got {batch}. Change it, or config.methods.moco.batch_norm_groups."
-        )
-    if moco.queue_size < 2 * batch or moco.queue_size % (2 * batch):
-        raise InputError(
-            f"config.methods.moco.queue_size must be a multiple of two batches ({2 * batch} keys), got "
-            f"{moco.queue_size}. Choose {max(1, round(moco.queue_size / (2 * batch))) * 2 * batch}."
-        )
 
 
 def _check_partition_names(config: ConfigDict) -> None:

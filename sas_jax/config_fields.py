@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from sas_jax import training
 from sas_jax.data import subsets
 from sas_jax.errors import InputError, shown
 from sas_jax.latent_classes import METHODS
@@ -13,7 +14,7 @@ from sas_jax.models import DEPTHS, STEMS
 from sas_jax.plan import LARGEST_SEED
 from sas_jax.selection.budgets import BUDGETS
 from sas_jax.selection.objectives import OBJECTIVES
-from sas_jax.training import CONTRASTIVE, optimizer
+from sas_jax.training import optimizer
 
 _MANY = 1_000_000  # more images, epochs or iterations than any run has; what is larger is a slip
 _LONGEST = 4096  # characters of a text, as of a path
@@ -217,7 +218,7 @@ FIELDS: dict[str, Field] = {
     ),
     **_under("encoder", _ENCODER),
     **_under("train", _TRAIN),
-    "method": _choice(*CONTRASTIVE),
+    "method": _choice(*training.METHODS),
     **_under("methods.byol", _OPTIMIZER | _PREDICTOR | _MOMENTUM | {"predictor_hidden": _whole(0, 65_536)}),
     **_under("methods.simsiam", _OPTIMIZER | _PREDICTOR | {"predictor_hidden": _whole(0, 65_536)}),
     **_under(

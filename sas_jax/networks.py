@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from sas_jax import devices, weights
 from sas_jax.models import LinearClassifier, ProjectionHead, ResNet, convolution
-from sas_jax.training import BYOL, MoCo, SimCLR, SimSiam, Supervised, Trainer, optimizer
+from sas_jax.training import DEFAULT, METHODS, Supervised, Trainer, optimizer
 from sas_jax.training.methods import Method
 from sas_jax.views import Views
 
@@ -30,36 +30,11 @@ def make_method(name: str, encoder: ConfigDict, train: ConfigDict, *, compute_dt
     """The method `name` with the encoder of a config's section, under one of training as `plan.training` makes it."""
     dtype = jnp.dtype(devices.compute_dtype(compute_dtype))
     backbone = _encoder(encoder, remat=train.remat, dtype=dtype)
-    head = functools.partial(ProjectionHead, dtype=dtype)
-    if name == "simclr":
-        projection = head(hidden=encoder.head_hidden, features=encoder.head_features)
-        return SimCLR(backbone, projection, temperature=train.temperature)
-    sizes = {"hidden": train.head_hidden, "features": train.head_features}
-    if name == "moco":
-        return MoCo(
-            backbone,
-            head(**sizes, hidden_norm=False, output_norm=False),
-            momentum=train.momentum,
-            final_momentum=train.final_momentum,
-            temperature=train.temperature,
-            queue_size=train.queue_size,
-            groups=train.batch_norm_groups,
-        )
-    predictor = head(hidden=train.predictor_hidden, features=train.head_features, output_norm=False)
-    if name == "simsiam":
-        return SimSiam(backbone, head(**sizes), predictor)
-    assert name == "byol"
-    return BYOL(
-        backbone,
-        head(**sizes, output_norm=False),
-        momentum=train.momentum,
-        final_momentum=train.final_momentum,
-        predictor=predictor,
-    )
+    return METHODS[name].build(backbone, functools.partial(ProjectionHead, dtype=dtype), encoder, train)
 
 
 def make_trainer(
-    config: ConfigDict, encoder: ConfigDict, train: ConfigDict, *, mesh: Mesh, method: str = "simclr"
+    config: ConfigDict, encoder: ConfigDict, train: ConfigDict, *, mesh: Mesh, method: str = DEFAULT
 ) -> Trainer:
     """The training of a config's section of the encoder under one of training (for a method, `plan.training`'s)."""
     made = make_method(method, encoder, train, compute_dtype=config.compute_dtype)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from sas_jax.errors import InputError, shown
 from sas_jax.selection.selectors import SELECTORS, Selector
-from sas_jax.training import CONTRASTIVE
+from sas_jax.training import DEFAULT, METHODS
 
 LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JAX's 32 bits
 
@@ -24,7 +24,7 @@ class Arm:
     selector: str
     fraction: float
     seed: int
-    method: str = "simclr"
+    method: str = DEFAULT
     step_rule: str = "epochs"
     partition: str = ""
 
@@ -36,7 +36,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        method = "" if self.method == "simclr" else f"-{self.method}"
+        method = "" if self.method == DEFAULT else f"-{self.method}"
         rule = "" if self.step_rule == "epochs" else f"-{self.step_rule}"
         return f"{within(self.selector, self.partition)}-{self.fraction_name}-s{self.seed}{method}{rule}"
 
@@ -92,7 +92,7 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
                 f"The seed of an arm {selector!r} in config.arms must be a whole number from 0 to {LARGEST_SEED}, got "
                 f"{shown(seed)}. Choose another."
             )
-        one_of("A method in config.arms", method, CONTRASTIVE)
+        one_of("A method in config.arms", method, tuple(METHODS))
         one_of("A step rule in config.arms", step_rule, STEP_RULES)
         arm = Arm(chosen, float(fraction), seed, method, step_rule, partition)
         if arm in found:
@@ -103,8 +103,8 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
 
 def training(config: ConfigDict, method: str) -> ConfigDict:
     """How a method trains the arms: config.train, with what the method has of its own."""
-    own = {} if method == "simclr" else config.methods[method].to_dict()
-    return ConfigDict(config.train.to_dict() | own)
+    own = config.get("methods", {}).get(method, ConfigDict())
+    return ConfigDict(config.train.to_dict() | own.to_dict())
 
 
 def compares_views(config: ConfigDict) -> bool:

@@ -14,7 +14,7 @@ from sas_jax.results import collect as results
 from sas_jax.run import claim, stages
 from sas_jax.run.run import Run, given_embeddings
 from sas_jax.selection.selectors import LISTED
-from sas_jax.training import check_batch
+from sas_jax.training import DEFAULT, check_batch
 from sas_jax.workdir import Workdir, jsonable, write_json
 
 STAGES: dict[str, Callable[[Run], None]] = {
@@ -120,7 +120,7 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
         trained.append(("proxy", n, n, config.proxy.train, "config.proxy.train"))
         run.trainers.proxy.start()  # says what is wrong with config.proxy.encoder.init
     if "train" in wanted:
-        run.trainers.arm("simclr").start()
+        run.trainers.arm(DEFAULT).start()
     size_of_mesh = devices.mesh().size
     for name, size, seen, section, where in trained:
         steps = section.epochs * (seen // section.batch_size)

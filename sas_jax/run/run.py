@@ -22,7 +22,7 @@ from sas_jax.networks import encode, make_supervised_trainer, make_trainer, make
 from sas_jax.run import fingerprints
 from sas_jax.selection.ranking import Ranking
 from sas_jax.selection.selectors import LISTED
-from sas_jax.training import Trainer
+from sas_jax.training import DEFAULT, Trainer
 from sas_jax.workdir import Metrics, Workdir
 
 # Keys of a run, told apart by what they are for.
@@ -194,7 +194,7 @@ class Trainers:
     @functools.cached_property
     def encode(self) -> Callable:
         """The arms' encoder as a function of (variables, images)."""
-        return functools.partial(encode, self.arm("simclr").method)
+        return functools.partial(encode, self.arm(DEFAULT).method)
 
     @functools.cached_property
     def classify(self) -> Callable:

@@ -23,7 +23,7 @@ from sas_jax.run.run import CLUSTER, EMBED, GEOMETRY, PROBE, Run, given_embeddin
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.rank import rank as rank_embeddings
 from sas_jax.selection.selectors import SELECTORS
-from sas_jax.training import COLLAPSED, FitResult, Trainer, fit, load_trained
+from sas_jax.training import COLLAPSED, DEFAULT, FitResult, Trainer, fit, load_trained
 from sas_jax.training.checkpoint import damage as checkpoint_damage
 from sas_jax.workdir import fingerprint, jsonable, write_array, write_json
 
@@ -331,7 +331,7 @@ def _measured(run: Run, arm: plan.Arm | None) -> dict[str, Any]:
     if arm:
         state = _trained(run, f"train/{name}", f"arms/{name}", run.trainers.arm(arm.method))
     else:
-        trainer = run.trainers.arm("simclr")
+        trainer = run.trainers.arm(DEFAULT)
         state = trainer.init(trainer.key(run.config.seed))
     variables = of_encoder(_variables(state))
     evaluation = run.config.evaluation

@@ -1,13 +1,14 @@
 """From images and a subset to trained parameters: losses, methods, the step, the loop, checkpoints."""
 
 from sas_jax.training.loop import FitResult, check_batch, fit, load_trained
-from sas_jax.training.methods import BYOL, COLLAPSED, CONTRASTIVE, MoCo, SimCLR, SimSiam, Supervised
+from sas_jax.training.methods import BYOL, COLLAPSED, DEFAULT, METHODS, MoCo, SimCLR, SimSiam, Supervised
 from sas_jax.training.step import Trainer, TrainState
 
 __all__ = [
     "BYOL",
     "COLLAPSED",
-    "CONTRASTIVE",
+    "DEFAULT",
+    "METHODS",
     "FitResult",
     "MoCo",
     "SimCLR",

@@ -1,6 +1,6 @@
 """What a method adds to an encoder: the modules beside it, its loss, and what it keeps from step to step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sas_jax.errors import InputError
 from sas_jax.training import losses
-
-CONTRASTIVE = ("simclr", "byol", "simsiam", "moco")
 
 # Below such a spread of the outputs (`losses.spread`; 1 is even around the sphere) a run has collapsed.
 COLLAPSED = 0.1
@@ -27,6 +26,22 @@ class Method(nn.Module):
     """
 
     encoder: nn.Module
+
+    @classmethod
+    def build(cls, backbone: nn.Module, head: Callable[..., nn.Module], encoder: Any, train: Any) -> "Method":
+        """The method that a config describes.
+
+        Args:
+            backbone: images to representations.
+            head: makes a projection head of such `hidden` and `features`.
+            encoder: config.encoder, or config.proxy.encoder.
+            train: config.train, or config.proxy.train, with the method's own fields (`plan.training`).
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, train: Any) -> None:
+        """Raises InputError where a config's fields, as `build` takes them, cannot go together."""
 
     def encode(self, images: jax.Array) -> jax.Array:
         """float [n, h, w, 3], normalised -> float32 [n, d]: the representation, with BatchNorm's running statistics."""
@@ -65,6 +80,11 @@ class SimCLR(Method):
 
     head: nn.Module
     temperature: float = 0.5
+
+    @classmethod
+    def build(cls, backbone: nn.Module, head: Callable[..., nn.Module], encoder: Any, train: Any) -> Method:
+        projection = head(hidden=encoder.head_hidden, features=encoder.head_features)
+        return cls(backbone, projection, temperature=train.temperature)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """float [n, h, w, 3], normalised -> float32 [n, features]: through the head."""
@@ -111,6 +131,12 @@ class _Predicting(Method):
 
 class SimSiam(_Predicting):
     """Each view's prediction is drawn to the other's projection (Chen & He 2021, arXiv 2011.10566)."""
+
+    @classmethod
+    def build(cls, backbone: nn.Module, head: Callable[..., nn.Module], encoder: Any, train: Any) -> Method:
+        del encoder
+        projection = head(hidden=train.head_hidden, features=train.head_features)
+        return cls(backbone, projection, _predictor(head, train))
 
     def _wanted(self, views: Sequence[jax.Array], projections: Sequence[jax.Array]) -> Sequence[jax.Array]:
         return projections
@@ -170,6 +196,17 @@ class BYOL(_Predicting, _WithTarget):
     4 - 2 (cos + cos).
     """
 
+    @classmethod
+    def build(cls, backbone: nn.Module, head: Callable[..., nn.Module], encoder: Any, train: Any) -> Method:
+        del encoder
+        return cls(
+            backbone,
+            head(hidden=train.head_hidden, features=train.head_features, output_norm=False),
+            momentum=train.momentum,
+            final_momentum=train.final_momentum,
+            predictor=_predictor(head, train),
+        )
+
     def _wanted(self, views: Sequence[jax.Array], projections: Sequence[jax.Array]) -> Sequence[jax.Array]:
         return [self._target(view) for view in views]
 
@@ -192,6 +229,33 @@ class MoCo(_WithTarget):
     temperature: float = 0.1
     queue_size: int = 4096
     groups: int = 8
+
+    @classmethod
+    def build(cls, backbone: nn.Module, head: Callable[..., nn.Module], encoder: Any, train: Any) -> Method:
+        del encoder
+        return cls(
+            backbone,
+            head(hidden=train.head_hidden, features=train.head_features, hidden_norm=False, output_norm=False),
+            momentum=train.momentum,
+            final_momentum=train.final_momentum,
+            temperature=train.temperature,
+            queue_size=train.queue_size,
+            groups=train.batch_norm_groups,
+        )
+
+    @classmethod
+    def check(cls, train: Any) -> None:
+        batch, groups, keys = train.batch_size, train.batch_norm_groups, train.queue_size
+        if batch % groups or batch < 2 * groups:
+            raise InputError(
+                f"config.train.batch_size must be a multiple, and at least twice, of the {groups} BatchNorm groups of "
+                f"MoCo, got {batch}. Change it, or config.methods.moco.batch_norm_groups."
+            )
+        if keys < 2 * batch or keys % (2 * batch):
+            raise InputError(
+                f"config.methods.moco.queue_size must be a multiple of two batches ({2 * batch} keys), got {keys}. "
+                f"Choose {max(1, round(keys / (2 * batch))) * 2 * batch}."
+            )
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """float [n, h, w, 3], normalised -> float32 [n, features]: through the head."""
@@ -224,6 +288,15 @@ class MoCo(_WithTarget):
         self.put_variable("queue", "keys", jnp.concatenate([key, key_other, queue])[: self.queue_size])
         one = losses.info_nce(query, key_other, queue, temperature=self.temperature)
         return (one + losses.info_nce(query_other, key, queue, temperature=self.temperature)) / 2
+
+
+def _predictor(head: Callable[..., nn.Module], train: Any) -> nn.Module:
+    return head(hidden=train.predictor_hidden, features=train.head_features, output_norm=False)
+
+
+METHODS: dict[str, type[Method]] = {"simclr": SimCLR, "byol": BYOL, "simsiam": SimSiam, "moco": MoCo}
+"""What an arm may learn by, by name. The first one is the paper's, and trains the proxy."""
+DEFAULT = next(iter(METHODS))
 
 
 class Supervised(Method):
