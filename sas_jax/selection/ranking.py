@@ -140,9 +140,12 @@ class Ranking:
         Raises:
           InputError: another suffix, a place that cannot be written, or metadata that are not of JSON's types.
         """
+        from sas_jax.selection.objectives import OBJECTIVES  # here, as it needs JAX, and using a ranking must not
+
         points = {str(label): point for label, point in self.turning_points.items()}
         turning = {"turning_points": points, "turning_fraction": self.turning_fraction}
-        metadata = dict(self.metadata) | (turning if self.metadata.get("objective") == "sas" else {})
+        objective = OBJECTIVES.get(str(self.metadata.get("objective")))
+        metadata = dict(self.metadata) | (turning if objective and objective.cut else {})
         ranking_files.save(path, (self.position, self.gain, self.classes, self.ids), metadata)
 
     @classmethod
