@@ -17,7 +17,6 @@ from sas_jax.errors import InputError, shown
 
 EXIT_INPUT = 2  # something given cannot be used
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
-LONGEST = 300  # characters of absl's sentences, which repeat what was given
 _FIELD = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 _FLAG = re.compile(r"--?[a-zA-Z]")
 
@@ -127,7 +126,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         text = str(error).strip().splitlines()[0].removeprefix("flag ")
-        raise InputError(text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}...") from error
+        raise InputError(text) from error
     except RecursionError as error:  # absl looks for a similar name by recursion
         raise InputError("every flag has to be a known one, but one with a very long name is not: mend it") from error
     if len(rest) > 1:

@@ -15,7 +15,7 @@ from sas_jax import devices, plan, settings, weights
 from sas_jax.data.streamed import StreamedImages
 from sas_jax.embedding import embed
 from sas_jax.errors import InputError
-from sas_jax.files import reason
+from sas_jax.files import expanded, reason
 from sas_jax.images import Images
 from sas_jax.models import ResNet, convolution
 from sas_jax.networks import apply_encoder, make_trainer
@@ -112,7 +112,7 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
         InputError: the directory holds no run, or not that arm, or its last checkpoint is damaged; or the file cannot
             be used.
     """
-    if epath.Path(workdir).suffix == ".safetensors":
+    if expanded(workdir).suffix == ".safetensors":
         if arm is not None:
             raise InputError(f"An arm must be given with a run's directory, got it with {workdir}. Leave it out.")
         return _from_file(workdir)

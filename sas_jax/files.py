@@ -34,8 +34,10 @@ def expanded(path: epath.PathLike) -> epath.Path:
     """The path with "~" as the home directory; the shell does not expand it behind --name=.
 
     Raises:
-      InputError: there is no home directory, or the path holds a NUL, which no file system takes.
+      InputError: it is no path, there is no home directory, or the path holds a NUL, which no file system takes.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"A path must be text or a pathlib.Path, got {shown(path)}. Give one.")
     if "\0" in str(path):
         raise InputError(f"A path must be without NUL characters, got {shown(str(path))}. Correct it.")
     found = epath.Path(path).expanduser()

@@ -47,7 +47,7 @@ def rank_file(
       output: a .parquet, .csv or .npz. Its metadata name the files that were given, without their folders.
       classes: of a .npy of integers [n], 0 or more: the latent classes. Without, all are one class.
       kmeans: instead of `classes`: so many, 1 or more, by k-means on the unit rows, or on the means of unit views.
-      seed: for `kmeans`, 0 or more.
+      seed: for `kmeans`, from 0 to 2^32 - 1.
       fraction: in (0, 1]: rank only as far as this subset; 1: every candidate.
       weights: of a .npy of numbers [n].
       initial: of a .npy of integers [k].

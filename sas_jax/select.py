@@ -16,7 +16,7 @@ OUTPUT = flags.DEFINE_string("output", "", "The ranking: .parquet, .csv or .npz.
 OPTIONS = (
     flags.DEFINE_string("classes", "", ".npy of integers [n]: the latent classes; without, all are one class."),
     flags.DEFINE_integer("kmeans", None, "Instead: so many classes, by k-means on the unit rows.", lower_bound=1),
-    flags.DEFINE_integer("seed", 0, "For --kmeans.", lower_bound=0),
+    flags.DEFINE_integer("seed", 0, "For --kmeans.", lower_bound=0, upper_bound=2**32 - 1),
     flags.DEFINE_string("objective", "sas", "sas, facility_location or similarity_sum."),
     flags.DEFINE_float("fraction", 1.0, "Rank only as far as this subset; by default every candidate."),
     flags.DEFINE_string("budgets", "proportional", "Of the classes: proportional, or balanced (as many from each)."),

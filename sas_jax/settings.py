@@ -16,7 +16,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import jax
+import numpy as np
 
+from sas_jax.errors import InputError, shown
+
+LARGEST_SEED = 2**32 - 1
 PRNG = "threefry2x32"
 """The implementation of every key here: its numbers are the same on every platform and number of devices."""
 
@@ -58,6 +62,16 @@ def fixed(function: _Function) -> _Function:
 
 
 @fixed
-def key(seed: Any) -> jax.Array:
-    """The typed PRNG key of a seed; keys are made here alone, so that none is of the user's JAX_DEFAULT_PRNG_IMPL."""
+def key(seed: int | jax.Array) -> jax.Array:
+    """The typed PRNG key of a seed; keys are made here alone, so that none is of the user's JAX_DEFAULT_PRNG_IMPL.
+
+    Raises:
+      InputError: it is not from 0 to 2^32 - 1, beyond which JAX gives the keys of other seeds again.
+    """
+    if not isinstance(seed, jax.Array):  # which has 32 bits
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:
+            raise InputError(
+                f"A seed must be a whole number from 0 to {LARGEST_SEED:,}, got {shown(seed)}. Choose one."
+            )
+        seed = int(seed)
     return jax.random.key(seed, impl=PRNG)

@@ -80,7 +80,7 @@ def write(path: str, variables: Mapping[str, Any], built: Built) -> None:
 
 def check_writable(path: str) -> None:
     """Raises InputError unless `write` knows the suffix."""
-    if epath.Path(path).suffix != ".safetensors":
+    if files.expanded(path).suffix != ".safetensors":
         raise InputError(f"--output of an encoder must end in .safetensors, got {path!r}. Name it so.")
 
 
@@ -147,7 +147,7 @@ def _variables(path: epath.PathLike, arrays: Mapping[str, np.ndarray], encoder: 
 
 def _read(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays of a file, and its metadata."""
-    suffix = epath.Path(path).suffix
+    suffix = files.expanded(path).suffix
     if suffix not in _READ:
         raise InputError(f"A file of weights must end in {', '.join(_READ)}, got {os.fspath(path)!r}. Choose another.")
     try:

@@ -470,5 +470,5 @@ def test_a_pipe_to_which_nothing_is_written(tmp_path, name):
     reads.append(lambda: read_embeddings(path, n=1, field="config.proxy.embeddings", log=lambda _: None))
     reads.append(lambda: files.mapped(str(path)))
     for read in reads:
-        with pytest.raises(InputError, match=r"it is (a pipe or a device, and no|not a) file"):
+        with pytest.raises(InputError, match="it is a pipe or a device, and no file"):
             read()

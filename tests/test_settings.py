@@ -16,6 +16,7 @@ import pytest
 import sas_jax
 from sas_jax import devices, logistic, rank_file, settings
 from sas_jax.embedding import embed
+from sas_jax.errors import InputError
 from sas_jax.evaluation.knn import knn
 from sas_jax.evaluation.probe import linear_probe
 from sas_jax.latent_classes import few_labels, kmeans
@@ -160,6 +161,18 @@ def test_the_users_settings_stay():
             jnp.ones((2, 3)) + jnp.ones(3)
         assert str(jax.random.key_impl(jax.random.key(0))) == "rbg"
         assert str(jax.random.key_impl(settings.key(0))) == settings.PRNG
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64, True, 1.5, "a", None])
+def test_a_seed_that_jax_would_take_for_another_is_refused(seed):
+    with pytest.raises(InputError, match=r"A seed must be a whole number from 0 to 4,294,967,295, got .*\. Choose one"):
+        settings.key(seed)
+
+
+def test_every_seed_has_its_key():
+    keys = [settings.key(seed) for seed in (0, 1, 2**31, 2**32 - 1, np.uint32(2**32 - 2), np.int64(7))]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys)
+    assert jax.jit(settings.key)(np.uint32(2**32 - 1)) == keys[3]
 
 
 def test_a_jitted_function_keeps_its_methods():

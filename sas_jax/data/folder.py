@@ -13,7 +13,7 @@ from sas_jax.data import items
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import is_streamed, memory
 from sas_jax.errors import InputError, shown
-from sas_jax.files import is_remote, reason
+from sas_jax.files import expanded, is_remote, reason
 
 # Those of torchvision's ImageFolder, and GIF.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
@@ -117,7 +117,7 @@ def find(folder: str) -> Found:
     Raises:
         InputError: the folder is missing, cannot be read or holds no image, or a name cannot be an id.
     """
-    root = epath.Path(folder).expanduser()
+    root = expanded(folder)
     if not root.is_dir():
         raise InputError(f"A folder of images must be there, got {folder!r}, which is no folder. Correct the path.")
     left_out: list[str] = []

@@ -15,16 +15,13 @@ Where a subset is of this data set's images in this very order, indices do. Ids 
 import csv
 import dataclasses
 import io
-import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from etils import epath
 
 from sas_jax import files
 from sas_jax.data import pickled_indices
@@ -108,11 +105,8 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
             f"The ids in {path} must be such as a {suffix} can hold, got others ({files.reason(error)}). Choose "
             f"another kind of file, or rename them."
         ) from error
-    target = epath.Path(path).expanduser()
     try:
-        if target.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        files.write_whole(target, lambda aside: aside.write_bytes(data))
+        files.write_whole(files.expanded(path), lambda aside: aside.write_bytes(data))
     except OSError as error:
         raise InputError(
             f"{path} must be a file that can be written, got another place ({files.reason(error)}). Choose one that is "
@@ -295,7 +289,7 @@ _WRITERS: dict[str, Callable[[np.ndarray, list[str] | None], bytes]] = {
 
 
 def _suffix(path: str, known: Iterable[str]) -> str:
-    suffix = epath.Path(path).suffix
+    suffix = files.expanded(path).suffix
     if suffix not in known:
         raise InputError(
             f"The name of a list of examples must end in one of {', '.join(known)}, got {shown(str(path))}. Choose one."
@@ -305,13 +299,8 @@ def _suffix(path: str, known: Iterable[str]) -> str:
 
 def _bytes(path: str) -> bytes:
     """What is in a file; a pipe, which might never end, is none."""
-    file = epath.Path(path).expanduser()
     try:
-        if not (
-            file.is_file() if files.is_remote(file) else stat.S_ISREG(os.stat(file).st_mode)
-        ):  # epath takes a pipe for a file
-            raise ValueError("it is not a file")
-        return files.whole(file, largest=LARGEST)
+        return files.whole(path, largest=LARGEST)
     except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
         raise InputError(
             f"{path} must be a list of examples, got one that cannot be read ({files.reason(error)}). Check the path."

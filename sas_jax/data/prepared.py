@@ -14,6 +14,7 @@ from sas_jax.data import encoded, images, records, stored_order
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError, shown
+from sas_jax.files import expanded
 
 # In this order of preference. Both hold the same serialized examples in the same order.
 _FORMATS = ("array_record", "tfrecord")
@@ -31,7 +32,7 @@ def directory(data_dir: str) -> epath.Path:
     """The folder of prepared data sets: `data_dir`, or tfds's own (~/tensorflow_datasets, $TFDS_DATA_DIR) for ""."""
     from tensorflow_datasets.core import constants
 
-    return epath.Path(data_dir or constants.DATA_DIR).expanduser()
+    return expanded(data_dir or constants.DATA_DIR)
 
 
 def find(name: str, data_dir: epath.Path) -> epath.Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from sas_jax.errors import InputError
+from sas_jax.files import expanded
 
 _USUAL = frozenset(("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"))
 
@@ -27,7 +28,7 @@ def find(path: str, suffixes: Sequence[str], *, field: str) -> tuple[epath.Path,
     Raises:
         InputError: there is none.
     """
-    root = epath.Path(path).expanduser()
+    root = expanded(path)
     try:
         if root.is_file() and root.name.endswith(tuple(suffixes)):
             return root.parent, [root]

@@ -46,14 +46,18 @@ def resolve(
             known what the list counts.
     """
     if order not in ORDERS:
-        raise InputError(f"The order of a list must be one of {', '.join(ORDERS)}, got {shown(order)}. Choose one.")
+        raise InputError(
+            f"config.selection.file_order must be one of {', '.join(ORDERS)}, got {shown(order)}. Choose one."
+        )
     chosen = _chosen(listed, ids) if order == "auto" else order
     if chosen == "ids":
         entries: np.ndarray | tuple[str, ...] = _names(listed)
         places = _places_of_ids(_names(listed), ids, root)
     else:
         if listed.indices is None:
-            raise InputError(f"{listed.path} must list indices for the order {order}, got ids. Choose the order ids.")
+            raise InputError(
+                f"{listed.path} must list indices for config.selection.file_order={order}, got ids. Set it to ids."
+            )
         entries = listed.indices
         numbers = np.arange(len(ids)) if chosen == "positions" else _original(ids, split)
         places = _places_of_numbers(listed.indices, numbers)
@@ -75,8 +79,8 @@ def _chosen(listed: IndexList, ids: np.ndarray) -> str:
     if len(set(prefixes)) == 1 and np.array_equal(numbers, np.arange(len(ids))):
         return "positions"  # and original as well
     raise InputError(
-        f"It must be clear what the indices in {listed.path} count, got a data set (its first id is {str(ids[0])!r}) "
-        f"in another order than its original one. Say which, positions or original."
+        f"config.selection.file_order must be 'positions' or 'original' for the indices in {listed.path}, got 'auto' "
+        f"with images in another order than the original one (the first id is {shown(str(ids[0]), 40)}). Choose one."
     )
 
 
@@ -114,21 +118,24 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
     if numbers is None:
         other = next(name for name in ids.tolist() if not _ID.fullmatch(name))
         raise InputError(
-            f"The ids here must have numbers, such as train_16399, for the original order, got {shown(other)}. Use "
-            f"positions or ids."
+            f"The ids of the images must have numbers, such as train_16399, for config.selection.file_order=original, "
+            f"got {shown(other)}. Set it to positions or ids."
         )
     known = list(dict.fromkeys(prefixes))
     if not split and len(known) > 1:
         raise InputError(
-            f"It must be clear which split the list counts, got the splits {', '.join(known)} here. Name one, such as "
-            f"{known[0]}, or several as {'+'.join(known[:2])}."
+            f"config.selection.file_split must name the split whose images the list counts, got '' with the splits "
+            f"{', '.join(known)}. Name one, such as {known[0]}, or several as {'+'.join(known[:2])}."
         )
     wanted = split.split("+") if split else known
     if known == [""] and len(wanted) == 1:
         wanted = known  # of one split alone, ids need not carry its name
     if strange := [name for name in wanted if name not in known]:
         names = ", ".join(name or "one without a name" for name in known)
-        raise InputError(f"The split of a list must be in the ids here ({names}), got {shown(strange[0])}. Correct it.")
+        raise InputError(
+            f"config.selection.file_split must be of the splits of the images ({names}), got {shown(strange[0])}. "
+            f"Correct it."
+        )
     found, first = np.full(len(ids), -1), 0
     of = np.array([known.index(name) for name in prefixes])
     for k, name in enumerate(wanted):
@@ -173,7 +180,10 @@ def _checked(
         if len(unknown) == len(places):
             raise InputError(f"{what}. Check that the list is of this data set, and which order it counts.")
         if not drop:
-            raise InputError(f"{what}. Check that the list is of this data set, mend it, or have them dropped.")
+            raise InputError(
+                f"{what}. Check that the list is of this data set, correct it, or set config.selection.file_drop to "
+                f"drop them."
+            )
         log(f"{what}. These are dropped; {len(kept):,} are left.")
     return kept
 

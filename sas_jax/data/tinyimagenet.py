@@ -49,7 +49,7 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
             f"config.data.train_split of {NAME} must be 'train', and config.data.test_split 'val' or '' (no test; its "
             f"own test images have no labels), got {train_split!r} and {test_split!r}. Correct them."
         )
-    root = epath.Path(path).expanduser()
+    root = files.expanded(path)
     if not root.is_dir():
         raise InputError(f"The unpacked {NAME} must be there, got {path!r}, which is no folder. Correct the path.")
     wnids = sorted(set(_lines(root, "wnids.txt")))

@@ -74,7 +74,7 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
 
 
 def _find(path: str) -> tuple[_Set, epath.Path]:
-    root = epath.Path(path).expanduser()
+    root = files.expanded(path)
     try:
         found = [(each, place) for each in _SETS for place in (root / each.folder, root) if place.name == each.folder]
         found = [(each, place) for each, place in found if place.is_dir()]

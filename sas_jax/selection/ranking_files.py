@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from etils import epath
 
 from sas_jax import files
 from sas_jax.errors import InputError
@@ -184,7 +183,7 @@ def _checksum(of: Columns, metadata: Mapping[str, Any]) -> str:
 
 def check_suffix(path: str) -> str:
     """The suffix, if it is that of a ranking."""
-    suffix = epath.Path(path).suffix
+    suffix = files.expanded(path).suffix
     if suffix not in _READERS:
         raise InputError(f"A ranking is a .parquet, .csv or .npz file, and {path} has another suffix; choose one.")
     return suffix
@@ -206,7 +205,7 @@ def check_writable(path: str) -> None:
 def _write_whole(path: str, data: bytes) -> None:
     """Writes a file that no one ever meets half of."""
     try:
-        files.write_whole(epath.Path(path), lambda aside: aside.write_bytes(data))
+        files.write_whole(files.expanded(path), lambda aside: aside.write_bytes(data))
     except OSError as error:
         raise _cannot_be_written(path, files.reason(error)) from error
 

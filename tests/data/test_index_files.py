@@ -248,13 +248,13 @@ def test_more_rows_than_a_data_set_has_are_refused(tmp_path, monkeypatch):
 def test_places_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)\. Check the path"):
         index_files.read(tmp_path / "none.npy")
-    with pytest.raises(InputError, match=r"cannot be read \(.*null byte\)"):
+    with pytest.raises(InputError, match="without NUL characters"):
         index_files.read("a\0b.npy")
     (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(InputError, match=r"cannot be read \(it is not a file\)"):
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         index_files.read(tmp_path / "folder.txt")
     os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(InputError, match=r"cannot be read \(it is not a file\)"):
+    with pytest.raises(InputError, match=r"cannot be read \(it is a pipe or a device, and no file\)"):
         index_files.read(tmp_path / "pipe.txt")
     with pytest.raises(InputError, match=r"must end in one of \.npy, .*\.pickle, got '.*Choose"):
         index_files.read(tmp_path / "list.json")
@@ -262,7 +262,7 @@ def test_places_that_cannot_be_used(tmp_path):
         with pytest.raises(InputError, match=r"must end in one of \.npy, .*\.txt, got '.*\. Choose"):
             index_files.write(tmp_path / f"list.{suffix}", [1])
     with pytest.raises(
-        InputError, match=r"must be a file that can be written, got another place \(it is a folder\)\. Choose"
+        InputError, match=r"must be a file that can be written, got another place \(Is a directory\)\. Choose"
     ):
         index_files.write(tmp_path / "folder.txt", [1])
     with pytest.raises(InputError, match=r"can be written, got another place \(No such file or directory\)\. Choose"):

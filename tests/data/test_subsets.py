@@ -86,7 +86,7 @@ WRONG = [
 @pytest.mark.parametrize(("indices", "options", "message", "left"), WRONG)
 def test_what_names_nothing_or_twice_is_counted_and_refused_or_dropped(indices, options, message, left):
     with pytest.raises(
-        InputError, match=message + r"\. Check that the list is of this data set, mend it, or have them"
+        InputError, match=message + r"\. Check that the list is of this data set, correct it, or set config"
     ):
         resolve(listed(indices), SHUFFLED, log=silent, **options)
     told = []
@@ -118,15 +118,21 @@ def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(
 @pytest.mark.parametrize(
     ("given_list", "ids", "options", "message"),
     [
-        (listed([0]), SHUFFLED, {}, r"must be clear what .* count, got .*first id is 'train_00004'\) in another order"),
-        (listed([0]), JOINED, {}, "Say which, positions or original"),
-        (listed([0], ["0"]), SHUFFLED, {}, "Say which, positions or original"),
+        (
+            listed([0]),
+            SHUFFLED,
+            {},
+            r"config.selection.file_order must be 'positions' or 'original' for .*x.pkl, got 'auto' with images in "
+            r"another order than the original one \(the first id is 'train_00004'\)\. Choose one\.",
+        ),
+        (listed([0]), JOINED, {}, "got 'auto' with images in another order"),
+        (listed([0], ["0"]), SHUFFLED, {}, "got 'auto' with images in another order"),
         (listed([0]), FOLDER, {"order": "original"}, "must have numbers, such as train_16399, .*, got 'cat/1.png'"),
         (
             listed([0]),
             JOINED,
             {"order": "original"},
-            r"got the splits train, unlabelled here\. .* several as train\+unlabelled",
+            r"file_split must .*, got '' with the splits train, unlabelled\. .* several as train\+unlabelled",
         ),
         (
             listed([0]),
@@ -147,7 +153,7 @@ def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(
             listed(None, ["a"]),
             SHUFFLED,
             {"order": "positions"},
-            "x.pkl must list indices for the order positions, got ids",
+            "x.pkl must list indices for config.selection.file_order=positions, got ids",
         ),
         (listed([0]), SHUFFLED, {"order": "sorted"}, "one of auto, positions, original, ids, got 'sorted'"),
     ],

@@ -370,7 +370,7 @@ def test_metadata_come_back_as_json_has_them(tmp_path):
 def test_places_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read \(No such file"):
         Ranking.load(tmp_path / "none.parquet")
-    with pytest.raises(InputError, match=r"cannot be read \(A path must be without NUL"):
+    with pytest.raises(InputError, match="without NUL characters"):
         Ranking.load("a\0b.parquet")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
