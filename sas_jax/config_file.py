@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import runpy
 import sys
 import traceback
@@ -9,10 +10,9 @@ import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from etils import epath
 from ml_collections import ConfigDict
 
-from sas_jax import config_checks
+from sas_jax import config_checks, files
 from sas_jax.config_fields import field
 from sas_jax.errors import InputError, shown
 
@@ -66,8 +66,8 @@ def _run(path: str) -> ConfigDict:
     name, _, argument = path.partition(":")
     wanted = "--config must be a config file such as configs/digits.py"
     place = shown(name if len(name) <= 70 else f"...{name[-67:]}")  # of a long path its end says which file
-    name = str(shipped().get(name, name))
-    if not epath.Path(name).is_file():
+    name = str(shipped().get(name) or files.expanded(name))
+    if not os.path.isfile(name):
         fix = "Correct the path, or name a shipped config (sas-jax --help lists them)."
         raise InputError(f"{wanted}, got {place}, which is no file. {fix}")
     try:

@@ -34,13 +34,19 @@ def expanded(path: epath.PathLike) -> epath.Path:
     """The path with "~" as the home directory; the shell does not expand it behind --name=.
 
     Raises:
-      InputError: it is no path, there is no home directory, or the path holds a NUL, which no file system takes.
+      InputError: it is no path or one of an unknown kind of store, there is no home directory, or the path holds a
+        NUL, which no file system takes.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"A path must be text or a pathlib.Path, got {shown(path)}. Give one.")
     if "\0" in str(path):
         raise InputError(f"A path must be without NUL characters, got {shown(str(path))}. Correct it.")
-    found = epath.Path(path).expanduser()
+    try:
+        found = epath.Path(path).expanduser()
+    except KeyError as error:  # etils knows no such scheme
+        raise InputError(
+            f"A path must be local, or begin with gs:// or s3://, got {shown(os.fspath(path))}. Download it first."
+        ) from error
     if found.parts[:1] == ("~",):
         raise InputError(
             f"{path} must be in a home directory, got a user without one (HOME is not set). Write the path in full."
@@ -80,7 +86,7 @@ def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
             write(finished)
             send(finished, path)
         return
-    path, aside = _place(path)
+    path, aside = _place(expanded(path))
     try:
         write(aside)
         aside.replace(path)
@@ -104,18 +110,23 @@ def check_place(path: epath.PathLike) -> None:
     Raises:
       OSError: it cannot.
     """
+    path = expanded(path)
     if not is_remote(path):
-        _, aside = _place(epath.Path(path))
+        _, aside = _place(path)
         aside.write_bytes(b"")
         aside.unlink()
 
 
 def _place(path: epath.Path) -> tuple[epath.Path, epath.Path]:
     """Where a local file is to be, its links followed, and beside it where it is written first."""
-    path = epath.Path(os.path.realpath(expanded(path)))
-    if path.is_dir():
+    path = epath.Path(os.path.realpath(path))
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:  # other errors are those of writing, such as of a name that is too long
+        mode = stat.S_IFREG
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if path.exists() and not os.path.isfile(path):
+    if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "It is a pipe or a device", os.fspath(path))
     return path, path.parent / f".part-{uuid.uuid4().hex[:12]}"  # a short name: `path` may have the longest that fits
 

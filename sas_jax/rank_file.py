@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from sas_jax import devices, files, settings
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 from sas_jax.latent_classes.kmeans import kmeans as cluster
 from sas_jax.progress import Progress
 from sas_jax.selection import budgets as division
@@ -64,6 +64,8 @@ def rank_file(
     began = time.perf_counter()
     ranking_files.check_writable(output)
     partial = files.beside(files.expanded(output), ".partial")
+    if kmeans is not None and (checks.integer(kmeans) or 0) < 1:
+        raise InputError(f"--kmeans must be a whole number, 1 or more, got {shown(kmeans)}. Choose one, or none.")
     if classes and kmeans:
         raise InputError("--classes and --kmeans both say what the latent classes are; give one of the two.")
     values = files.mapped(embeddings)

@@ -32,6 +32,12 @@ def refused(path, *overrides):
     return text
 
 
+def test_a_tilde_is_the_home_directory(written, tmp_path, monkeypatch):
+    written("c.seed = 5")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config_file.read("~/mine.py").seed == 5
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -95,7 +101,8 @@ def test_a_frozen_config_and_one_with_references_are_taken(written):
 
 
 @pytest.mark.parametrize(
-    "path", ["none.py", ".", "a\0b.py", "\udcff.py", "x" * 300, "x" * 100_000, "", "/dev/null/x.py"]
+    "path",
+    ["none.py", "~/none.py", ".", "http://host/a.py", "\udcff.py", "x" * 300, "x" * 100_000, "", "/dev/null/x.py"],
 )
 def test_a_path_that_is_no_file(path):
     assert "which is no file. Correct the path, or name a shipped config" in refused(path)

@@ -214,6 +214,20 @@ def test_a_path_with_a_nul_is_no_path(tmp_path):
             use(f"{tmp_path}/a\0b.npy")
 
 
+@pytest.mark.parametrize("path", ["http://host/a.npy", "file:///a.npy", "://a.npy", "a b://c.npy"])
+def test_a_path_in_an_unknown_kind_of_store_is_refused(path):
+    for use in (files.expanded, files.mapped, files.array, files.whole, files.check_place):
+        with pytest.raises(InputError, match=r"A path must be local, or begin with gs:// or s3://, got '.*Download"):
+            use(path)
+
+
+def test_a_name_that_the_file_system_does_not_take_is_found_at_once(tmp_path):
+    for name in ("x" * 256, "é" * 128, "/".join("x" * 4_100)):
+        with pytest.raises(OSError, match="File name too long"):
+            files.check_place(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_matches_is_in_the_folder_and_of_the_whole_name(tmp_path):
     for name in ("a.npy", "b.npy", "B.npy", "a.npy.part", "[a].npy"):
         (tmp_path / name).write_text("")

@@ -123,6 +123,13 @@ def test_kmeans_makes_the_classes_that_the_pipeline_would(folder, name):
     assert found.metadata["select"] == {"fraction": 1.0, "kmeans": 4, "seed": 5}
 
 
+@pytest.mark.parametrize("kmeans", [0, -1, 1.5, "3", True])
+def test_what_is_no_number_of_classes_is_refused(folder, kmeans):
+    """0 would leave all in one class, as if it had not been given."""
+    with pytest.raises(InputError, match=r"^--kmeans must be a whole number, 1 or more, got .*\. Choose one, or none"):
+        run(folder, kmeans=kmeans)
+
+
 def test_the_metadata_say_what_was_given(folder):
     run(folder, classes="c.npy", where="mask.npy", fraction=0.25)
     metadata = sas_jax.Ranking.load(folder / "r.parquet").metadata
@@ -257,7 +264,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
         raise AssertionError("the ranking began")
 
     monkeypatch.setattr(module, "rank", never)
-    for output in ("nowhere/r.csv", "e.npy/r.csv", "r.txt"):
+    for output in ("nowhere/r.csv", "e.npy/r.csv", "r.txt", f"{'x' * 252}.csv"):
         with pytest.raises(InputError, match=r"A ranking is|The ranking cannot be written"):
             run(folder, output=output)
 

@@ -28,7 +28,7 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
     Raises:
         InputError: the file is missing or unreadable, or its array is not one class for each example.
     """
-    path = epath.Path(file)
+    path = files.expanded(file)
     try:
         classes = files.array(path)
     except FileNotFoundError:

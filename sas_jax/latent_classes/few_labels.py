@@ -153,7 +153,7 @@ def read(file: epath.PathLike, *, ids: np.ndarray, class_names: Sequence[str] | 
     Raises:
         InputError: the file cannot be read, its ids are not the data set's, or it contradicts itself.
     """
-    given = _rows(epath.Path(file))
+    given = _rows(files.expanded(file))
     place = {str(name): index for index, name in enumerate(ids)}
     unknown = [name for name in given if name not in place]
     if unknown:

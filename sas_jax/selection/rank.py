@@ -82,6 +82,10 @@ def rank(
     normalize = checks.flag("normalize", normalize)
     division.check(budgets)
     mesh = checks.mesh(mesh)
+    if progress is not None and not callable(progress):
+        raise InputError(
+            f"progress= must be a function of two numbers, got {checks.shown(progress)}. Give one, or none."
+        )
     if self_similarity is not None:
         self_similarity = checks.unit_interval("self_similarity", self_similarity)
     if (embeddings is None) == (similarity is None):

@@ -126,7 +126,7 @@ class Work:
             raise InputError(refused) from error
         if str(arrays.get("format")) != _FORMAT:
             raise InputError(refused)
-        if str(arrays["same"]) != self._same:
+        if str(arrays.get("same")) != self._same:
             return
         self.position, self.gain = arrays["position"], arrays["gain"]
         self._done = int(np.count_nonzero(self.position >= 0))

@@ -64,6 +64,7 @@ class Checkpoints:
         self._keep = keep
         self._saving: int | None = None
         self._lost: int | None = None  # what could not be written, until a later one is
+        self._failures: list[int] = []
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -124,16 +125,22 @@ class Checkpoints:
 
     def _failed(self, step: int, error: Exception) -> None:
         self._saving, self._lost = None, step
+        self._failures.append(step)
         self._manager.close()
         if devices.is_writer():
-            for left in (self.directory / str(step), *matching(self.directory, f"{step}.orbax-checkpoint-tmp*")):
-                _remove(left)
+            _remove(self.directory / str(step))
+            self._remove_unfinished()
         self._manager = self._open()
         last = f"checkpoint {self.newest} is kept" if self.newest is not None else "there is none before it"
         self._log(
             f"the checkpoint of step {step} could not be written to {self.directory} ({_reason(error)}), and {last}: "
             f"make room; the next one is tried as ever"
         )
+
+    def _remove_unfinished(self) -> None:
+        """Removes what there is of checkpoints that could not be written, under the names that orbax writes first."""
+        for left in matching(self.directory, *(f"{step}.orbax-checkpoint-tmp*" for step in self._failures)):
+            _remove(left)
 
     def restore(self, like: Any, *, last: int | None = None) -> tuple[Any, dict[int, str]]:
         """The newest checkpoint that can be read.
@@ -178,6 +185,8 @@ class Checkpoints:
         """
         self.finish()
         self._manager.close()
+        if devices.is_writer():
+            self._remove_unfinished()  # again, since a thread of a failed write may have made it anew
         if self._lost is not None:
             raise InputError(
                 f"the checkpoint of step {self._lost} could not be written to {self.directory}: make room, and run the "

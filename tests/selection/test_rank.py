@@ -264,6 +264,7 @@ GOOD = bad_embeddings()
         ({"embeddings": GOOD, "where": np.ones(19, bool)}, r"bool \[20\], and this is bool \[19\]"),
         ({"embeddings": GOOD, "where": np.ones(20)}, r"bool \[20\], and this is float64 \[20\]"),
         ({"embeddings": GOOD, "where": np.zeros(20, bool)}, "there is none; mark one"),
+        ({"embeddings": GOOD, "progress": 3}, "progress= must be a function of two numbers, got 3"),
         ({"embeddings": GOOD, "ids": ["a"]}, r"so \[20\], and these have \[1\]"),
     ],
 )

@@ -64,6 +64,13 @@ def test_another_run_begins_anew(path):
         assert other.position.tolist() == [-1, -1, -1]
 
 
+def test_a_state_of_no_known_run_begins_anew(path):
+    with path.open("wb") as file:
+        np.savez(file, format=np.array(work._FORMAT))
+    with Work(3, 3, None, path, "this") as begun:
+        assert begun.position.tolist() == [-1, -1, -1]
+
+
 @pytest.mark.parametrize("content", [b"", b"my notes", b"PK\x03\x04 cut short", None])
 def test_what_is_something_else_is_refused_and_kept(path, content):
     if content is None:
