@@ -1,5 +1,6 @@
 """What the commands share: flags in, one sentence out for what a person can mend, and no traceback for it."""
 
+import contextlib
 import errno
 import os
 import re
@@ -59,7 +60,8 @@ def _run(main: Callable[[], None], interrupted: str) -> None:
 
 def _exit(code: int, message: str) -> NoReturn:
     """Ends with a sentence."""
-    print(f"{_name()}: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # standard error may be full as well
+        print(f"{_name()}: {message}", file=sys.stderr, flush=True)
     if jax.distributed.is_initialized():
         os._exit(code)  # an ordinary exit would wait for the other processes, and these wait for this one
     sys.exit(code)

@@ -24,17 +24,18 @@ def check(config: ConfigDict) -> None:
         found = field(name)
         assert found is not None
         found.check(f"config.{name}", value)
-    _check_partition_names(config)
+    for partition in plan.partitions(config):
+        check_partition_name(partition)
     arms = plan.arms(config)
     _check_views(config)
     for method in dict.fromkeys(arm.method for arm in arms):
         training.METHODS[method].check(plan.training(config, method))
     _check_latent_classes("config.latent_classes", config.latent_classes, set(config.latent_classes))
     _check_similarity("config.selection", config.selection, config)
-    for name, partition in plan.partitions(config).items():
+    for name, section in plan.partitions(config).items():
         where = f"config.partitions.{name}"
-        _check_latent_classes(where, plan.in_partition(config, name).latent_classes, set(partition))
-        _check_similarity(where, partition, config)
+        _check_latent_classes(where, plan.in_partition(config, name).latent_classes, set(section))
+        _check_similarity(where, section, config)
     _check_file(config, arms)
     if config.data.test_folder and not sources.takes_test_folder(config.data.name):
         raise InputError(
@@ -83,7 +84,7 @@ def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{above}{key}"
-        values |= _flat(value, f"{name}.") if isinstance(value, dict) and name not in FIELDS else {name: value}
+        values |= _flat(value, f"{name}.") if isinstance(value, dict) and field(name) is None else {name: value}
     return values
 
 
@@ -96,13 +97,13 @@ def _check_views(config: ConfigDict) -> None:
             )
 
 
-def _check_partition_names(config: ConfigDict) -> None:
-    for name in plan.partitions(config):
-        if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", name):
-            raise InputError(
-                f"A name in config.partitions must be 1 to 64 letters, digits and underscores, as it is a part of "
-                f"file names, got {shown(name)}. Rename it."
-            )
+def check_partition_name(name: Any) -> None:
+    """Raises InputError unless a partition may be called so."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", name):
+        raise InputError(
+            f"A name in config.partitions must be 1 to 64 letters, digits and underscores, none of which comes first, "
+            f"as it is a part of file names, got {shown(name)}. Rename it."
+        )
 
 
 def _check_similarity(where: str, section: ConfigDict, config: ConfigDict) -> None:

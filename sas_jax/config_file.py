@@ -52,6 +52,7 @@ def read(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 def _section(config: ConfigDict, name: str) -> ConfigDict:
     """A section of a config, new where it is a partition that the config has not."""
     if name not in config:
+        config_checks.check_partition_name(name)
         config[name] = ConfigDict()
     return config[name]
 

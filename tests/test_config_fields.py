@@ -9,7 +9,7 @@ import pytest
 
 from configs import default
 from sas_jax import config_checks, config_file
-from sas_jax.config_fields import FIELDS
+from sas_jax.config_fields import FIELDS, OF_PARTITION
 from sas_jax.errors import InputError
 
 NUL_SURROGATE_LONG = [
@@ -159,6 +159,55 @@ WRONG_VALUES = {
     str: [*ANY, 0, 1.0, True, *NUL_SURROGATE_LONG],
     tuple: [*ANY, 0, 1.0, True, *NUL_SURROGATE_LONG[::6]],
 }
+
+
+@pytest.mark.parametrize("name", OF_PARTITION)
+def test_wrong_values_in_a_partition_are_one_sentence_each(name, monkeypatch):
+    whole = next(field for field in FIELDS if field.endswith(f".{name}") and FIELDS[field] is OF_PARTITION[name])
+    config = default.get_config()
+    monkeypatch.setattr(config_file, "_run", lambda path: config)
+    for text in wrong_texts(whole):
+        with pytest.raises(InputError) as caught:
+            config_file.read("configs/default.py", [f"partitions.fine.{name}={text}"])
+        one_sentence(caught.value, f"config.partitions.fine.{name}")
+    for value in WRONG_VALUES[type(DEFAULTS[whole])]:
+        config = default.get_config()
+        config.partitions = {"fine": {name: value}}
+        with pytest.raises(InputError) as caught:
+            config_checks.check(config)
+        one_sentence(caught.value, "config.partitions.")
+
+
+SECTIONS = sorted({name.rpartition(".")[0] for name in FIELDS if "." in name} | {"partitions", "partitions.fine"})
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_what_is_no_section_is_one_sentence_each(section):
+    """In a config; on the command line a section takes no value."""
+    for value in (*ANY, 3, 1.5, True, *NUL_SURROGATE_LONG[::6]):
+        if isinstance(value, dict) and not value and section.startswith("partitions"):
+            continue  # there may be none, or one that changes nothing
+        config = default.get_config()
+        *above, last = section.split(".")
+        place = config
+        for each in above:
+            place = place[each]
+        with place.ignore_type():
+            place[last] = value
+        with pytest.raises(InputError) as caught:
+            config_checks.check(config)
+        one_sentence(caught.value, "config.")
+    for text in ("", "3", "{}", "None", "\0", "\udcff", "x" * 100_000):
+        with pytest.raises(InputError) as caught:
+            config_file.read("configs/default.py", [f"{section}={text}"])
+        one_sentence(caught.value, "config.")
+
+
+@pytest.mark.parametrize("name", ["", "__class__", "_x", "a/b", "\0", "\udcff", "é", "x" * 100_000])
+def test_what_is_no_name_of_a_partition_is_one_sentence(name):
+    with pytest.raises(InputError) as caught:
+        config_file.read("configs/default.py", [f"partitions.{name}.num_classes=3"])
+    one_sentence(caught.value, "config.partitions")
 
 
 @pytest.mark.parametrize("name", FIELDS)
