@@ -9,9 +9,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import jax
 from absl import app, flags, logging
 from etils import epath
+
+try:
+    import jax
+except ValueError as error:  # of a setting in the environment, which JAX reads when it is imported
+    _text = f"JAX's settings in the environment must be such as JAX knows, got another ({error}). Correct or unset it."
+    print(f"sas_jax: {_text}", file=sys.stderr)
+    sys.exit(2)
 
 from sas_jax import files, preemption, terminal
 from sas_jax.errors import InputError, shown

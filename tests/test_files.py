@@ -1,5 +1,6 @@
 """The files that commands are given."""
 
+import errno
 import os
 import pickle
 
@@ -212,6 +213,14 @@ def test_a_path_with_a_nul_is_no_path(tmp_path):
     for use in (files.expanded, files.mapped, files.array, files.whole, files.check_place):
         with pytest.raises(InputError, match=r"A path must be without NUL characters, got '.*Correct it"):
             use(f"{tmp_path}/a\0b.npy")
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    def fill(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/a.json'"):
+        files.write_whole(epath.Path(tmp_path) / "a.json", fill)
 
 
 @pytest.mark.parametrize("path", ["http://host/a.npy", "file:///a.npy", "://a.npy", "a b://c.npy"])

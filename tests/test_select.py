@@ -82,6 +82,20 @@ def test_a_platform_that_is_not_there_is_one_sentence(files):
 
 
 @pytest.mark.parametrize(
+    "setting", [{"JAX_ENABLE_X64": "maybe"}, {"JAX_NUM_CPU_DEVICES": "x"}, {"JAX_DEFAULT_PRNG_IMPL": "none"}]
+)
+def test_a_setting_that_jax_does_not_know_is_one_sentence(setting):
+    """JAX raises when it is imported."""
+    command = [sys.executable, "-m", "sas_jax.select", "--embeddings=none.npy", "--output=r.csv"]
+    done = subprocess.run(command, env=ENVIRONMENT | setting, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sas_jax: JAX's settings in the environment must be such as JAX knows, got another (")
+    assert line.endswith("). Correct or unset it.")
+    assert next(iter(setting.values())) in line
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
     ("platforms", "error", "sentence"),
     [
         ("cuda", AssertionError(), "JAX_PLATFORMS must name .* got 'cuda' .AssertionError.. Unset"),
