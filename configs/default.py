@@ -57,9 +57,10 @@ def get_config() -> ConfigDict:
 
     # The proxy: a small network, trained on all images first, that only measures similarity.
     config.proxy = proxy = ConfigDict()
-    # A .npy file, float [n, d] in the data set's order ([n, m, d] for similarities that compare all views). It replaces
-    # the proxy, which is then not trained. Rows are normalised unless all norms are at most 1 (as in a run's own
-    # embeddings.npy).
+    # Embeddings that replace the proxy, which is then not trained: "timm/NAME", "hf/NAME" or "onnx/FILE" (those of a
+    # pretrained network, of each image as it is; extra [pretrained]), or a .npy file, float [n, d] in the data set's
+    # order ([n, m, d] for similarities that compare all views). Rows are normalised unless all norms are at most 1 (as
+    # in a run's own embeddings.npy).
     proxy.embeddings = ""
     proxy.encoder = _encoder(depth=10)
     proxy.train = _train()

@@ -1,7 +1,7 @@
 """Features of images, from an encoder that a run trained or from a pretrained network.
 
     python -m sas_jax.embed --encoder=WORKDIR --images=FOLDER --output=E.npy [--arm=full-1.00-s0]
-    python -m sas_jax.embed --model=timm/NAME --config=CONFIG --output=E.npy [--config.section.field=value ...]
+    python -m sas_jax.embed --model=timm/NAME --config=CONFIG --output=E.npy [--views=16] [--config.FIELD=value ...]
 
 Writes float32 [n, d] and, beside it, the images' ids in the same order (E.ids.txt): relative paths in a folder.
 """
@@ -22,7 +22,16 @@ ARM = flags.DEFINE_string("arm", None, "Which of the run's encoders; the first o
 ALLOW_OLDER = flags.DEFINE_bool(
     "allow_older", False, "Where the arm's last checkpoint is damaged, use the newest one that is whole."
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images at a time, of --encoder on one device.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 256, "Images (or views of them) at a time, of --encoder on one device.", lower_bound=1
+)
+VIEWS = flags.DEFINE_integer(
+    "views",
+    0,
+    "With --model: the mean of the unit-normalised features of so many random views of each image (config.views).",
+    lower_bound=0,
+    upper_bound=65_536,
+)
 
 
 def main() -> None:
@@ -41,9 +50,10 @@ def main() -> None:
             arm=ARM.value,
             allow_older=ALLOW_OLDER.value,
             batch_size=BATCH_SIZE.value,
+            views=VIEWS.value,
         )
     )
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, interrupted="; the same command resumes if --model made the features")

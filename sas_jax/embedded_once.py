@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from sas_jax import files
 from sas_jax.errors import InputError
-from sas_jax.images import Images
 from sas_jax.workdir import fingerprint
 
 _CONNECT_SECONDS = 5.0
@@ -71,24 +70,33 @@ def _reachable(url: str) -> bool:
 
 
 def in_batches(
-    images: Images,
+    n: int,
     prepare: Callable[[np.ndarray], Any],
     forward: Callable[[Any], np.ndarray],
     *,
     batch_size: int,
     label: str,
-) -> np.ndarray:
-    """forward(prepare(batch)) of all batches in order, with a progress bar; all cores prepare a few batches ahead."""
+    first: int = 0,
+) -> Iterator[np.ndarray]:
+    """forward(prepare(indices)) of all batches in order, with a progress bar; all cores prepare a few batches ahead.
+
+    Args:
+        n: images.
+        prepare: of int [b], the indices of a batch; called on several threads.
+        forward: gives [b, d] of what was prepared.
+        batch_size: images at a time, at least 1.
+        label: of the progress bar.
+        first: the image to begin with.
+    """
 
     def prepared(start: int) -> Any:
-        return prepare(images[start : start + batch_size])
+        return prepare(np.arange(start, min(start + batch_size, n)))
 
-    found = []
-    with tqdm(total=len(images), desc=label, unit=" images", disable=None) as bar:
-        for batch in _ahead(prepared, range(0, len(images), batch_size)):
-            found.append(forward(batch))
-            bar.update(len(found[-1]))
-    return np.concatenate(found)
+    with tqdm(total=n, initial=first, desc=label, unit=" images", disable=None) as bar:
+        for batch in _ahead(prepared, range(first, n, batch_size)):
+            found = forward(batch)
+            bar.update(len(found))
+            yield found
 
 
 def cached(
@@ -119,7 +127,7 @@ def cached(
     Raises:
         InputError: `cache` holds something else.
     """
-    path, wanted = epath.Path(cache), fingerprint(f"{of} images", _identity(model), source, n)
+    path, wanted = epath.Path(cache), fingerprint(f"{of} images", identity(model), source, n)
     if (found := _read(path, of, wanted, n)) is not None:
         log(f"{of}: the embeddings of {n:,} images are in {path}")
         return found
@@ -161,7 +169,7 @@ def model_files(place: str) -> list[Path]:
     return sorted(each for each in path.iterdir() if each.is_file()) if place and path.is_dir() else []
 
 
-def _identity(name: str) -> list[str]:
+def identity(name: str) -> list[str]:
     """What a model is known by: its files and their contents, or the hub's name."""
     found = []
     for file in model_files(name):

@@ -1,17 +1,21 @@
 """From images to a file of their features, by a trained encoder or a pretrained network."""
 
+import functools
 from collections.abc import Callable, Sequence
 
-import numpy as np
+from ml_collections import ConfigDict
 
 import sas_jax.data
 from sas_jax import config_file, pretrained
 from sas_jax.data import Split
+from sas_jax.embedded_once import identity
 from sas_jax.encoder import load_encoder
 from sas_jax.errors import InputError, shown
 from sas_jax.files import beside, expanded, write_whole
-from sas_jax.images import Images
-from sas_jax.workdir import check_writable, write_array
+from sas_jax.networks import make_views
+from sas_jax.resumed_rows import forget, resumed_rows
+from sas_jax.views import Views
+from sas_jax.workdir import check_writable, fingerprint, write_array
 
 
 def feature_file(
@@ -25,8 +29,12 @@ def feature_file(
     arm: str | None = None,
     allow_older: bool = False,
     batch_size: int = 256,
+    views: int = 0,
+    log: Callable[[str], None] = print,
 ) -> str:
     """Writes the features of images as float32 [n, d] and, beside them, the images' ids in the same order.
+
+    Features of a model are kept in OUTPUT.partial until they are complete: when interrupted, the same call resumes.
 
     Args:
         output: the .npy; the ids are in OUTPUT less its .npy, plus ".ids.txt".
@@ -36,7 +44,10 @@ def feature_file(
         config: a config, whose training images are read as a run reads them.
         fields: "section.field=value", replaced in the config.
         arm, allow_older: with `encoder`, see `load_encoder`.
-        batch_size: images at a time, at least 1; with `encoder`, on one device.
+        batch_size: images, or views of them, at a time, at least 1; with `encoder`, on one device.
+        views: with `model`, the mean of the unit-normalised features of so many random views of each image, which are
+            the config's, or the defaults' with seed 0; 0 for the features of the images as they are.
+        log: is told where it resumes.
 
     Returns:
         What to tell the user.
@@ -50,6 +61,7 @@ def feature_file(
         ("--arm", arm, "--encoder", encoder),
         ("--allow_older", allow_older, "--encoder", encoder),
         ("--config.FIELD", fields, "--config", config),
+        ("--views", views, "--model", model),
     ):
         if given and not there:
             raise InputError(f"{name} must be given with {with_}, got it without. Leave it out.")
@@ -57,16 +69,26 @@ def feature_file(
     if path.suffix != ".npy":
         raise InputError(f"--output must end in .npy, got {shown(output)}. Name it so.")
     check_writable(path.parent)
-    section = config_file.read(config, fields).data if config else None
-    made_by, size, features = _network(encoder, model, arm, allow_older)
+    given = config_file.read(config, fields) if config else None
+    network = (
+        pretrained.load(model, field="--model") if model else load_encoder(encoder, arm=arm, allow_older=allow_older)
+    )
     split: Split
-    if section is not None:
-        dataset = sas_jax.data.load(section)
+    if given is not None:
+        dataset = sas_jax.data.load(given.data)
         split, skipped = dataset.train, dataset.skipped
     else:
+        size = network.size if isinstance(network, pretrained.Model) else network.views.size
         split, _, skipped = sas_jax.data.read_folder(images, image_size=size, placement="auto")
-    found = features(split.images, batch_size)
+    if isinstance(network, pretrained.Model):
+        random = _random_views(given, split, views) if views else None
+        made_by, of = model, fingerprint(model, identity(pretrained.path_of(model)), split.fingerprint(), random)
+        make = functools.partial(network.images, split.images, batch_size=batch_size, random=random)
+        found = resumed_rows(path, of, lambda first: make(first=first), log=log)
+    else:
+        made_by, found = network.arm, network.apply(split.images, batch_size=batch_size)
     write_array(path, found)
+    forget(path)
     ids = beside(path.with_suffix(""), ".ids.txt")
     write_whole(ids, lambda aside: aside.write_text("".join(f"{name}\n" for name in split.ids)))
     said = f"{path}: {found.shape[0]} x {found.shape[1]} features from {made_by}; the images' ids in {ids}"
@@ -78,12 +100,8 @@ def _check_one(names: str, *given: str) -> None:
         raise InputError(f"{names} must be given, one of the two, got {count} of them. Give one (--help explains).")
 
 
-def _network(
-    encoder: str, model: str, arm: str | None, allow_older: bool
-) -> tuple[str, int, Callable[[Images, int], np.ndarray]]:
-    """What to call a network, the size of its images, and its features of (images, batch size)."""
-    if model:
-        network = pretrained.load(model, field="--model")
-        return model, network.size, lambda images, batch_size: network.images(images, batch_size=batch_size)
-    trained = load_encoder(encoder, arm=arm, allow_older=allow_older)
-    return trained.arm, trained.views.size, lambda images, batch_size: trained.apply(images, batch_size=batch_size)
+def _random_views(config: ConfigDict | None, split: Split, count: int) -> pretrained.RandomViews:
+    """Those that a config asks for, or without one the defaults."""
+    if config is None:
+        return pretrained.RandomViews(Views(size=split.images.shape[1]), count, seed=0)
+    return pretrained.RandomViews(make_views(config), count, config.seed)

@@ -7,20 +7,25 @@ network is loaded.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from PIL import Image
 
-from sas_jax import files
+from sas_jax import files, settings
 from sas_jax.embedded_once import cached, check_installed, hub, in_batches
+from sas_jax.embedding import unit_rows
 from sas_jax.errors import InputError, shown
 from sas_jax.images import Images
+from sas_jax.views import Views, view
 
 # Of ImageNet's training images, in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -48,20 +53,40 @@ class Model:
     prepare: Callable[[np.ndarray], Any]
     forward: Callable[[Any], np.ndarray]
 
-    def images(self, images: Images, *, batch_size: int) -> np.ndarray:
+    def images(
+        self, images: Images, *, batch_size: int, random: "RandomViews | None" = None, first: int = 0
+    ) -> Iterator[np.ndarray]:
         """Images to features, with a progress bar.
 
         Args:
             images: uint8 [n, h, w, 3], in memory or decoded when asked for.
-            batch_size: images at a time, at least 1.
+            batch_size: images, or views of them, at a time, at least 1.
+            random: the views to take the mean of; None for each image as it is.
+            first: the image to begin with.
 
-        Returns:
-            float32 [n, d].
+        Yields:
+            float32 [b, d] of the next b images: the network's output, or the mean of the views' unit-normalised ones.
 
         Raises:
             InputError: the network does not give one finite vector an image.
         """
-        return in_batches(images, self.prepare, self._vectors, batch_size=batch_size, label="features")
+        count = 1 if random is None else random.count
+        size = max(1, batch_size // count)
+
+        def prepare(indices: np.ndarray) -> Any:
+            if random is None:
+                return self.prepare(images[indices])
+            padded = np.resize(indices, size)  # the last batch is filled up, so that all share one program
+            return self.prepare(random.draw(images[padded], padded)[: count * len(indices)])
+
+        def forward(prepared: Any) -> np.ndarray:
+            vectors = self._vectors(prepared)
+            if random is None:
+                return vectors
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            return vectors.reshape(-1, count, vectors.shape[1]).mean(axis=1)
+
+        return in_batches(len(images), prepare, forward, batch_size=size, label="features", first=first)
 
     def _vectors(self, prepared: Any) -> np.ndarray:
         output = np.asarray(self.forward(prepared))
@@ -74,6 +99,39 @@ class Model:
         if not np.isfinite(vectors).all():
             raise InputError(f"The output of {self.name} must be finite, got NaN or infinity. Choose another model.")
         return vectors
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomViews:
+    """Random views of images, in the images' own size: those of `sas_jax.views`, but for their normalisation.
+
+    Attributes:
+        views: what a view is.
+        count: of each image, at least 1.
+        seed: a view is a function of the seed, the image's index and the view's number.
+    """
+
+    views: Views
+    count: int
+    seed: int
+
+    @settings.fixed
+    def draw(self, images: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """uint8 [b, s, s, 3] of images with these indices, int [b], to uint8 [b * count, s, s, 3], image by image."""
+        seen = dataclasses.replace(self.views, size=images.shape[1], mean=(0, 0, 0), std=(1, 1, 1))
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a GPU is the network's
+            drawn = _draw(settings.key(self.seed), images, indices.astype(np.int32), views=seen, count=self.count)
+        return np.asarray(drawn).reshape(-1, *images.shape[1:])
+
+
+@functools.partial(jax.jit, static_argnames=("views", "count"))
+def _draw(key: jax.Array, images: jax.Array, indices: jax.Array, *, views: Views, count: int) -> jax.Array:
+    def one_view(index: jax.Array, image: jax.Array, number: jax.Array) -> jax.Array:
+        return view(jax.random.fold_in(jax.random.fold_in(key, index), number), image, views)
+
+    of_image = jax.vmap(one_view, (None, None, 0))
+    seen = jax.vmap(of_image, (0, 0, None))(indices, images, jnp.arange(count))
+    return jnp.round(seen * 255).astype(jnp.uint8)
 
 
 def is_model(name: str) -> bool:
@@ -133,38 +191,36 @@ def embed_images(
     images: Images,
     *,
     source: str,
-    cache: epath.PathLike,
+    folder: epath.PathLike,
     field: str,
     batch_size: int = 64,
     log: Callable[[str], None] = print,
 ) -> np.ndarray:
-    """The features of images by a pretrained network, or from the cache.
+    """The features of images by a pretrained network, in place of a run's own embeddings.
 
     Args:
         name, field: as of `check`.
         images: uint8 [n, h, w, 3].
-        source, cache: as of `cached`.
+        source: as of `cached`.
+        folder: a path, local or remote, that keeps the features in a file named after the network.
         batch_size: images at a time, at least 1.
         log: gets a sentence on what is done.
 
     Returns:
-        float32 [n, d], as the network gives them.
+        float32 [n, d], as `unit_rows` returns them.
 
     Raises:
-        InputError: the network cannot be used, or `cache` holds something else.
+        InputError: the network cannot be used, or its file in `folder` holds something else.
     """
 
     def make() -> np.ndarray:
         model = load(name, field=field)
         log(f"{name}: embedding {len(images):,} images on {model.device}")
-        return model.images(images, batch_size=batch_size)
+        return np.concatenate(list(model.images(images, batch_size=batch_size)))
 
-    return cached(make, len(images), of=name, model=path_of(name) or name, source=source, cache=cache, log=log)
-
-
-def cache_name(name: str) -> str:
-    """The file in a workdir that keeps a network's features."""
-    return f"pretrained-{re.sub('[^A-Za-z0-9._]+', '-', name)[-100:]}.npz"
+    cache = epath.Path(folder) / f"pretrained-{re.sub('[^A-Za-z0-9._]+', '-', name)[-100:]}.npz"
+    vectors = cached(make, len(images), of=name, model=path_of(name) or name, source=source, cache=cache, log=log)
+    return unit_rows(vectors, where=f"{field} ({name})", log=log)
 
 
 # The kinds of networks.

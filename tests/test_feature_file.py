@@ -62,6 +62,60 @@ def test_a_configs_training_images_in_their_order(tmp_path):
     assert (tmp_path / "E.ids.txt").read_text().splitlines() == list(train.ids)
 
 
+def test_an_interrupted_call_resumes(tmp_path, folder, monkeypatch):
+    """Of the same model, images and views; a state of others is overwritten."""
+    for i in range(20):
+        Image.new("RGB", (9, 9), (i, 2 * i, 0)).save(folder / f"c{i:03}.png")
+    output, seen, said = tmp_path / "E.npy", [], []
+
+    def forward(batch, most):
+        if len(seen) == most:
+            raise KeyboardInterrupt
+        seen.append(len(batch))
+        return batch.mean(axis=(1, 2))
+
+    def call(most=1000, **options):
+        fake = pretrained.Model("timm/fake", SIZE, "cpu", lambda x: x / 255, lambda batch: forward(batch, most))
+        monkeypatch.setattr(pretrained, "load", lambda name, field: fake)
+        seen.clear()
+        given = {"model": "timm/fake", "images": str(folder), "batch_size": 5} | options
+        feature_file(str(output), log=said.append, **given)
+        return np.load(output)
+
+    whole = call()
+    output.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        call(most=2)
+    np.testing.assert_array_equal(call(), whole)
+    assert seen == [5, 5, 3]
+    assert said == [f"{tmp_path / 'E.npy.partial'}: resumes at image 10"]
+    assert not (tmp_path / "E.npy.partial").exists()
+    for other in ({"model": "timm/other"}, {"views": 2}):
+        with pytest.raises(KeyboardInterrupt):
+            call(most=2)
+        call(**other)
+        assert sum(seen) == 23 * other.get("views", 1)
+    assert len(said) == 1
+
+
+def test_views_are_those_of_the_config_and_its_seed(tmp_path, monkeypatch):
+    columns = pretrained.Model("timm/fake", SIZE, "cpu", lambda x: x / 255, lambda x: x[..., 0].mean(axis=1))
+    monkeypatch.setattr(pretrained, "load", lambda name, field: columns)
+
+    def call(*fields, views=2):
+        fields = [f"data.dir={tmp_path}", "data.image_size=8", "data.train_split=train[:9]", *fields]
+        feature_file(str(tmp_path / "E.npy"), model="timm/fake", config="digits", fields=fields, views=views)
+        return np.load(tmp_path / "E.npy")
+
+    first = call("seed=1")
+    np.testing.assert_array_equal(call("seed=1"), first)
+    assert not np.allclose(call("seed=2"), first, atol=1e-3)
+    still = ("flip", "jitter", "grey", "blur")
+    unchanged = call("views.crop_scale=(1,1)", "views.crop_ratio=(1,1)", *(f"views.{name}=0" for name in still))
+    plain = call(views=0)
+    np.testing.assert_allclose(unchanged, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
@@ -71,6 +125,7 @@ def test_a_configs_training_images_in_their_order(tmp_path):
         ({"config": "digits"}, "--images or --config must be given, one of the two, got 2"),
         ({"arm": "full-1.00-s0"}, "--arm must be given with --encoder, got it without"),
         ({"allow_older": True}, "--allow_older must be given with --encoder"),
+        ({"model": "", "encoder": "runs/x", "views": 2}, "--views must be given with --model, got it without"),
         ({"fields": ["seed=1"]}, "--config.FIELD must be given with --config"),
         ({"output": "E.txt"}, "--output must end in .npy, got 'E.txt'"),
     ],

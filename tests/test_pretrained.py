@@ -8,11 +8,13 @@ import importlib.util
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 
-from sas_jax import pretrained
+from sas_jax import pretrained, settings
 from sas_jax.errors import InputError
+from sas_jax.views import Views, view
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(9, 4, 4, 3), dtype=np.uint8)
 
@@ -38,15 +40,19 @@ def test_names_of_networks_differ_from_paths(name, is_one):
     assert pretrained.is_model(name) == is_one
 
 
+def features(network, **options):
+    return np.concatenate(list(network.images(IMAGES, **options)))
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_features_are_in_the_images_order_in_float32(batch_size):
-    found = model().images(IMAGES, batch_size=batch_size)
+    found = features(model(), batch_size=batch_size)
     np.testing.assert_allclose(found, IMAGES.mean(axis=(1, 2)), rtol=1e-6)
     assert found.dtype == np.float32
 
 
 def test_ones_behind_the_vectors_are_dropped():
-    found = model(lambda batch: batch.mean(axis=(1, 2))[:, :, None, None]).images(IMAGES, batch_size=4)
+    found = features(model(lambda batch: batch.mean(axis=(1, 2))[:, :, None, None]), batch_size=4)
     assert found.shape == (9, 3)
 
 
@@ -60,7 +66,23 @@ def test_ones_behind_the_vectors_are_dropped():
 )
 def test_outputs_that_are_no_vectors(forward, sentence):
     with pytest.raises(InputError, match=sentence):
-        model(forward).images(IMAGES, batch_size=4)
+        features(model(forward), batch_size=4)
+
+
+def test_views_are_those_of_their_seed_and_image_whatever_the_batch():
+    plain = Views(size=4, mean=(0, 0, 0), std=(1, 1, 1), blur=0.5)
+    one, expected = jax.jit(view, static_argnames="views"), []
+    for index, image in enumerate(IMAGES):
+        vectors = []
+        for number in range(3):
+            key = jax.random.fold_in(jax.random.fold_in(settings.key(5), index), number)
+            vector = np.round(np.asarray(one(key, image, views=plain)) * 255).mean(axis=(0, 1))
+            vectors.append(vector / np.linalg.norm(vector))
+        expected.append(np.mean(vectors, axis=0))
+    random = pretrained.RandomViews(Views(size=9, mean=(0.4, 0.5, 0.6), blur=0.5), 3, seed=5)
+    for batch_size in (1, 14):
+        found = features(model(), batch_size=batch_size, random=random)
+        np.testing.assert_allclose(found, expected, atol=2e-3)  # a pixel may round otherwise
 
 
 @pytest.mark.parametrize("name", ["resnet18", "jax/resnet18", "timm/", "/timm", ""])
@@ -136,12 +158,13 @@ def test_embedded_once_and_known_by_the_files_contents(monkeypatch, tmp_path):
     loaded = []
     monkeypatch.setattr(pretrained, "load", lambda name, field: loaded.append(name) or model())
     file = tmp_path / "m.onnx"
-    options = {"source": "s", "cache": tmp_path / "cache.npz", "field": "--model", "log": lambda _: None}
+    options = {"source": "s", "folder": tmp_path, "field": "--model", "log": lambda _: None}
     file.write_bytes(b"graph")
     for weights, count in ((b"1", 1), (b"1", 1), (b"2", 2)):
         (tmp_path / "m.onnx.data").write_bytes(weights)
         found = pretrained.embed_images(f"onnx/{file}", IMAGES, **options)
-        np.testing.assert_allclose(found, IMAGES.mean(axis=(1, 2)), rtol=1e-6)
+        expected = IMAGES.mean(axis=(1, 2))
+        np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-6)
         assert len(loaded) == count
 
 
@@ -153,5 +176,7 @@ def test_embedded_once_and_known_by_the_files_contents(monkeypatch, tmp_path):
         (f"onnx/{'x' * 300}", f"pretrained-{'x' * 100}.npz"),
     ],
 )
-def test_caches_are_named_after_networks(name, file):
-    assert pretrained.cache_name(name) == file
+def test_caches_are_named_after_networks(monkeypatch, tmp_path, name, file):
+    monkeypatch.setattr(pretrained, "load", lambda name, field: model())
+    pretrained.embed_images(name, IMAGES, source="s", folder=tmp_path, field="f", log=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == [file]

@@ -26,6 +26,10 @@ def load(name):
     return pretrained.load(name, field="--model")
 
 
+def features(network, **options):
+    return np.concatenate(list(network.images(IMAGES, **options)))
+
+
 def test_timm_with_its_own_transform(tmp_path):
     torch.manual_seed(0)
     network = timm.create_model("test_resnet").eval()
@@ -33,7 +37,7 @@ def test_timm_with_its_own_transform(tmp_path):
     timm.models.save_for_hf(network, tmp_path, model_config={"num_classes": 1000})
     loaded = load(f"timm/{tmp_path}")
     assert loaded.size == round(config["input_size"][-1] / config["crop_pct"])
-    found = loaded.images(IMAGES, batch_size=2)
+    found = features(loaded, batch_size=2)
 
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network))
     with torch.no_grad():
@@ -56,7 +60,7 @@ def test_transformers_pooled_or_its_first_token(tmp_path, pooled):
     network = transformers.ViTModel(transformers.ViTConfig(**VIT, **SMALL), add_pooling_layer=pooled).eval()
     network.save_pretrained(tmp_path)
     processor(tmp_path)
-    found = load(f"hf/{tmp_path}").images(IMAGES, batch_size=2)
+    found = features(load(f"hf/{tmp_path}"), batch_size=2)
     small = np.stack([np.asarray(Image.fromarray(x).resize((16, 16), Image.Resampling.BILINEAR)) for x in IMAGES])
     with torch.no_grad():
         output = network(torch.tensor((small / 255 - 0.5) / 0.5, dtype=torch.float32).permute(0, 3, 1, 2))
@@ -85,13 +89,13 @@ def test_onnx_of_any_batch_size_and_normalisation(tmp_path, batch, metadata):
     assert loaded.size == 8
     mean, std = metadata.values() if metadata else (pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD)
     small = np.stack([np.asarray(Image.fromarray(x).resize((8, 8), Image.Resampling.BICUBIC)) for x in IMAGES])
-    found = loaded.images(IMAGES, batch_size=3)
+    found = features(loaded, batch_size=3)
     np.testing.assert_allclose(found, (small.mean(axis=(1, 2)) / 255 - mean) / std, atol=1e-5)
 
 
 def test_what_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match="must be one vector an image, got"):
-        load(graph(tmp_path / "m.onnx", "Relu")).images(IMAGES, batch_size=2)
+        features(load(graph(tmp_path / "m.onnx", "Relu")), batch_size=2)
     (tmp_path / "damaged.onnx").write_bytes(b"no graph")
     network = transformers.ViTModel(transformers.ViTConfig(**VIT, **SMALL))
     weights = {name: value for name, value in network.state_dict().items() if "layernorm" not in name}

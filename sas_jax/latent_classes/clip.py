@@ -151,15 +151,17 @@ class Clip:
         """uint8 [n, h, w, 3] to float32 [n, d], rows of norm 1."""
         import torch
 
-        def prepare(batch: np.ndarray) -> Any:
-            found = self._processor(images=list(batch), input_data_format="channels_last", return_tensors="pt")
+        def prepare(indices: np.ndarray) -> Any:
+            batch = list(images[indices])
+            found = self._processor(images=batch, input_data_format="channels_last", return_tensors="pt")
             return found["pixel_values"]
 
         def forward(pixels: Any) -> np.ndarray:
             with torch.inference_mode():
                 return _unit(self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output)
 
-        return embedded_once.in_batches(images, prepare, forward, batch_size=batch_size, label="CLIP")
+        batches = embedded_once.in_batches(len(images), prepare, forward, batch_size=batch_size, label="CLIP")
+        return np.concatenate(list(batches))
 
     def names(self, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
         """c names to float32 [c, d], rows of norm 1."""

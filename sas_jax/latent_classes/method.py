@@ -79,6 +79,7 @@ class Inputs:
         embeddings: of the run's embeddings.
         seed: config.seed.
         file, folder: of a path.
+        given: of a file of embeddings, or of the images' features by a pretrained network.
     """
 
     images: str
@@ -86,6 +87,7 @@ class Inputs:
     seed: int
     file: Callable[[str], str]
     folder: Callable[[str], str]
+    given: Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True)

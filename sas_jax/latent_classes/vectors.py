@@ -7,8 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sas_jax import pretrained
-from sas_jax.embedded_once import model_files
-from sas_jax.embedding import mean_embeddings, read_embeddings, unit_rows
+from sas_jax.embedding import mean_embeddings, read_embeddings
 from sas_jax.latent_classes import clip
 from sas_jax.latent_classes.method import Given, Inputs
 from sas_jax.workdir import fingerprint
@@ -37,10 +36,7 @@ def inputs(section: Mapping[str, Any], known: Inputs) -> str:
         return known.embeddings
     if name == CLIP:
         return fingerprint(of_clip(section, known))
-    if pretrained.is_model(name):
-        weights = [known.file(str(file)) for file in model_files(pretrained.path_of(name))]
-        return fingerprint((known.images, name, weights))
-    return known.file(name)
+    return known.given(name)
 
 
 def make(section: ConfigDict, given: Given) -> np.ndarray:
@@ -52,16 +48,15 @@ def make(section: ConfigDict, given: Given) -> np.ndarray:
         return by_clip(section, given)
     if not pretrained.is_model(name):
         return mean_embeddings(name, n=len(images), field=_FIELD, log=given.log)
-    found = pretrained.embed_images(
+    return pretrained.embed_images(
         name,
         images.images,
         source=images.fingerprint(),
-        cache=given.workdir / pretrained.cache_name(name),
+        folder=given.workdir.path,
         field=_FIELD,
         batch_size=section.clip_batch_size,
         log=given.log,
     )
-    return unit_rows(found, where=f"{_FIELD} ({name})", log=given.log)
 
 
 def of_clip(section: Mapping[str, Any], known: Inputs) -> tuple[str, ...]:

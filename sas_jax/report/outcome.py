@@ -88,17 +88,20 @@ def _vectors(latent: LatentClasses, config: Mapping[str, Any]) -> str:
     """What the latent classes were made from."""
     if not latent_classes.named(latent.method).embedded:
         return ""
-    if latent.embeddings:
-        if latent.embeddings == "clip":
-            return ", from CLIP's embeddings"
-        named = pretrained.is_model(latent.embeddings)
-        return f", from features of {latent.embeddings}" if named else ", from embeddings from a file"
-    return ", from embeddings from a file" if _from_file(config) else ", from embeddings of a proxy encoder"
+    if latent.embeddings == "clip":
+        return ", from CLIP's embeddings"
+    given = latent.embeddings or _given(config)
+    return f", from {_origin(given)}" if given else ", from embeddings of a proxy encoder"
 
 
-def _from_file(config: Mapping[str, Any]) -> bool:
+def _given(config: Mapping[str, Any]) -> str:
+    """What the run has in place of a proxy; "" where it trains one."""
     proxy = config.get("proxy")
-    return bool(proxy.get("embeddings")) if isinstance(proxy, Mapping) else False
+    return str(proxy.get("embeddings") or "") if isinstance(proxy, Mapping) else ""
+
+
+def _origin(embeddings: str) -> str:
+    return f"features of {embeddings}" if pretrained.is_model(embeddings) else "embeddings from a file"
 
 
 def arms(results: Results, groups: Sequence[Group]) -> Markup:
@@ -140,8 +143,8 @@ def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group
         for kind, by_name in kinds.items()
     ]
     said = []
-    if _from_file(config):
-        said.append("The embeddings came from a file, so no proxy was trained here.")
+    if given := _given(config):
+        said.append(f"The run was given {_origin(given)}, so no proxy was trained here.")
     if not any(drawn):
         said.append("No loss was recorded.")
     broken = [

@@ -13,7 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sas_jax import devices, plan
+from sas_jax import devices, plan, pretrained
+from sas_jax.embedded_once import model_files
 from sas_jax.latent_classes import METHODS, Inputs
 from sas_jax.selection.budgets import PROPORTIONAL
 from sas_jax.selection.selectors import LISTED, SELECTORS
@@ -47,7 +48,7 @@ def inputs(config: ConfigDict) -> dict[str, str]:
     dtype = devices.compute_dtype(c["compute_dtype"])
     seen = (images, normalised, c["views"], c["seed"], dtype, *_new(c, _CONFIG))
     if c["proxy"]["embeddings"]:
-        embedded = found["embed"] = fingerprint(images, _file_fingerprint(c["proxy"]["embeddings"]))
+        embedded = found["embed"] = fingerprint(images, _given(c["proxy"]["embeddings"], images))
     else:
         proxy = found["proxy"] = fingerprint(seen, {**c["proxy"], "encoder": _encoder(c["proxy"]["encoder"])})
         embedded = found["embed"] = fingerprint(
@@ -113,8 +114,19 @@ def _new(section: dict[str, Any], known: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _classes(section: dict[str, Any], images: str, embedded: str, seed: int) -> str:
-    known = Inputs(images, embedded, seed, _file_fingerprint, _folder_fingerprint)
+    def given(name: str) -> str:
+        return _given(name, images)
+
+    known = Inputs(images, embedded, seed, _file_fingerprint, _folder_fingerprint, given)
     return fingerprint(*METHODS[section["method"]].inputs(section, known), *_new(section, _LATENT_CLASSES))
+
+
+def _given(name: str, images: str) -> str:
+    """Of embeddings in a file, or of the images' features by a pretrained network."""
+    if not pretrained.is_model(name):
+        return _file_fingerprint(name)
+    network = [_file_fingerprint(str(file)) for file in model_files(pretrained.path_of(name))]
+    return fingerprint((images, name, network))
 
 
 def train_images(config: ConfigDict) -> str:

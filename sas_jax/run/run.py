@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import sas_jax.data
-from sas_jax import devices, files, plan, settings
+from sas_jax import devices, files, plan, pretrained, settings
 from sas_jax.data import index_files, subsets
 from sas_jax.embedding import mean_embeddings, read_embeddings
 from sas_jax.errors import InputError
@@ -321,12 +321,23 @@ class Run:
         return self.stamps.damage(*self.embedding_files)
 
 
-def given_embeddings(config: ConfigDict, n: int, *, log: Callable[[str], None]) -> np.ndarray:
-    """config.proxy.embeddings, checked to be what the similarity needs: float32 [n, d] or [n, views, d]."""
-    vectors = read_embeddings(config.proxy.embeddings, n=n, field="config.proxy.embeddings", log=log)
-    if vectors.ndim == 2 and plan.compares_views(config):
+GIVEN = "config.proxy.embeddings"
+
+
+def given_embeddings(config: ConfigDict, n: int, *, log: Callable[[str], None]) -> np.ndarray | None:
+    """config.proxy.embeddings, checked to be what the similarity needs.
+
+    Returns:
+        float32 [n, d] or [n, views, d]; None where they are still to be made by a pretrained network.
+    """
+    name, vectors = config.proxy.embeddings, None
+    if pretrained.is_model(name):
+        pretrained.check(name, field=GIVEN)
+    else:
+        vectors = read_embeddings(name, n=n, field=GIVEN, log=log)
+    if (vectors is None or vectors.ndim == 2) and plan.compares_views(config):
         raise InputError(
-            f"config.selection.similarity must be 'cosine' where config.proxy.embeddings holds one vector an image, "
+            f"config.selection.similarity must be 'cosine' where {GIVEN} holds one vector an image, "
             f"got {config.selection.similarity!r}, which compares all pairs of views. Set it, or give [n, views, d]."
         )
     return vectors

@@ -12,14 +12,14 @@ import jax
 import numpy as np
 from etils import epath
 
-from sas_jax import devices, environment, files, latent_classes, plan, report, settings
+from sas_jax import devices, environment, files, latent_classes, plan, pretrained, report, settings
 from sas_jax.embedding import embed
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
 from sas_jax.latent_classes import Given
 from sas_jax.networks import of_encoder, project
 from sas_jax.results import collect as results
 from sas_jax.run import claim
-from sas_jax.run.run import CLUSTER, EMBED, GEOMETRY, PROBE, Run, given_embeddings
+from sas_jax.run.run import CLUSTER, EMBED, GEOMETRY, GIVEN, PROBE, Run, given_embeddings
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.rank import rank as rank_embeddings
 from sas_jax.selection.selectors import SELECTORS
@@ -69,7 +69,7 @@ def embeddings(run: Run) -> None:
     pairs = plan.compares_views(run.config)
     with run.stamps.doing("embed"):
         if run.config.proxy.embeddings:
-            vectors = given_embeddings(run.config, len(run.data.dataset.train), log=run.log)
+            vectors = _given(run) if run.workdir.writes else None
         else:
             vectors = embed(
                 functools.partial(project, run.trainers.proxy.method),
@@ -82,7 +82,7 @@ def embeddings(run: Run) -> None:
                 batch_size=run.config.embedding.batch_size,
                 label="embeddings",
             )
-        if run.workdir.writes:
+        if vectors is not None and run.workdir.writes:
             (run.workdir / "view_embeddings.npy").unlink(missing_ok=True)
             if vectors.ndim == 3:
                 if pairs:
@@ -91,6 +91,23 @@ def embeddings(run: Run) -> None:
                 vectors = vectors.mean(axis=1, dtype=np.float32)
             with run.workdir.writing("embeddings.npy") as path:
                 write_array(path, vectors)
+
+
+def _given(run: Run) -> np.ndarray:
+    """What config.proxy.embeddings names: the rows of a file, or the features of a pretrained network."""
+    train = run.data.dataset.train
+    vectors = given_embeddings(run.config, len(train), log=run.log)
+    if vectors is not None:
+        return vectors
+    return pretrained.embed_images(
+        run.config.proxy.embeddings,
+        train.images,
+        source=train.fingerprint(),
+        folder=run.workdir.path,
+        field=GIVEN,
+        batch_size=run.config.embedding.batch_size,
+        log=run.log,
+    )
 
 
 def classes(run: Run) -> None:

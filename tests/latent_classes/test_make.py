@@ -168,16 +168,19 @@ def network(monkeypatch):
 
 
 def test_features_of_a_pretrained_network_are_made_once_and_used_as_those_of_a_file(tmp_path, digits, pixels, network):
+    """In place of the proxy, of the run's own partition and of another one."""
     given, _ = classes(tmp_path / "file", digits, pixels, embeddings=pixels)
     for num_classes in (10, 3):
         fields = {"latent_classes.embeddings": "timm/fake", "latent_classes.num_classes": num_classes}
         partitions = {"few": {"method": "few_labels", "labelled_fraction": 0.1}}
-        run = config(digits, **{"proxy.embeddings": pixels}, **fields)
+        run = config(digits, **{"proxy.embeddings": "timm/fake"}, **fields)
         run.partitions, run.arms = ConfigDict(partitions), (("sas@few", 0.2, 0),)
         results = pipeline.run(run, tmp_path / "run", stop_after="classes", rerun=True, log=lambda _: None)
         if num_classes == 10:
             np.testing.assert_array_equal(np.load(tmp_path / "run" / "latent_classes.npy"), given)
-    assert network == [("timm/fake", "config.latent_classes.embeddings")]
+            vectors = (np.load(tmp_path / folder / "embeddings.npy") for folder in ("run", "file"))
+            np.testing.assert_array_equal(*vectors)
+    assert network == [("timm/fake", "config.proxy.embeddings")]
     assert (tmp_path / "run" / "pretrained-timm-fake.npz").exists()
     assert results["latent_classes"]["embeddings"] == "timm/fake"
 
@@ -209,6 +212,26 @@ def test_what_cannot_be_used_is_found_before_anything_is_computed(
         importlib.util, "find_spec", lambda name: None if name in ("torch", "transformers") else found(name)
     )
     assert message in refused(tmp_path, digits, pixels, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm/resnet18", r"^config\.proxy\.embeddings timm/\.\.\. must have torch and timm installed, got no torch"),
+        ("onnx/none.onnx", r"^config\.proxy\.embeddings must name an ONNX file, got 'none\.onnx'"),
+    ],
+)
+def test_a_proxy_that_cannot_be_had_is_found_before_anything_is_computed(tmp_path, digits, monkeypatch, name, message):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name == "onnxruntime" else None)
+    with pytest.raises(InputError, match=message):
+        classes(tmp_path / "run", digits, name)
+
+
+def test_a_network_gives_one_vector_an_image(tmp_path, digits, network):
+    run = config(digits, **{"proxy.embeddings": "timm/fake", "selection.similarity": "gaussian"})
+    with pytest.raises(InputError, match=r"must be 'cosine' where config\.proxy\.embeddings holds one vector"):
+        pipeline.run(run, tmp_path / "run", log=lambda _: None)
+    assert not network
 
 
 @pytest.mark.parametrize(

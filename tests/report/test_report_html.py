@@ -216,8 +216,7 @@ def test_arms_without_a_rival_have_no_differences(digits_run, read, make_arm):
 
 def test_embeddings_from_a_file_need_no_proxy(digits_run, read):
     page = read(digits_run, metrics=[], config={"proxy": {"embeddings": "mine.npy"}})
-    assert "embeddings from a file" in page.text
-    assert "so no proxy was trained here" in page.text
+    assert "The run was given embeddings from a file, so no proxy was trained here." in page.text
     assert "No loss was recorded." in page.text
 
 
@@ -502,14 +501,16 @@ def test_printing_has_its_rules(page):
 
 
 @pytest.mark.parametrize(
-    ("embeddings", "said"),
+    ("embeddings", "given", "said"),
     [
-        ("clip", "from CLIP's embeddings"),
-        ("timm/resnet18", "from features of timm/resnet18"),
-        ("E.npy", "from embeddings from a file"),
-        ("", "from embeddings of a proxy encoder"),
+        ("clip", "E.npy", "from CLIP's embeddings"),
+        ("timm/resnet18", "", "from features of timm/resnet18"),
+        ("", "hf/a/b", "from features of hf/a/b"),
+        ("E.npy", "hf/a/b", "from embeddings from a file"),
+        ("", "E.npy", "from embeddings from a file"),
+        ("", "", "from embeddings of a proxy encoder"),
     ],
 )
-def test_the_page_says_what_latent_classes_were_made_from(embeddings, said):
+def test_the_page_says_what_latent_classes_were_made_from(embeddings, given, said):
     latent = LatentClasses(method="kmeans", embeddings=embeddings)
-    assert outcome._vectors(latent, {}) == f", {said}"
+    assert outcome._vectors(latent, {"proxy": {"embeddings": given}}) == f", {said}"
