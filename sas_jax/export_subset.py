@@ -6,7 +6,8 @@ import numpy as np
 from etils import epath
 
 from sas_jax import files
-from sas_jax.data import index_files, links, subsets
+from sas_jax.data import index_files, subsets
+from sas_jax.data import links as linking
 from sas_jax.errors import InputError
 from sas_jax.selection.ranking import Ranking
 
@@ -15,7 +16,7 @@ def export_subset(
     ranking: str,
     *,
     output: str = "",
-    links_folder: str = "",
+    links: str = "",
     images: str = "",
     fraction: float | None = None,
     size: int | None = None,
@@ -29,7 +30,7 @@ def export_subset(
       ranking: of a .parquet, .csv or .npz.
       output: a .npy (int64 indices, for torch.utils.data.Subset), .npz, .csv, .parquet (indices and ids) or .txt (ids,
         which are relative paths where the data set is a folder; the images' absolute paths where `images` is given).
-      links_folder: a folder to be made, of links to the images.
+      links: a folder to be made, of links to the images.
       images: the folder of images that was ranked.
       fraction, size, rounding, budgets: see `Ranking.subset`.
       format: "hf": row numbers for Dataset.select, in a .npy or .txt; the numbers in ids such as train_00042, else the
@@ -41,21 +42,21 @@ def export_subset(
     Raises:
       InputError: something given cannot be used; the message says what, and what to do.
     """
-    if not output and not links_folder:
+    if not output and not links:
         raise InputError("A subset is written to --output=FILE or --links=FOLDER, and neither was given: give one.")
     if (fraction is None) == (size is None):
         raise InputError("A subset has a --fraction or a --size: give one of the two.")
     to_text = output and index_files.check_writable_suffix(output) == ".txt"
-    if images and not links_folder and not to_text:
+    if images and not links and not to_text:
         raise InputError("--images is for --links=FOLDER and for an --output that ends in .txt: leave it out.")
     if format:
         _check_format(format, output, images)
-    if links_folder and not images:
+    if links and not images:
         raise InputError("--links needs the folder that the links lead to: give --images=FOLDER.")
     if output and os.path.realpath(files.expanded(output)) == os.path.realpath(files.expanded(ranking)):
         raise InputError(f"--output would overwrite the ranking {ranking}: choose another name.")
-    if links_folder:
-        links.check(links_folder, images)
+    if links:
+        linking.check(links, images)
     whole = Ranking.load(ranking)
     subset = whole.subset(fraction=fraction, size=size, rounding=rounding, budgets=budgets)
     ids = None if whole.ids is None else whole.ids[subset].tolist()
@@ -66,10 +67,10 @@ def export_subset(
     if output and format:
         index_files.write(output, *_formatted(format, whole, subset))
     elif output:
-        index_files.write(output, subset, links.paths_below(images, ids) if ids and images and to_text else ids)
-    if links_folder:
-        links.make(links_folder, images, ids or [])
-    where = " and ".join(filter(None, [output, links_folder and f"links in {links_folder}"]))
+        index_files.write(output, subset, linking.paths_below(images, ids) if ids and images and to_text else ids)
+    if links:
+        linking.make(links, images, ids or [])
+    where = " and ".join(filter(None, [output, links and f"links in {links}"]))
     return f"Kept {len(subset):,} of {len(whole):,} examples: {where}."
 
 

@@ -131,14 +131,12 @@ def test_budgets_reach_the_subset(folder):
 
 
 def test_links_and_a_list_at_once(folder):
-    links_folder, output = str(folder / "subset"), str(folder / "paths.txt")
-    told = export_subset(
-        str(folder / "ranking.parquet"), output=output, links_folder=links_folder, images=f"{folder}/images", size=6
-    )
-    assert told == f"Kept 6 of 20 examples: {output} and links in {links_folder}."
+    links, output = str(folder / "subset"), str(folder / "paths.txt")
+    told = export_subset(str(folder / "ranking.parquet"), output=output, links=links, images=f"{folder}/images", size=6)
+    assert told == f"Kept 6 of 20 examples: {output} and links in {links}."
     ranking = sas_jax.Ranking.load(folder / "ranking.parquet")
     expected = ranking.ids[ranking.subset(size=6)].tolist()
-    assert read_folder(links_folder, image_size=4)[0].ids.tolist() == expected
+    assert read_folder(links, image_size=4)[0].ids.tolist() == expected
     assert index_files.read(output).ids == tuple(f"{folder}/images/{name}" for name in expected)
 
 
@@ -152,13 +150,13 @@ def test_links_and_a_list_at_once(folder):
         ({"output": "s.npy", "size": 99}, "a whole number of examples from 1 to 20, .* and 99 were asked for"),
         ({"output": "s.json", "size": 3}, "must end in one of .*, got 's.json'"),
         ({"output": "s.csv", "images": "images", "size": 3}, "--images is for --links=FOLDER and for an --output that"),
-        ({"links_folder": "s", "size": 3}, "give --images=FOLDER"),
-        ({"links_folder": "images/s", "images": "images", "size": 3}, "must lie outside that of the images"),
-        ({"links_folder": "s", "images": "none", "size": 3}, "A folder of images must be there, got 'none'"),
+        ({"links": "s", "size": 3}, "give --images=FOLDER"),
+        ({"links": "images/s", "images": "images", "size": 3}, "must lie outside that of the images"),
+        ({"links": "s", "images": "none", "size": 3}, "A folder of images must be there, got 'none'"),
         ({"output": "./ranking.parquet", "size": 3}, "--output would overwrite the ranking ranking.parquet"),
         ({"ranking": "none.csv", "output": "s.npy", "size": 3}, "The ranking none.csv cannot be read"),
         ({"ranking": "r.csv", "output": "s.txt", "images": "images", "size": 1}, "has no ids, so that it is not known"),
-        ({"ranking": "r.csv", "links_folder": "s", "images": "images", "size": 1}, "has no ids"),
+        ({"ranking": "r.csv", "links": "s", "images": "images", "size": 1}, "has no ids"),
         ({"output": "no/s.npy", "size": 3}, "^no/s.npy must be a file that can be written"),
     ],
 )
