@@ -52,19 +52,19 @@ def collect(
     """What the tables need of a run that is over or still going on.
 
     Args:
-      workdir: Of the run.
-      title: What the run is called on the page.
-      listed: Of a run on a list of images: the latent classes within which the list was selected, in words.
-      command: That made it; by default the shortest that gives this config.
-      hardware: On what it ran; by default the devices of environment.json.
-      date: When; by default the day results.json was written, in UTC.
+        workdir: Of the run.
+        title: What the run is called on the page.
+        listed: Of a run on a list of images: the latent classes within which the list was selected, in words.
+        command: That made it; by default the shortest that gives this config.
+        hardware: On what it ran; by default the devices of environment.json.
+        date: When; by default the day results.json was written, in UTC.
 
     Returns:
-      The content of a compare-NAME.json: no times, no geometry, no sizes of classes; of the config what differs from
-      configs/default.py; "wanted", the number of arms that the config asks for, beside the arms there are.
+        The content of a compare-NAME.json: no times, no geometry, no sizes of classes; of the config what differs from
+        configs/default.py; "wanted", the number of arms that the config asks for, beside the arms there are.
 
     Raises:
-      InputError: there is no run, it has no results, or its files are damaged.
+        InputError: there is no run, it has no results, or its files are damaged.
     """
     if not workdir.is_dir():
         raise InputError(f"results are collected from the workdir of a run, but {workdir} is no directory: give one")
@@ -138,16 +138,16 @@ def write(results: Path, page: Path, shorts: Sequence[Path], images: Path) -> li
     """Makes all plots and tables anew, from all compare-*.json.
 
     Args:
-      results: The directory of the json.
-      page: Where the tables go.
-      shorts: The pages where the short table goes.
-      images: Where the plots go: differences.svg, and results-NAME.svg for compare-NAME.json.
+        results: The directory of the json.
+        page: Where the tables go.
+        shorts: The pages where the short table goes.
+        images: Where the plots go: differences.svg, and results-NAME.svg for compare-NAME.json.
 
     Returns:
-      The files, written whether or not they changed.
+        The files, written whether or not they changed.
 
     Raises:
-      InputError: there is no json, or a page without the comments that say where its tables go.
+        InputError: there is no json, or a page without the comments that say where its tables go.
     """
     found = {path: json.loads(path.read_text()) for path in sorted(results.glob("compare-*.json"))}
     if not found:

@@ -41,10 +41,10 @@ def accuracy(content: dict[str, Any]) -> str | None:
     """Draws one run; the linear probe, or kNN where it was not made.
 
     Args:
-      content: A json of `benchmarks.results`.
+        content: A json of `benchmarks.results`.
 
     Returns:
-      An SVG file, the same bytes every time; None where no trained arm is measured.
+        An SVG file, the same bytes every time; None where no trained arm is measured.
     """
     groups = [group for group in main_setting(groups_of(content)) if group.is_trained]
     name, words = next(iter(titles(groups).items()), ("", ""))

@@ -31,8 +31,8 @@ def run(content: dict[str, Any], image: str | None) -> str:
     """All that the page says of one run, in Markdown.
 
     Args:
-      content: A json of `benchmarks.results`.
-      image: Its plot, relative to the page; None where nothing is measured.
+        content: A json of `benchmarks.results`.
+        image: Its plot, relative to the page; None where nothing is measured.
     """
     groups = groups_of(content)
     parts = [f"## {title(content)}", _origin(content)]

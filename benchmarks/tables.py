@@ -22,7 +22,7 @@ def insert(page: str, stem: str, text: str) -> str:
     """The page with this text between the comments of `stem`.json.
 
     Raises:
-      ValueError: the page has no such comments.
+        ValueError: the page has no such comments.
     """
     begin, end = f"<!-- {stem}: begin -->", f"<!-- {stem}: end -->"
     if begin not in page or end not in page:

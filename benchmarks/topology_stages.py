@@ -28,15 +28,15 @@ class Stage:
     """A stage of a run and what it is given.
 
     Attributes:
-      name: In the json.
-      config: Of the run, configs/`config`.py.
-      label: What is computed, in words.
-      images: How many the run trains on.
-      counted: Whether the compiler can count its work: not where it loops as long as the numbers ask for it.
-      lower: From the config and a host's chips to the program, not compiled yet.
-      batch: For embedding, the images of a chip.
-      objective: For selection.
-      size: For selection, the padded size of a latent class.
+        name: In the json.
+        config: Of the run, configs/`config`.py.
+        label: What is computed, in words.
+        images: How many the run trains on.
+        counted: Whether the compiler can count its work: not where it loops as long as the numbers ask for it.
+        lower: From the config and a host's chips to the program, not compiled yet.
+        batch: For embedding, the images of a chip.
+        objective: For selection.
+        size: For selection, the padded size of a latent class.
     """
 
     name: str

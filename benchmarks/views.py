@@ -37,13 +37,13 @@ def compare(views: np.ndarray, labels: np.ndarray, *, num_classes: int) -> list[
     """The agreement of two draws of 1, 2, 4, ... views.
 
     Args:
-      views: float32 [n, m, d], unit vectors; m views serve two draws of at most m / 2.
-      labels: int [n].
-      num_classes: of k-means.
+        views: float32 [n, m, d], unit vectors; m views serve two draws of at most m / 2.
+        labels: int [n].
+        num_classes: of k-means.
 
     Returns:
-      For each number of views: "views", the root mean square of an embedding's norm ("norm": 1 where views agree),
-      and by partition and objective the share of one draw's 20 % subset that is in the other's ("overlap").
+        For each number of views: "views", the root mean square of an embedding's norm ("norm": 1 where views agree),
+        and by partition and objective the share of one draw's 20 % subset that is in the other's ("overlap").
     """
     found = []
     number = 1
@@ -77,8 +77,8 @@ def picks(z: np.ndarray, partitions: dict[str, np.ndarray]) -> dict[str, dict[st
     """What each objective's 20 % subset of embeddings [n, d] is like, by partition (classes int [n]).
 
     Returns:
-      By partition and objective: "percentile", the mean rank, from 0 to 1, of a pick's summed similarity to its class
-      in that class (0.5 for random ones), and "in_sas", the share of the picks that is in the subset of sas.
+        By partition and objective: "percentile", the mean rank, from 0 to 1, of a pick's summed similarity to its class
+        in that class (0.5 for random ones), and "in_sas", the share of the picks that is in the subset of sas.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for partition, classes in partitions.items():

@@ -45,7 +45,7 @@ def classes(what: str, values: np.ndarray) -> tuple[np.ndarray, list[str] | None
     so that a tie of the budgets goes to the class that is first in it.
 
     Raises:
-      InputError: other types, a mixture of types, or numbers that are not whole, below 0 or beyond int32.
+        InputError: other types, a mixture of types, or numbers that are not whole, below 0 or beyond int32.
     """
     if values.dtype == object or values.dtype.kind == "T":  # as pandas gives its columns
         values = _of_one_type(what, values)

@@ -27,20 +27,21 @@ def export_subset(
     """Writes the subset of a ranking.
 
     Args:
-      ranking: of a .parquet, .csv or .npz.
-      output: a .npy (int64 indices, for torch.utils.data.Subset), .npz, .csv, .parquet (indices and ids) or .txt (ids,
-        which are relative paths where the data set is a folder; the images' absolute paths where `images` is given).
-      links: a folder to be made, of links to the images.
-      images: the folder of images that was ranked.
-      fraction, size, rounding, budgets: see `Ranking.subset`.
-      format: "hf": row numbers for Dataset.select, in a .npy or .txt; the numbers in ids such as train_00042, else the
-        indices. "wds": a WebDataset's keys, in a .txt: the ids up to the first dot of the file name.
+        ranking: of a .parquet, .csv or .npz.
+        output: a .npy (int64 indices, for torch.utils.data.Subset), .npz, .csv, .parquet (indices and ids) or .txt
+            (ids, which are relative paths where the data set is a folder; the images' absolute paths where `images` is
+            given).
+        links: a folder to be made, of links to the images.
+        images: the folder of images that was ranked.
+        fraction, size, rounding, budgets: see `Ranking.subset`.
+        format: "hf": row numbers for Dataset.select, in a .npy or .txt; the numbers in ids such as train_00042, else
+            the indices. "wds": a WebDataset's keys, in a .txt: the ids up to the first dot of the file name.
 
     Returns:
-      What to tell the user.
+        What to tell the user.
 
     Raises:
-      InputError: something given cannot be used; the message says what, and what to do.
+        InputError: something given cannot be used; the message says what, and what to do.
     """
     if not output and not links:
         raise InputError("A subset is written to --output=FILE or --links=FOLDER, and neither was given: give one.")

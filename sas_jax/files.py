@@ -34,8 +34,8 @@ def expanded(path: epath.PathLike) -> epath.Path:
     """The path with "~" as the home directory; the shell does not expand it behind --name=.
 
     Raises:
-      InputError: it is no path or one of an unknown kind of store, there is no home directory, or the path holds a
-        NUL, which no file system takes.
+        InputError: it is no path or one of an unknown kind of store, there is no home directory, or the path holds a
+            NUL, which no file system takes.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"A path must be text or a pathlib.Path, got {shown(path)}. Give one.")
@@ -78,7 +78,7 @@ def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
     until then; what is sent is a finished local file.
 
     Raises:
-      OSError: it cannot be written, or a folder, a pipe or a device stands there.
+        OSError: it cannot be written, or a folder, a pipe or a device stands there.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +112,7 @@ def check_place(path: epath.PathLike) -> None:
     """Finds out whether `write_whole` can write a file there.
 
     Raises:
-      OSError: it cannot.
+        OSError: it cannot.
     """
     path = expanded(path)
     if not is_remote(path):
@@ -146,11 +146,11 @@ def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
     """The bytes of a file, local or remote.
 
     Args:
-      path: of a file; a pipe or a device, which might never end, is none.
-      largest: in bytes.
+        path: of a file; a pipe or a device, which might never end, is none.
+        largest: in bytes.
 
     Raises:
-      OSError, ValueError: it cannot be read, or has more bytes; the text is the reason.
+        OSError, ValueError: it cannot be read, or has more bytes; the text is the reason.
     """
     file = expanded(path)
     _check_is_file(file)
@@ -171,7 +171,7 @@ def array(path: epath.PathLike) -> np.ndarray:
     """The array of a .npy file, local or remote, in memory.
 
     Raises:
-      Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
+        Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
     """
     file = expanded(path)
     _check_is_file(file)
@@ -187,13 +187,14 @@ def mapped(path: str) -> np.ndarray:
     """The array of a .npy file, mapped into memory: what is not used is not read.
 
     Args:
-      path: of a local file.
+        path: of a local file.
 
     Returns:
-      A read-only array of one dimension or more.
+        A read-only array of one dimension or more.
 
     Raises:
-      InputError: there is no such file, or it is cut short or no .npy file, or holds Python objects or a single value.
+        InputError: there is no such file, or it is cut short or no .npy file, or holds Python objects or a single
+            value.
     """
     local = os.fspath(expanded(path))
     try:
@@ -218,7 +219,7 @@ def lines(path: str) -> list[str]:
     """The lines of a text file, UTF-8 with or without a byte order mark, without their ends.
 
     Raises:
-      InputError: there is no such file, or it is not such text.
+        InputError: there is no such file, or it is not such text.
     """
     try:
         text = whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")

@@ -21,9 +21,9 @@ class Progress:
         """Begins.
 
         Args:
-          what: the word before the numbers.
-          stream: where to; stderr by default.
-          clock: seconds from any origin.
+            what: the word before the numbers.
+            stream: where to; stderr by default.
+            clock: seconds from any origin.
         """
         self._what = what
         self._stream = sys.stderr if stream is None else stream

@@ -34,12 +34,12 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
     """A value from JSON as what a type says.
 
     Args:
-      kind: A dataclass, one of the types above, `tuple[kind, ...]`, `dict[str, kind]`, or one of these or None.
-      value: From JSON.
-      place: What the value is called.
+        kind: A dataclass, one of the types above, `tuple[kind, ...]`, `dict[str, kind]`, or one of these or None.
+        value: From JSON.
+        place: What the value is called.
 
     Raises:
-      ValueError: The first place that does not fit, such as "arms[2].probe.low is not a share".
+        ValueError: The first place that does not fit, such as "arms[2].probe.low is not a share".
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):

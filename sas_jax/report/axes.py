@@ -56,15 +56,15 @@ class Axes:
         """Draws the frame.
 
         Args:
-          x: The abscissa's range.
-          y: The ordinate's range.
-          x_label: Under the axis.
-          y_label: Above the axis, written level, so that nobody turns their head.
-          x_format: Writes a tick's number.
-          y_format: The same for the ordinate.
-          rows: Names at the ordinates 0, 1, ... from the top, in place of ticks.
-          head: Lines of text kept free above the frame, for `marker`.
-          height: Of the figure.
+            x: The abscissa's range.
+            y: The ordinate's range.
+            x_label: Under the axis.
+            y_label: Above the axis, written level, so that nobody turns their head.
+            x_format: Writes a tick's number.
+            y_format: The same for the ordinate.
+            rows: Names at the ordinates 0, 1, ... from the top, in place of ticks.
+            head: Lines of text kept free above the frame, for `marker`.
+            height: Of the figure.
         """
         self._x, self._y = _widened(*x), _widened(*y)
         y_ticks = [] if rows else ticks(*self._y)
@@ -176,7 +176,7 @@ class Axes:
         """The picture.
 
         Args:
-          summary: What it shows, for those who do not see it.
+            summary: What it shows, for those who do not see it.
         """
         return element(
             "svg", *self._parts, viewBox=f"0 0 {WIDTH} {self.height}", role="img", aria_label=summary, focusable="false"
@@ -196,9 +196,9 @@ def figure(picture: Markup, caption: object, legend: Sequence[tuple[str, str]] =
     """A picture with its caption and, between them, the names of its lines.
 
     Args:
-      picture: The SVG.
-      caption: Text or markup.
-      legend: Pairs of a style and a name.
+        picture: The SVG.
+        caption: Text or markup.
+        legend: Pairs of a style and a name.
     """
     keys = [element("li", element("span", class_=f"swatch {style}"), name) for style, name in legend]
     return element(

@@ -32,19 +32,19 @@ def html(
     out, with the reason in its place.
 
     Args:
-      results: The content of `results.json`: dataset, latent_classes, selection, stages, arms.
-      config: The whole config, nested.
-      environment: Versions, devices, commit.
-      metrics: Records of `metrics.jsonl`: stage, step, epoch, loss.
-      ranking: Has position int32 [n], gain float32 [n] and classes int32 [n].
-      embeddings: float32 [n, d].
-      images: uint8 [n, s, s, 3], the training images in the ranking's order.
-      labels: int [n], -1 where an image has none.
-      class_names: The labels' names.
-      without_images: Why there are no images, where there are none.
+        results: The content of `results.json`: dataset, latent_classes, selection, stages, arms.
+        config: The whole config, nested.
+        environment: Versions, devices, commit.
+        metrics: Records of `metrics.jsonl`: stage, step, epoch, loss.
+        ranking: Has position int32 [n], gain float32 [n] and classes int32 [n].
+        embeddings: float32 [n, d].
+        images: uint8 [n, s, s, 3], the training images in the ranking's order.
+        labels: int [n], -1 where an image has none.
+        class_names: The labels' names.
+        without_images: Why there are no images, where there are none.
 
     Returns:
-      The page.
+        The page.
     """
     config = _nested(config or {})
     found = schema.partial(results)

@@ -39,11 +39,11 @@ def html(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Writes several runs as one self-contained HTML page.
 
     Args:
-      runs: Two or more.
-      names: What each is called; no two are equal.
+        runs: Two or more.
+        names: What each is called; no two are equal.
 
     Returns:
-      The page.
+        The page.
     """
     columns = []
     for at, (name, run) in enumerate(zip(names, runs, strict=True)):

@@ -26,11 +26,11 @@ def picks(
     """For some latent classes, the first and the last picks.
 
     Args:
-      ranking: Has position, gain and classes; None where there is none.
-      images: uint8 [n, h, w, 3].
-      labels: int [n], -1 where there is none.
-      class_names: The labels' names.
-      without_images: Why there are no images.
+        ranking: Has position, gain and classes; None where there is none.
+        images: uint8 [n, h, w, 3].
+        labels: int [n], -1 where there is none.
+        class_names: The labels' names.
+        without_images: Why there are no images.
     """
     if ranking is None:
         return Markup()

@@ -23,8 +23,8 @@ def geometry(groups: Sequence[Group], class_names: Sequence[str] | None) -> Mark
     """The table of alignment, class centres and the nearest-centre classifier, on the subset and on all images.
 
     Args:
-      groups: The arms, seeds together.
-      class_names: The labels' names.
+        groups: The arms, seeds together.
+        class_names: The labels' names.
     """
     rows: list[list[Value]] = []
     for group in groups:

@@ -22,13 +22,13 @@ def similarities(embeddings: np.ndarray, classes: np.ndarray, *, pairs: int = 50
     """Similarities max(0, z_i . z_j) of random pairs of different examples of one class.
 
     Args:
-      embeddings: float [n, d]; rows longer than 1 are made unit vectors.
-      classes: int [n].
-      pairs: How many are drawn: an example uniformly, then another one of its class.
-      seed: Of the draw.
+        embeddings: float [n, d]; rows longer than 1 are made unit vectors.
+        classes: int [n].
+        pairs: How many are drawn: an example uniformly, then another one of its class.
+        seed: Of the draw.
 
     Returns:
-      float64 [pairs]; empty where no class has two examples with finite embeddings.
+        float64 [pairs]; empty where no class has two examples with finite embeddings.
     """
     rng = np.random.default_rng(seed)
     by_class = np.argsort(classes, kind="stable")
@@ -58,13 +58,13 @@ def gain_curve(position: np.ndarray, gain: np.ndarray, classes: np.ndarray, *, p
     """The gain of the next pick against the fraction of its class already picked, over classes.
 
     Args:
-      position: int [n], -1 where not ranked.
-      gain: float [n], nan where not known.
-      classes: int [n].
-      points: Of the curve.
+        position: int [n], -1 where not ranked.
+        gain: float [n], nan where not known.
+        classes: int [n].
+        points: Of the curve.
 
     Returns:
-      The curve.
+        The curve.
     """
     grid = np.linspace(0.0, 1.0, points)
     rows = []
@@ -110,13 +110,13 @@ def ends(position: np.ndarray, classes: np.ndarray, label: int, *, number: int =
     """A class's first and last picks, in the order picked; they share none.
 
     Args:
-      position: int [n], -1 where not ranked.
-      classes: int [n].
-      label: The class.
-      number: Of picks at each end.
+        position: int [n], -1 where not ranked.
+        classes: int [n].
+        label: The class.
+        number: Of picks at each end.
 
     Returns:
-      Two int arrays of dataset indices.
+        Two int arrays of dataset indices.
     """
     members = np.flatnonzero((classes == label) & (position >= 0))
     members = members[np.argsort(position[members], kind="stable")]
@@ -134,8 +134,8 @@ def majorities(classes: np.ndarray, labels: np.ndarray) -> dict[int, tuple[int, 
     """By latent class, the most frequent label of its examples and its share; examples of -1, no label, are left out.
 
     Args:
-      classes: int [n].
-      labels: int [n].
+        classes: int [n].
+        labels: int [n].
     """
     known = np.flatnonzero(labels >= 0)
     by_class = known[np.argsort(classes[known], kind="stable")]
@@ -147,8 +147,8 @@ def purity(classes: np.ndarray, labels: np.ndarray) -> float | None:
     """The share of labelled examples with the most frequent label of their latent class; None where none is labelled.
 
     Args:
-      classes: int [n].
-      labels: int [n], -1 where there is none.
+        classes: int [n].
+        labels: int [n], -1 where there is none.
     """
     found = majorities(classes, labels)
     counts = {int(c): int(n) for c, n in zip(*np.unique(classes[labels >= 0], return_counts=True), strict=True)}
@@ -160,12 +160,12 @@ def losses(records: list[dict[str, Any]], unit: str, *, points: int = 120) -> tu
     """A stage's loss curve, thinned by averaging neighbours.
 
     Args:
-      records: Of one stage, in order; a loss that is not finite is left out.
-      unit: The field that is the abscissa, "epoch" or "step".
-      points: At most so many remain.
+        records: Of one stage, in order; a loss that is not finite is left out.
+        unit: The field that is the abscissa, "epoch" or "step".
+        points: At most so many remain.
 
     Returns:
-      The abscissa and the losses, float64 [<= points] each.
+        The abscissa and the losses, float64 [<= points] each.
     """
     finite = [r for r in records if r.get("loss") is not None and np.isfinite(r["loss"])]
     table = np.array([(r[unit], r["loss"]) for r in finite], np.float64).reshape(-1, 2)

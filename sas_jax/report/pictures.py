@@ -20,8 +20,8 @@ def picture(image: np.ndarray, text: str) -> Markup:
     pixels, by Lanczos, for a photograph of 32 is easier to recognise smooth.
 
     Args:
-      image: uint8 [h, w, 3].
-      text: What it shows, for those who do not see it; also its tooltip.
+        image: uint8 [h, w, 3].
+        text: What it shows, for those who do not see it; also its tooltip.
     """
     shown = Image.fromarray(np.ascontiguousarray(image, np.uint8))
     tiny = max(shown.size) <= _TINY

@@ -21,10 +21,10 @@ class Line:
     """Accuracies by the fraction of the images.
 
     Attributes:
-      name: In the legend.
-      style: Of the line and its intervals.
-      points: Fractions and accuracies.
-      dots: The style of its points.
+        name: In the legend.
+        style: Of the line and its intervals.
+        points: Fractions and accuracies.
+        dots: The style of its points.
     """
 
     name: str
@@ -76,9 +76,9 @@ def accuracy(groups: Sequence[Group], measure: str, name: str) -> Markup:
     """Accuracy with its interval: against the fraction where a selector has several, else a row for each arm.
 
     Args:
-      groups: The arms, seeds together.
-      measure: The accuracy.
-      name: What it is called.
+        groups: The arms, seeds together.
+        measure: The accuracy.
+        name: What it is called.
     """
     shown = [(group, group.measures[measure]) for group in groups if measure in group.measures]
     if not shown:
@@ -121,9 +121,9 @@ def loss(title: str, curves: Sequence[tuple[str, str, list[dict[str, Any]]]], ki
     """Training losses.
 
     Args:
-      title: What was trained.
-      curves: For each line its name, style and metric records. Lines of one name share their place in the legend.
-      kind: Of loss.
+        title: What was trained.
+        curves: For each line its name, style and metric records. Lines of one name share their place in the legend.
+        kind: Of loss.
     """
     unit = "epoch" if all(r.get("epoch") is not None for *_, records in curves for r in records) else "step"
     drawn = []
@@ -151,8 +151,8 @@ def similarity(values: np.ndarray, note: str = "") -> Markup:
     """How similar two images of one latent class are.
 
     Args:
-      values: float [p], in [0, 1].
-      note: Added to the caption.
+        values: float [p], in [0, 1].
+        note: Added to the caption.
     """
     if not len(values):
         return Markup()
@@ -189,10 +189,10 @@ def gain_curve(curve: measures.Curve, budgets: Sequence[float], turning: float |
     """The gain of the next pick against how much of its class is picked.
 
     Args:
-      curve: Over the classes.
-      budgets: Chosen fractions.
-      turning: The fraction where gains become negative, or None.
-      classes: How many the curve is the mean of.
+        curve: Over the classes.
+        budgets: Chosen fractions.
+        turning: The fraction where gains become negative, or None.
+        classes: How many the curve is the mean of.
     """
     if not np.isfinite(curve.mean).any():
         return Markup()
@@ -224,8 +224,8 @@ def sizes(values: Sequence[int] | np.ndarray, shares: np.ndarray | None = None) 
     """The latent classes' sizes, largest first, and how much of each has one label.
 
     Args:
-      values: int [c].
-      shares: float [c], of each class's most frequent label; None where labels are not known.
+        values: int [c].
+        shares: float [c], of each class's most frequent label; None where labels are not known.
     """
     if not len(values):
         return Markup()
@@ -255,9 +255,9 @@ def silhouettes(tried: Sequence[int], values: Sequence[float], chosen: int | Non
     """The mean silhouette at each number of classes tried.
 
     Args:
-      tried: Ascending.
-      values: In [-1, 1], one for each.
-      chosen: The number of classes; marked where it was tried.
+        tried: Ascending.
+        values: In [-1, 1], one for each.
+        chosen: The number of classes; marked where it was tried.
     """
     if not tried or len(tried) != len(values) or min(tried) < 1:
         return Markup()

@@ -23,16 +23,17 @@ def rebuild(
     """Writes the report of a run anew, or one page that compares several.
 
     Args:
-      workdirs: Of runs that were evaluated.
-      output: The page; by default report.html in the workdir, or for several ./compare.html.
-      load_dataset: From the data section of a config to its images, labels, ids and class names (`sas_jax.data.load`).
-      load_ranking: From a path to a ranking (`Ranking.load`).
+        workdirs: Of runs that were evaluated.
+        output: The page; by default report.html in the workdir, or for several ./compare.html.
+        load_dataset: From the data section of a config to its images, labels, ids and class names
+            (`sas_jax.data.load`).
+        load_ranking: From a path to a ranking (`Ranking.load`).
 
     Returns:
-      What to tell the user.
+        What to tell the user.
 
     Raises:
-      InputError: Something given cannot be used.
+        InputError: Something given cannot be used.
     """
     if not workdirs:
         raise InputError(

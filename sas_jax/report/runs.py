@@ -19,11 +19,11 @@ class Run:
     """What a workdir holds of a run that was evaluated.
 
     Attributes:
-      workdir: Where it is.
-      results: The content of results.json.
-      config: That of config.json.
-      environment: That of environment.json; empty where it cannot be read.
-      damage: Of files that a report can do without, a sentence each.
+        workdir: Where it is.
+        results: The content of results.json.
+        config: That of config.json.
+        environment: That of environment.json; empty where it cannot be read.
+        damage: Of files that a report can do without, a sentence each.
     """
 
     workdir: Workdir
@@ -64,10 +64,10 @@ def read(path: str) -> Run:
     """Reads a run.
 
     Args:
-      path: Its workdir.
+        path: Its workdir.
 
     Raises:
-      InputError: There is no run, it has not been evaluated, or its results are damaged.
+        InputError: There is no run, it has not been evaluated, or its results are damaged.
     """
     workdir = Workdir(path, writes=False)
     if not workdir.path.is_dir():
@@ -105,7 +105,7 @@ def names(paths: list[str]) -> list[str]:
     """Returns short names of directories: of each path the last parts, as many as tell all apart.
 
     Raises:
-      InputError: One stands there twice.
+        InputError: One stands there twice.
     """
     parts = [path.rstrip("/").split("/") if is_remote(path) else os.path.realpath(path).split("/") for path in paths]
     whole = ["/".join(each) for each in parts]

@@ -14,8 +14,8 @@ def page(title: str, content: Markup) -> str:
     """Returns the whole document.
 
     Args:
-      title: Of the browser's tab.
-      content: The body.
+        title: Of the browser's tab.
+        content: The body.
     """
     head = element(
         "head",

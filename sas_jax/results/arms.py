@@ -165,10 +165,10 @@ def pooled(measures: Sequence[Accuracy | None]) -> Measure | None:
     intervals are averaged, and the seeds' own uncertainty (Student's t on their mean) is added in quadrature.
 
     Args:
-      measures: An accuracy for each seed, or None where it was not measured.
+        measures: An accuracy for each seed, or None where it was not measured.
 
     Returns:
-      The measure, or None where no seed has one.
+        The measure, or None where no seed has one.
     """
     found = [measure for measure in measures if measure is not None]
     if not found:
@@ -194,8 +194,8 @@ def grouped(arms: Sequence[Arm], n: int | None = None) -> list[Group]:
     """Puts the seeds of an arm together, in the order of display.
 
     Args:
-      arms: Of a run's results.
-      n: The number of training images, of which a listed subset is a fraction.
+        arms: Of a run's results.
+        n: The number of training images, of which a listed subset is a fraction.
     """
     together: dict[Kind, list[Arm]] = {}
     for arm in arms:
@@ -212,7 +212,8 @@ def settings(groups: Sequence[Group]) -> dict[str, list[Group]]:
     With equal steps, all images are those of the same number of epochs: theirs is the number of steps.
 
     Returns:
-      By the setting's words, its groups in their order; the untrained encoder is in all. One where nothing was trained.
+        By the setting's words, its groups in their order; the untrained encoder is in all. One where nothing was
+        trained.
     """
     first: dict[str, Group] = {}  # of each setting
     for group in groups:

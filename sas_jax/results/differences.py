@@ -30,13 +30,13 @@ class Difference:
     """One arm's accuracy less another's, in [-1, 1], with its 95 % interval.
 
     Attributes:
-      value: The mean over the seeds that both have.
-      low: Of the interval: over seeds where these are enough, else of the test images.
-      high: Likewise.
-      seeds: How many seeds both have.
-      p: Of a t test on the seeds' differences; None where they are too few.
-      apart: Whether the arms' own intervals, which cover test images and seeds, do not overlap.
-      sign: 1 ahead and -1 behind where that is beyond chance, else 0; `judged` sets it.
+        value: The mean over the seeds that both have.
+        low: Of the interval: over seeds where these are enough, else of the test images.
+        high: Likewise.
+        seeds: How many seeds both have.
+        p: Of a t test on the seeds' differences; None where they are too few.
+        apart: Whether the arms' own intervals, which cover test images and seeds, do not overlap.
+        sign: 1 ahead and -1 behind where that is beyond chance, else 0; `judged` sets it.
     """
 
     value: float
@@ -95,16 +95,16 @@ def paired(one: Group, other: Group, name: str) -> Difference | None:
     no less than what rounding to whole test images gives; with fewer it is that of two independent accuracies.
 
     Args:
-      one: A group.
-      other: What it is set against.
-      name: Of the accuracy.
+        one: A group.
+        other: What it is set against.
+        name: Of the accuracy.
 
     Returns:
-      The difference, not judged yet.
+        The difference, not judged yet.
 
     Source:
-      Donner & Zou, "Closed-form confidence intervals for functions of the normal mean and standard deviation" (2012):
-      an interval of a difference from those of its parts.
+        Donner & Zou, "Closed-form confidence intervals for functions of the normal mean and standard deviation" (2012):
+        an interval of a difference from those of its parts.
     """
     ours, theirs = one.by_seed(name), other.by_seed(name)
     shared = sorted(ours.keys() & theirs.keys())
@@ -128,7 +128,7 @@ def holm(values: Sequence[float]) -> list[float]:
     """p values adjusted for their number by Holm's step-down method, in the order given.
 
     Source:
-      Holm, "A simple sequentially rejective multiple test procedure" (1979).
+        Holm, "A simple sequentially rejective multiple test procedure" (1979).
     """
     adjusted, largest = [0.0] * len(values), 0.0
     for place, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
@@ -155,7 +155,7 @@ def of_run(groups: Sequence[Group]) -> dict[tuple[Kind, str, str], Difference]:
     the primary accuracies, for one another, and those of other methods likewise.
 
     Args:
-      groups: The arms of a run, seeds together.
+        groups: The arms of a run, seeds together.
     """
     main = main_setting(groups)
     found: dict[tuple[Kind, str, str], Difference] = {}
@@ -181,10 +181,10 @@ def between(runs: Sequence[Sequence[Group]]) -> dict[tuple[Kind, str, int], Diff
     """The differences of runs' arms to the same arms of the first run that has them, corrected for one another.
 
     Args:
-      runs: The groups of each, measured on the same test images.
+        runs: The groups of each, measured on the same test images.
 
     Returns:
-      By kind, accuracy and the run's place.
+        By kind, accuracy and the run's place.
     """
     keys, found = [], []
     for kind in dict.fromkeys(group.kind for groups in runs for group in groups):

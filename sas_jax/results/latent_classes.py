@@ -8,10 +8,10 @@ class Method:
     """One way to make latent classes.
 
     Attributes:
-      about: What they come from, in words.
-      embedded: Whether they are made from `config.latent_classes.embeddings`.
-      clusters: Whether they are clusters of these.
-      labels: Whether they are the labels themselves.
+        about: What they come from, in words.
+        embedded: Whether they are made from `config.latent_classes.embeddings`.
+        clusters: Whether they are clusters of these.
+        labels: Whether they are the labels themselves.
     """
 
     about: str

@@ -27,10 +27,10 @@ def element(name: str, *contents: object, **attributes: object) -> Markup:
     """Returns one HTML or SVG element.
 
     Args:
-      name: The tag.
-      *contents: Text (escaped) or markup; None is left out.
-      **attributes: Underscores become hyphens and a trailing one is dropped (`class_`, `stroke_width`); numbers are
-        written with at most two decimals; None is left out.
+        name: The tag.
+        *contents: Text (escaped) or markup; None is left out.
+        **attributes: Underscores become hyphens and a trailing one is dropped (`class_`, `stroke_width`); numbers are
+            written with at most two decimals; None is left out.
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(_value(value))}"'

@@ -11,8 +11,8 @@ def reading(groups: Sequence[Group], found: Iterable[Difference]) -> list[str]:
     """What a reader must know of the accuracies and differences of a table.
 
     Args:
-      groups: The arms, seeds together.
-      found: The differences that the table shows.
+        groups: The arms, seeds together.
+        found: The differences that the table shows.
     """
     trained = [group for group in groups if group.is_trained]
     measured = [measure for group in groups for measure in group.measures.values()]
@@ -42,8 +42,8 @@ def unequal(groups: Sequence[Group], latent_method: str | None) -> list[str]:
     """What was not held equal between arms, or sets them apart from what the method may know.
 
     Args:
-      groups: The arms, seeds together.
-      latent_method: Where the latent classes came from.
+        groups: The arms, seeds together.
+        latent_method: Where the latent classes came from.
     """
     sentences = []
     steps = [value for group in groups if group.is_trained and (value := group.mean("steps"))]

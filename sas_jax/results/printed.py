@@ -14,7 +14,7 @@ def text(results: Mapping[str, Any]) -> str:
     """The arms of a run side by side, and their differences to random subsets and all images; "" without arms.
 
     Args:
-      results: As `collect.collect` returns them.
+        results: As `collect.collect` returns them.
     """
     run = schema.partial(results)
     if not run.arms:

@@ -138,11 +138,11 @@ def read(content: Any, place: str = "") -> Results:
     """The results of a run from its results.json.
 
     Args:
-      content: The JSON.
-      place: What it is called in the error.
+        content: The JSON.
+        place: What it is called in the error.
 
     Raises:
-      ValueError: The first place that is not as it has to be, such as "arms[2].probe.low is not a share".
+        ValueError: The first place that is not as it has to be, such as "arms[2].probe.low is not a share".
     """
     return typed.build(Results, content, place)
 

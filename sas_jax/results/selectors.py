@@ -21,12 +21,12 @@ class Selector:
     """One way to choose images.
 
     Attributes:
-      name: As arms carry it.
-      style: Of its lines and points: a colour "s0" to "s8", perhaps "dashed".
-      about: What it chooses, in words.
-      role: In a comparison.
-      rival: What it is called where others are compared with it; "" where they are not.
-      is_listed: Its subset is a list that was made elsewhere, so its fraction is that of the images listed.
+        name: As arms carry it.
+        style: Of its lines and points: a colour "s0" to "s8", perhaps "dashed".
+        about: What it chooses, in words.
+        role: In a comparison.
+        rival: What it is called where others are compared with it; "" where they are not.
+        is_listed: Its subset is a list that was made elsewhere, so its fraction is that of the images listed.
     """
 
     name: str

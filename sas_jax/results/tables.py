@@ -115,9 +115,9 @@ class Column:
     """A column of the arms' table.
 
     Attributes:
-      name: Its head.
-      cell: From a group to what stands there.
-      is_brief: Whether a terminal shows it as well.
+        name: Its head.
+        cell: From a group to what stands there.
+        is_brief: Whether a terminal shows it as well.
     """
 
     name: str
@@ -142,9 +142,9 @@ def arms(groups: Sequence[Group], *, brief: bool = False, single: bool = False) 
     """The arms of a run, each accuracy with its 95 % interval, less the columns in which nothing is known.
 
     Args:
-      groups: The arms, seeds together or each by itself.
-      brief: Only the columns for a terminal.
-      single: Name single arms as the run's files do.
+        groups: The arms, seeds together or each by itself.
+        brief: Only the columns for a terminal.
+        single: Name single arms as the run's files do.
     """
     measured = [
         Column(title, functools.partial(_measure, name), is_brief=name in PRIMARY)
@@ -165,10 +165,10 @@ def differences(groups: Sequence[Group], found: Differences, names: Iterable[str
     """The differences of arms to random subsets of their size, and to all images.
 
     Args:
-      groups: The arms, seeds together.
-      found: By `differences.of_run`.
-      names: Of the accuracies to show.
-      accuracies: Whether they stand beside the differences, and arms that are not compared in rows of their own.
+        groups: The arms, seeds together.
+        found: By `differences.of_run`.
+        names: Of the accuracies to show.
+        accuracies: Whether they stand beside the differences, and arms that are not compared in rows of their own.
     """
     known = {name: title for name, title in titles(groups).items() if name in names}
     head, rows = ["arm"], []

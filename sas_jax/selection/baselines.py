@@ -20,15 +20,15 @@ def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
     """Ranks n examples in a uniformly random order, as one class.
 
     Args:
-      key: a typed PRNG key; the ranking is a function of it and n.
-      n: how many examples, 1 or more.
-      ids: str [n], the examples' names.
+        key: a typed PRNG key; the ranking is a function of it and n.
+        n: how many examples, 1 or more.
+        ids: str [n], the examples' names.
 
     Returns:
-      A Ranking whose gains are nan.
+        A Ranking whose gains are nan.
 
     Raises:
-      InputError: n is not a whole number of 1 or more, or the ids are not n different texts.
+        InputError: n is not a whole number of 1 or more, or the ids are not n different texts.
     """
     found = checks.integer(n)
     if found is None or found < 1:
@@ -41,15 +41,15 @@ def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | No
     """Ranks each latent class in a uniformly random order, so that every subset keeps the classes' proportions.
 
     Args:
-      key: a typed PRNG key; the ranking is a function of it and the classes.
-      classes: int [n], the latent classes, 0 or more, or str [n].
-      ids: str [n], the examples' names.
+        key: a typed PRNG key; the ranking is a function of it and the classes.
+        classes: int [n], the latent classes, 0 or more, or str [n].
+        ids: str [n], the examples' names.
 
     Returns:
-      A Ranking whose gains are nan.
+        A Ranking whose gains are nan.
 
     Raises:
-      InputError: the classes are not integers of 0 or more, or none, or the ids are not n different texts.
+        InputError: the classes are not integers of 0 or more, or none, or the ids are not n different texts.
     """
     classes = checks.array("Classes", classes)
     if not classes.size:
@@ -64,16 +64,16 @@ def prototypes(
     """Ranks the examples of each latent class by their cosine to its prototype, the mean of its unit embeddings.
 
     Args:
-      embeddings: float [n, d]; the rows are divided by their norms.
-      classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
-      hard: those furthest from their prototype first, instead of the nearest ("easy").
-      ids: str [n], the examples' names.
+        embeddings: float [n, d]; the rows are divided by their norms.
+        classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
+        hard: those furthest from their prototype first, instead of the nearest ("easy").
+        ids: str [n], the examples' names.
 
     Returns:
-      A Ranking; its gains are the cosines, or for `hard` 1 - cosine. Ties go to the lowest index.
+        A Ranking; its gains are the cosines, or for `hard` 1 - cosine. Ties go to the lowest index.
 
     Raises:
-      InputError: something given cannot be used; the message says what, and what to do.
+        InputError: something given cannot be used; the message says what, and what to do.
 
     Source: Sorscher et al., Beyond neural scaling laws: beating power law scaling via data pruning (NeurIPS 2022),
       section 5: their self-supervised metric, with our latent classes in place of k-means on the embeddings.
@@ -96,16 +96,16 @@ def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
     example nearest to the class's mean.
 
     Args:
-      embeddings: float [n, d]; the rows are divided by their norms.
-      classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
-      ids: str [n], the examples' names.
+        embeddings: float [n, d]; the rows are divided by their norms.
+        classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
+        ids: str [n], the examples' names.
 
     Returns:
-      A Ranking; its gains are the Euclidean distances to the nearest earlier pick, which never rise; the first pick's
-      is 2, the diameter of the sphere. Ties go to the lowest index.
+        A Ranking; its gains are the Euclidean distances to the nearest earlier pick, which never rise; the first pick's
+        is 2, the diameter of the sphere. Ties go to the lowest index.
 
     Raises:
-      InputError: something given cannot be used; the message says what, and what to do.
+        InputError: something given cannot be used; the message says what, and what to do.
 
     Source: Gonzalez, Clustering to minimize the maximum intercluster distance (1985); as active learning's core-set,
       Sener & Savarese, Active learning for convolutional neural networks: a core-set approach (ICLR 2018), algorithm 1.
@@ -131,16 +131,16 @@ def semdedup(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
     threshold, chosen class by class.
 
     Args:
-      embeddings: float [n, d]; the rows are divided by their norms.
-      classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
-      ids: str [n], the examples' names.
+        embeddings: float [n, d]; the rows are divided by their norms.
+        classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
+        ids: str [n], the examples' names.
 
     Returns:
-      A Ranking; its gains are 1 less that largest cosine, and of each class's first example 2. Ties go to the lowest
-      index.
+        A Ranking; its gains are 1 less that largest cosine, and of each class's first example 2. Ties go to the lowest
+        index.
 
     Raises:
-      InputError: something given cannot be used; the message says what, and what to do.
+        InputError: something given cannot be used; the message says what, and what to do.
 
     Source: Abbas et al., SemDeDup: data-efficient learning at web-scale through semantic deduplication (2023, arXiv
       2303.09540), which finds its classes by k-means.

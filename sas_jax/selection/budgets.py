@@ -25,12 +25,12 @@ def order(position: np.ndarray, classes: np.ndarray, *, budgets: str = PROPORTIO
     """The ranked examples in the order in which subsets grow.
 
     Args:
-      position: int [n], the place in the class's ranking, -1 where not ranked.
-      classes: int [n].
-      budgets: one of BUDGETS.
+        position: int [n], the place in the class's ranking, -1 where not ranked.
+        classes: int [n].
+        budgets: one of BUDGETS.
 
     Returns:
-      int64 [number ranked], indices.
+        int64 [number ranked], indices.
     """
     ranked = np.flatnonzero(position >= 0)
     places, sizes = np.unique(classes, return_inverse=True, return_counts=True)[1:]
@@ -67,7 +67,7 @@ def size_of(fraction: float, n: int) -> int:
     """How many of n examples a fraction is, 1 or more.
 
     Raises:
-      InputError: the fraction is not more than 0 and at most 1, or so small that it is none of them.
+        InputError: the fraction is not more than 0 and at most 1, or so small that it is none of them.
     """
     size = round(check_fraction(fraction) * n)
     if not size:
@@ -79,7 +79,7 @@ def take(position: np.ndarray, classes: np.ndarray, size: int, *, budgets: str =
     """The subset of a size: int64 [size], ascending indices.
 
     Raises:
-      InputError: the size is not from 1 to the number ranked.
+        InputError: the size is not from 1 to the number ranked.
     """
     ranked = int(np.count_nonzero(position >= 0))
     found = checks.integer(size)
@@ -95,7 +95,7 @@ def take_floor(position: np.ndarray, classes: np.ndarray, fraction: float) -> np
     """The subset of floor(fraction |V_k|) of each class, as the authors' code does: int64 [k], ascending indices.
 
     Raises:
-      InputError: not a fraction, or a class has fewer ranked than that, or no class has any.
+        InputError: not a fraction, or a class has fewer ranked than that, or no class has any.
     """
     fraction = check_fraction(fraction)
     labels, places, sizes = np.unique(classes, return_inverse=True, return_counts=True)

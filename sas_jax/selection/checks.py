@@ -193,14 +193,14 @@ def weights_range(values: np.ndarray, of: np.ndarray) -> str:
     """What there is to warn of: too many weights are rounded away beside the largest of their class.
 
     Args:
-      values: float64 [n], 0 or more.
-      of: int [n], each example's class, from 0.
+        values: float64 [n], 0 or more.
+        of: int [n], each example's class, from 0.
 
     Returns:
-      A sentence or "".
+        A sentence or "".
 
     Raises:
-      InputError: an example would count as 0.
+        InputError: an example would count as 0.
     """
     largest = np.zeros(of.max() + 1)
     np.maximum.at(largest, of, values)
@@ -226,11 +226,11 @@ def largest_similarity(values: np.ndarray, self_similarity: float | None) -> tup
     """The largest similarity that counts, and what there is to warn of: too many are rounded away beside it.
 
     Args:
-      values: float [n, n], a class's matrix.
-      self_similarity: what replaces its diagonal; None leaves it.
+        values: float [n, n], a class's matrix.
+        self_similarity: what replaces its diagonal; None leaves it.
 
     Returns:
-      The largest, and a sentence or "".
+        The largest, and a sentence or "".
     """
     n = len(values)
     to_others = np.empty(n)

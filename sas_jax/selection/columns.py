@@ -18,8 +18,8 @@ def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, li
     """The columns with their types, if they are those of a ranking; and the names of classes that are text.
 
     Raises:
-      InputError: types or lengths are others; or the positions of a class are not 0, 1, 2, ... each once (and -1 where
-        not ranked); or gains are not finite where ranked and nan elsewhere (or nan everywhere).
+        InputError: types or lengths are others; or the positions of a class are not 0, 1, 2, ... each once (and -1
+            where not ranked); or gains are not finite where ranked and nan elsewhere (or nan everywhere).
     """
     position = checks.array("Positions", position)
     gain = checks.array("Gains", gain)

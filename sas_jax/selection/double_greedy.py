@@ -54,16 +54,16 @@ def double_greedy(
     order of their indices.
 
     Args:
-      similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal plays no part. Or
-        give embeddings.
-      embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
-      key: a typed PRNG key for the randomised form; None for the deterministic one.
+        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal plays no part. Or
+            give embeddings.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
+        key: a typed PRNG key for the randomised form; None for the deterministic one.
 
     Returns:
-      The Cut. Under vmap its fields have one more axis, and its value and size are arrays.
+        The Cut. Under vmap its fields have one more axis, and its value and size are arrays.
 
     Raises:
-      InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype that does not fit.
     """
     problem = greedy.problem(similarity, objective="sas", embeddings=embeddings)
     n, source = problem.size, problem.similarity
@@ -106,15 +106,15 @@ def turning_point(similarity: ArrayLike | None = None, *, embeddings: ArrayLike 
     has no guarantee of its own; compare its value with `double_greedy`'s.
 
     Args:
-      similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal plays no part. Or
-        give embeddings.
-      embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
+        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal plays no part. Or
+            give embeddings.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
 
     Returns:
-      The Cut.
+        The Cut.
 
     Raises:
-      InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype that does not fit.
     """
     n = greedy.problem(similarity, objective="sas", embeddings=embeddings).size
     picks, gains = greedy.sas(similarity, embeddings=embeddings, budget=n)

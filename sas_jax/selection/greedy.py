@@ -73,7 +73,7 @@ def problem(
     """What `start` and `advance` take; the arguments are those of `facility_location`, and an objective by name.
 
     Raises:
-      InputError: an unknown objective, a shape or dtype that does not fit, or weights for "sas".
+        InputError: an unknown objective, a shape or dtype that does not fit, or weights for "sas".
     """
     checks.choice("objective", objective, tuple(OBJECTIVES))
     values = _checked(similarity, embeddings)
@@ -299,24 +299,25 @@ def facility_location(
     """Picks the examples that together represent all best: the largest sum over i of max over j picked of s_ij.
 
     Args:
-      similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
-      embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
-      budget: how many to pick; static.
-      where: bool [n], the candidates; the others are not picked, and count among those to be represented. All if None.
-      initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them. They
-        are no candidates, are not among the picks, and do not count in the budget.
-      weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
-      self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it is,
-        and is 1 from embeddings. 0 asks that an example be represented by another one.
-      mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows of
-        embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
+        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
+        budget: how many to pick; static.
+        where: bool [n], the candidates; the others are not picked, and count among those to be represented. All if
+            None.
+        initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them.
+            They are no candidates, are not among the picks, and do not count in the budget.
+        weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
+        self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it
+            is, and is 1 from embeddings. 0 asks that an example be represented by another one.
+        mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows
+            of embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
 
     Returns:
-      (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
-      budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
+        (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
+        budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
 
     Raises:
-      InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype that does not fit.
     """
     return _run("facility_location", similarity, embeddings, budget, where, initial, weights, self_similarity, mesh)
 
@@ -338,21 +339,21 @@ def sas(
     diagonal plays no part.
 
     Args:
-      similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
-      embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
-      budget: how many to pick; static.
-      where: bool [n], the candidates; the others are not picked, and count as not picked. All if None.
-      initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them. They
-        are no candidates, are not among the picks, and do not count in the budget.
-      mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows of
-        embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
+        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
+        budget: how many to pick; static.
+        where: bool [n], the candidates; the others are not picked, and count as not picked. All if None.
+        initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them.
+            They are no candidates, are not among the picks, and do not count in the budget.
+        mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows
+            of embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
 
     Returns:
-      (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
-      budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
+        (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
+        budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
 
     Raises:
-      InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype that does not fit.
 
     Source: Joshi & Mirzasoleiman (ICML 2023), algorithm 1.
     """
@@ -375,23 +376,23 @@ def similarity_sum(
     """Picks the examples with the largest similarity to all, in that order: what the authors' released code computes.
 
     Args:
-      similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
-      embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
-      budget: how many to pick; static.
-      where: bool [n], the candidates. All if None.
-      initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them. They
-        are no candidates, are not among the picks, and do not count in the budget.
-      weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
-      self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it is,
-        and is 1 from embeddings.
-      mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows of
-        embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
+        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
+        budget: how many to pick; static.
+        where: bool [n], the candidates. All if None.
+        initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them.
+            They are no candidates, are not among the picks, and do not count in the budget.
+        weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
+        self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it
+            is, and is 1 from embeddings.
+        mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows
+            of embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
 
     Returns:
-      (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
-      budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
+        (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
+        budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
 
     Raises:
-      InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype that does not fit.
     """
     return _run("similarity_sum", similarity, embeddings, budget, where, initial, weights, self_similarity, mesh)

@@ -30,17 +30,17 @@ def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: 
     Blocks of rows are spread over the devices by pmap; inside, vmap goes over pairs of examples, then pairs of views.
 
     Args:
-      views: float [n, m, d], m views of each of n examples, each of norm 1.
-      kind: "cosine" is max(0, mean of the cosine), "clipped_cosine" the mean of max(0, cosine), "gaussian" the mean of
-        exp(-|a - b|^2 / tau); the means are over the m x m pairs of views.
-      tau: the width of "gaussian", > 0, in units of squared distance (which is in [0, 4]).
-      mesh: whose devices to use; the first device alone where None.
+        views: float [n, m, d], m views of each of n examples, each of norm 1.
+        kind: "cosine" is max(0, mean of the cosine), "clipped_cosine" the mean of max(0, cosine), "gaussian" the mean
+            of exp(-|a - b|^2 / tau); the means are over the m x m pairs of views.
+        tau: the width of "gaussian", > 0, in units of squared distance (which is in [0, 4]).
+        mesh: whose devices to use; the first device alone where None.
 
     Returns:
-      float32 [n, n] in [0, 1], its diagonal too the mean over pairs of views.
+        float32 [n, n] in [0, 1], its diagonal too the mean over pairs of views.
 
     Raises:
-      InputError: an unknown kind, or views of another shape.
+        InputError: an unknown kind, or views of another shape.
 
     Source: Joshi & Mirzasoleiman, Data-efficient contrastive self-supervised learning (ICML 2023), definition 3.1.
     """

@@ -47,34 +47,35 @@ def rank(
     """Ranks the examples of each latent class in the order in which greedy picks them.
 
     Args:
-      embeddings: float [n, d], or [n, m, d] for m views of each example (see pairwise.py). Or give the similarity.
-      classes: int [n], 0 or more, or str [n]: the latent classes, within which similarity counts. Each distinct value
-        is one; see `Ranking.classes` for text. None: all are one class.
-      similarity: float [n, n], symmetric, in [0, 1], instead of embeddings.
-      objective: "sas", "facility_location" or "similarity_sum".
-      kind: of similarity from embeddings: "cosine", "clipped_cosine" or "gaussian".
-      tau: the width of "gaussian", > 0, in units of squared distance.
-      normalize: divide the rows (or views) by their norms. Without, no norm may exceed 1.
-      budget: how many examples to rank in all; None ranks every candidate.
-      budgets: how a budget is divided: "proportional" to the sizes of the classes, or "balanced": the same number from
-        each class as far as it has so many (see budgets.py). `Ranking.subset` divides likewise unless told otherwise.
-      where: bool [n], the candidates; the others count among those to be represented. None: all.
-      initial: int [k], the examples that are already chosen: the ranking goes on after them. They are not ranked, and
-        do not count in the budget.
-      weights: float [n], 0 or more: how much each example counts among those to be represented; not for "sas".
-      self_similarity: in [0, 1]: each example's similarity to itself. None is 1, or a given matrix's diagonal.
-      ids: str [n], the examples' names, which the ranking's files then carry.
-      mesh: whose devices to use; one device where None.
-      progress: called with how many are picked and how many will be, about once a second.
-      resume: a file for the state of a long run, written each minute and on Ctrl-C. Where it is there, and of the very
-        same run, the run goes on from it. It is left when the ranking is complete, and gives it again at once: remove
-        it when the ranking is saved.
+        embeddings: float [n, d], or [n, m, d] for m views of each example (see pairwise.py). Or give the similarity.
+        classes: int [n], 0 or more, or str [n]: the latent classes, within which similarity counts. Each distinct value
+            is one; see `Ranking.classes` for text. None: all are one class.
+        similarity: float [n, n], symmetric, in [0, 1], instead of embeddings.
+        objective: "sas", "facility_location" or "similarity_sum".
+        kind: of similarity from embeddings: "cosine", "clipped_cosine" or "gaussian".
+        tau: the width of "gaussian", > 0, in units of squared distance.
+        normalize: divide the rows (or views) by their norms. Without, no norm may exceed 1.
+        budget: how many examples to rank in all; None ranks every candidate.
+        budgets: how a budget is divided: "proportional" to the sizes of the classes, or "balanced": the same number
+            from each class as far as it has so many (see budgets.py). `Ranking.subset` divides likewise unless told
+            otherwise.
+        where: bool [n], the candidates; the others count among those to be represented. None: all.
+        initial: int [k], the examples that are already chosen: the ranking goes on after them. They are not ranked, and
+            do not count in the budget.
+        weights: float [n], 0 or more: how much each example counts among those to be represented; not for "sas".
+        self_similarity: in [0, 1]: each example's similarity to itself. None is 1, or a given matrix's diagonal.
+        ids: str [n], the examples' names, which the ranking's files then carry.
+        mesh: whose devices to use; one device where None.
+        progress: called with how many are picked and how many will be, about once a second.
+        resume: a file for the state of a long run, written each minute and on Ctrl-C. Where it is there, and of the
+            very same run, the run goes on from it. It is left when the ranking is complete, and gives it again at once:
+            remove it when the ranking is saved.
 
     Returns:
-      The Ranking.
+        The Ranking.
 
     Raises:
-      InputError: something given cannot be used; the message says what, and what to do.
+        InputError: something given cannot be used; the message says what, and what to do.
     """
     checks.choice("objective", objective, tuple(OBJECTIVES))
     checks.choice("kind of similarity", kind, KINDS)

@@ -19,16 +19,17 @@ class Ranking:
     """The order in which the examples of each latent class are picked.
 
     Attributes:
-      position: int32 [n], the example's place in its class's order, 0 first; -1 where it was not ranked.
-      gain: float32 [n], the marginal gain when it was picked; nan where it was not ranked, or by a selector without.
-      classes: int32 [n], the latent class, 0 or more. Given as text, they are numbered from 0 in sorted order, and
-        metadata["class_names"] holds the names in that order.
-      ids: str [n], the names of the examples in their data set, all different; None where they have none but the index.
-      metadata: of JSON's types: "objective", "kind" (of the similarity), "parameters", "versions", "fingerprint" (of
-        what was ranked, see `fingerprint`) and "source" (the name of its file), as far as the selector has them.
+        position: int32 [n], the example's place in its class's order, 0 first; -1 where it was not ranked.
+        gain: float32 [n], the marginal gain when it was picked; nan where it was not ranked, or by a selector without.
+        classes: int32 [n], the latent class, 0 or more. Given as text, they are numbered from 0 in sorted order, and
+            metadata["class_names"] holds the names in that order.
+        ids: str [n], the names of the examples in their data set, all different; None where they have none but the
+            index.
+        metadata: of JSON's types: "objective", "kind" (of the similarity), "parameters", "versions", "fingerprint" (of
+            what was ranked, see `fingerprint`) and "source" (the name of its file), as far as the selector has them.
 
     Raises:
-      InputError: the columns are not those of a ranking (see columns.py), the metadata no mapping.
+        InputError: the columns are not those of a ranking (see columns.py), the metadata no mapping.
     """
 
     position: np.ndarray
@@ -62,18 +63,19 @@ class Ranking:
         """The examples to keep: a prefix of each class's ranking.
 
         Args:
-          fraction: in (0, 1]: round(fraction n) examples. Or give the size.
-          size: how many examples, from 1 to the number ranked.
-          rounding: "nearest", or, with a fraction, "floor": floor(fraction |V_k|) of each class, as the authors' code
-            does.
-          budgets: "proportional" (the classes in proportion to their sizes) or "balanced" (the same number from each
-            class as far as it has so many); see budgets.py. None: as it was ranked, "proportional" by default.
+            fraction: in (0, 1]: round(fraction n) examples. Or give the size.
+            size: how many examples, from 1 to the number ranked.
+            rounding: "nearest", or, with a fraction, "floor": floor(fraction |V_k|) of each class, as the authors' code
+                does.
+            budgets: "proportional" (the classes in proportion to their sizes) or "balanced" (the same number from each
+                class as far as it has so many); see budgets.py. None: as it was ranked, "proportional" by default.
 
         Returns:
-          int64 [k], ascending indices. Every smaller subset of the same rounding and budgets lies in every larger one.
+            int64 [k], ascending indices. Every smaller subset of the same rounding and budgets lies in every larger
+            one.
 
         Raises:
-          InputError: neither or both given, out of range, or beyond what was ranked.
+            InputError: neither or both given, out of range, or beyond what was ranked.
         """
         if (fraction is None) == (size is None):
             raise InputError("A subset has either a fraction= or a size=; give one of the two.")
@@ -138,7 +140,7 @@ class Ranking:
         The file appears whole or not at all.
 
         Raises:
-          InputError: another suffix, a place that cannot be written, or metadata that are not of JSON's types.
+            InputError: another suffix, a place that cannot be written, or metadata that are not of JSON's types.
         """
         from sas_jax.selection.objectives import OBJECTIVES  # here, as it needs JAX, and using a ranking must not
 
@@ -156,17 +158,17 @@ class Ranking:
         wrong examples, silently. Give what you have at hand of the data set that it will be used on.
 
         Args:
-          path: of a .parquet, .csv or .npz.
-          of: the embeddings or the similarity matrix that were ranked, float [n, ...]; compared by their fingerprint.
-          ids: str [n], the names of the examples; compared one by one.
-          n: how many examples there are, `len(dataset)`.
+            path: of a .parquet, .csv or .npz.
+            of: the embeddings or the similarity matrix that were ranked, float [n, ...]; compared by their fingerprint.
+            ids: str [n], the names of the examples; compared one by one.
+            n: how many examples there are, `len(dataset)`.
 
         Returns:
-          The Ranking.
+            The Ranking.
 
         Raises:
-          InputError: no such file, another suffix, a file that is cut short, damaged, edited or not a ranking; or not
-            the ranking of these examples.
+            InputError: no such file, another suffix, a file that is cut short, damaged, edited or not a ranking; or not
+                the ranking of these examples.
         """
         (position, gain, classes, names), metadata = ranking_files.load(path)
         ranking = cls(position, gain, classes, names, metadata)

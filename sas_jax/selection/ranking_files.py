@@ -193,7 +193,7 @@ def check_writable(path: str) -> None:
     """Finds out, before the work of ranking, whether its file can be written.
 
     Raises:
-      InputError: another suffix, or a place that cannot be written.
+        InputError: another suffix, or a place that cannot be written.
     """
     check_suffix(path)
     try:

@@ -17,12 +17,13 @@ class Selector:
     """How images are chosen: by exactly one of the first four attributes.
 
     Attributes:
-      objective: ranks by greedy maximisation of this objective (see `sas_jax.rank`).
-      baseline: (embeddings [n, d], classes [n], ids=) -> Ranking; looks at the embeddings, and not at their similarity.
-      draw: (key, classes [n]) -> Ranking, another one for each seed.
-      everything: takes every image that there is, or that a list names.
-      self_similarity: for an objective, in place of the configured one.
-      partitioned: whether it looks at the latent classes.
+        objective: ranks by greedy maximisation of this objective (see `sas_jax.rank`).
+        baseline: (embeddings [n, d], classes [n], ids=) -> Ranking; looks at the embeddings, and not at their
+            similarity.
+        draw: (key, classes [n]) -> Ranking, another one for each seed.
+        everything: takes every image that there is, or that a list names.
+        self_similarity: for an objective, in place of the configured one.
+        partitioned: whether it looks at the latent classes.
     """
 
     objective: str = ""

@@ -198,8 +198,8 @@ def one_of_matrix(
     The first rows often show that it is 1, and then no other one is read.
 
     Args:
-      values, weights, self_similarity: those of the Matrix, not yet spread over devices.
-      rows: how many are read at a time: XLA:CPU's loops are fast over a single one.
+        values, weights, self_similarity: those of the Matrix, not yet spread over devices.
+        rows: how many are read at a time: XLA:CPU's loops are fast over a single one.
     """
     n, columns = values.shape[0], jnp.arange(values.shape[1])
     rows = min(rows, n)

@@ -82,9 +82,9 @@ def choose(window: Window, limit: jax.Array, lower: Callable[[Total, jax.Array],
     """Picks from the window as long as it is certain to hold the best, up to `limit`, and at least one.
 
     Args:
-      window: with one candidate or more.
-      limit: int32, 1 or more.
-      lower: of the window's gains and the slot of a pick: the gains after it.
+        window: with one candidate or more.
+        limit: int32, 1 or more.
+        lower: of the window's gains and the slot of a pick: the gains after it.
     """
 
     def pick(carry):
@@ -112,14 +112,14 @@ def choose_lazily(
     Only the candidate with the largest bound is computed again, and is picked when it is still the best.
 
     Args:
-      window: with one candidate or more.
-      limit: int32, 1 or more.
-      gain: of a memory and a slot: that candidate's exact gain.
-      pick: of a memory and a slot: the memory when that candidate is picked.
-      memory: what these two need.
+        window: with one candidate or more.
+        limit: int32, 1 or more.
+        gain: of a memory and a slot: that candidate's exact gain.
+        pick: of a memory and a slot: the memory when that candidate is picked.
+        memory: what these two need.
 
     Returns:
-      What was chosen, and the memory after.
+        What was chosen, and the memory after.
 
     Source: Minoux, Accelerated greedy algorithms for maximizing submodular set functions (1978).
     """

@@ -23,8 +23,8 @@ class Work:
     Used as `with Work(...) as work: ...`: what is left by an exception or Ctrl-C is saved first.
 
     Attributes:
-      position: int32 [n], -1 where not picked.
-      gain: float32 [n], nan where not picked.
+        position: int32 [n], -1 where not picked.
+        gain: float32 [n], nan where not picked.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Work:
         """Begins, or goes on.
 
         Args:
-          n: how many examples.
-          total: how many will be picked.
-          progress: called with how many are picked, and the total.
-          path: of the file; None keeps none.
-          same: what the run is, in words: a file of another one is not gone on from, and overwritten.
+            n: how many examples.
+            total: how many will be picked.
+            progress: called with how many are picked, and the total.
+            path: of the file; None keeps none.
+            same: what the run is, in words: a file of another one is not gone on from, and overwritten.
 
         Raises:
-          InputError: the file at `path` is something else, or cannot be read.
+            InputError: the file at `path` is something else, or cannot be read.
         """
         self.position = np.full(n, -1, np.int32)
         self.gain = np.full(n, np.nan, np.float32)
