@@ -68,6 +68,9 @@ class Encoder:
     def save(self, path: str) -> None:
         """Writes the weights for PyTorch, by torchvision's names, to a .safetensors; `load_encoder` reads it back.
 
+        Args:
+            path: of the file.
+
         Raises:
             InputError: another suffix, or a place that cannot be written.
         """
@@ -107,6 +110,9 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
         arm: its name, such as "full-1.00-s0"; the first of config.arms by default.
         allow_older: where the arm's last checkpoint is damaged, take the newest one that is whole; its features are
             not those that the run measured.
+
+    Returns:
+        The encoder.
 
     Raises:
         InputError: the directory holds no run, or not that arm, or its last checkpoint is damaged; or the file cannot

@@ -36,10 +36,13 @@ class Accuracy:
 
 
 def accuracy(correct: np.ndarray | jax.Array) -> Accuracy:
-    """Returns the share of True and its Wilson 95 % interval.
+    """The share of True and its Wilson 95 % interval.
 
     Args:
         correct: bool [n], n at least 1.
+
+    Returns:
+        The share, its interval and its standard error.
 
     Raises:
         InputError: there are no examples.

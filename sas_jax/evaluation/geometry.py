@@ -188,6 +188,9 @@ def geometry(
         subset: int [k], the indices of the subset; None for the whole alone.
         test: features [t, d] and labels int [t] for the nearest-centre classifier.
 
+    Returns:
+        The geometry of the whole, and of the subset where one is given.
+
     Raises:
         InputError: the arrays do not fit together, there is nothing to measure, or features are not finite.
     """

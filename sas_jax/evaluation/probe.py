@@ -84,6 +84,9 @@ def linear_probe(
         solver: "lbfgs"; "sgd", which holds a block of the features at a time; or "auto": L-BFGS as long as it works in
             `LARGEST_FIT_BYTES`.
 
+    Returns:
+        The accuracy, and the L2 that it has.
+
     Raises:
         InputError: features and labels do not fit together or are not finite, or an option is out of its range.
     """

@@ -70,7 +70,18 @@ def problem(
     self_similarity: float | None = None,
     mesh: Mesh | None = None,
 ) -> Problem:
-    """What `start` and `advance` take; the arguments are those of `facility_location`, and an objective by name.
+    """What `start` and `advance` take.
+
+    Args:
+        similarity: float [n, n], as of `facility_location`. Or give embeddings.
+        objective: "sas", "facility_location" or "similarity_sum".
+        embeddings: float [n, d], norms of at most 1.
+        weights: float [n], 0 or more; not for "sas".
+        self_similarity: in [0, 1], static.
+        mesh: static: spread the work over its devices; not under vmap.
+
+    Returns:
+        A pytree.
 
     Raises:
         InputError: an unknown objective, a shape or dtype that does not fit, or weights for "sas".
@@ -83,7 +94,9 @@ def problem(
     axis = None if mesh is None else mesh.axis_names[0]
     if OBJECTIVES[objective].cut:
         if weights is not None:
-            raise InputError("sas has no weights: an example counts where it is not picked; leave weights= out.")
+            raise InputError(
+                f"`weights` must be left out for {objective}, got some. An example counts where it is not picked."
+            )
         self_similarity = 0.0  # which plays no part
     scale = jnp.float32(1)
     if weights is not None:
@@ -118,7 +131,20 @@ def problem(
 @settings.fixed
 @functools.partial(jax.jit, static_argnames="budget")
 def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, initial: ArrayLike | None = None) -> State:
-    """The state before the first pick; the arguments are those of `facility_location`."""
+    """The state before the first pick.
+
+    Args:
+        problem: of `problem`.
+        budget: how many will be picked at most; static.
+        where: bool [n], the candidates. All if None.
+        initial: int [k], the indices of examples already chosen, each once, -1 for none.
+
+    Returns:
+        A pytree.
+
+    Raises:
+        InputError: a shape or dtype that does not fit.
+    """
     if budget < 1:
         raise InputError(f"The budget is a number of picks, 1 or more, and is {budget}.")
     n = problem.size
@@ -150,7 +176,16 @@ def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, init
 @settings.fixed
 @jax.jit
 def advance(problem: Problem, state: State, steps: ArrayLike) -> State:
-    """Picks `steps` more, as far as the budget and the candidates go."""
+    """Picks more, as far as the budget and the candidates go.
+
+    Args:
+        problem: of `problem`.
+        state: of `start`, or of the call before.
+        steps: how many more, int [].
+
+    Returns:
+        The state after.
+    """
     objective, sizes = OBJECTIVES[problem.objective], _sizes(problem)
 
     def run(similarity, state, steps):
@@ -183,7 +218,15 @@ def advance(problem: Problem, state: State, steps: ArrayLike) -> State:
 
 @settings.fixed
 def result(problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
-    """The picks, int32 [budget], and their gains, float32 [budget]; -1 and nan where not picked (yet)."""
+    """What was picked.
+
+    Args:
+        problem: of `problem`.
+        state: of `start` or `advance`.
+
+    Returns:
+        (picks int32 [budget], gains float32 [budget]) in the order of picking; -1 and nan where not picked (yet).
+    """
     budget = state.picks.shape[0] - _sizes(problem).window
     return state.picks[:budget], state.picked_gains[:budget] * (problem.scale * problem.similarity.one)
 

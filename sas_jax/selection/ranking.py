@@ -139,6 +139,9 @@ class Ranking:
 
         The file appears whole or not at all.
 
+        Args:
+            path: of the file.
+
         Raises:
             InputError: another suffix, a place that cannot be written, or metadata that are not of JSON's types.
         """

@@ -110,6 +110,9 @@ def fit(
         log: gets sentences for the person who waits.
         on_speed: called once, with the views per second of the first chunk.
 
+    Returns:
+        The state after the last step, and how training went.
+
     Raises:
         InputError: the subset is smaller than a batch, the loss is no longer finite, or the last checkpoint could not
             be written.

@@ -82,7 +82,14 @@ def spread(outputs: jax.Array) -> jax.Array:
 
 
 def unit(z: jax.Array) -> jax.Array:
-    """Rows divided by their norms, float [..., d]; rows of zeros stay."""
+    """Divides rows by their norms; rows of zeros stay.
+
+    Args:
+        z: float [..., d].
+
+    Returns:
+        float [..., d].
+    """
     # Not by the norm: its gradient at a row of zeros is not a number.
     squares = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
     return z * jax.lax.rsqrt(jnp.maximum(squares, 1e-16))
