@@ -17,8 +17,8 @@ def array(what: str, values: Any) -> np.ndarray:
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; another library's array that is not here
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"{what} must be an array, and NumPy cannot make one of this {type(values).__name__} ({reason}); give an "
-            f"array in the host's memory, with rows of one length."
+            f"{what} must be an array, got a {type(values).__name__} that NumPy makes none of ({reason}). Give an "
+            "array in the host's memory, with rows of one length."
         ) from error
 
 
@@ -28,13 +28,13 @@ def check_dense(what: str, values: Any) -> None:
     if "sparse" in kind.__module__ and hasattr(values, "shape"):  # SciPy's, jax.experimental's, PyData's
         dense = "todense" if hasattr(values, "todense") else "toarray"
         raise InputError(
-            f"{what} must be a dense array, and this is a sparse {kind.__name__} of the shape {list(values.shape)}; "
-            f"give numpy.asarray(x.{dense}()), where memory holds it."
+            f"{what} must be a dense array, got a sparse {kind.__name__} of the shape {list(values.shape)}. Give "
+            f"numpy.asarray(x.{dense}()), where memory holds it."
         )
     if masked := int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0:
         raise InputError(
-            f"{what} must have a value everywhere, and {masked:,} of the {values.size:,} are masked; fill them, or "
-            f"leave these examples out."
+            f"{what} must have a value everywhere, got {masked:,} masked of {values.size:,}. Fill them, or leave these "
+            "examples out."
         )
 
 
@@ -53,15 +53,15 @@ def classes(what: str, values: np.ndarray) -> tuple[np.ndarray, list[str] | None
         names, numbers = np.unique(values, return_inverse=True)
         return numbers.astype(np.int32), names.tolist()
     if values.dtype.kind not in "biuf":
-        raise InputError(f"{what} must be whole numbers or text, and these are {values.dtype}; convert them.")
+        raise InputError(f"{what} must be whole numbers or text, got {values.dtype}. Convert them.")
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what float64 does not hold is no class
             values = values.astype(np.float64)  # since float16 does not hold the largest class
     bad = np.flatnonzero(~((values >= 0) & (values <= _LARGEST_CLASS) & (values == np.floor(values))))
     if bad.size:
         raise InputError(
-            f"{what} must be text, or whole numbers from 0 to 2^31 - 1, and entry {bad[0]} is {values[bad[0]]}; number "
-            f"them from 0, and leave out examples without a class."
+            f"{what} must be text, or whole numbers from 0 to 2^31 - 1, got {values[bad[0]]} as entry {bad[0]}. Number "
+            "them from 0, and leave out examples without a class."
         )
     return values.astype(np.int32), None
 

@@ -106,7 +106,7 @@ def require(*given: flags.FlagHolder) -> None:
     for flag in given:
         if not flag.value:
             wanted = " ".join(f"--{each.name}=..." for each in given)
-            raise InputError(f"--{flag.name} is needed and was not given: give {wanted} (--help explains them)")
+            raise InputError(f"--{flag.name} must be given, got none. Give {wanted} (--help explains them).")
 
 
 def _quietly(main: Callable[[], None]) -> None:
@@ -136,11 +136,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
         text = str(error).strip().splitlines()[0].removeprefix("flag ")
         raise InputError(text) from error
     except RecursionError as error:  # absl looks for a similar name by recursion
-        raise InputError("every flag has to be a known one, but one with a very long name is not: mend it") from error
+        raise InputError("Every flag must be a known one, got one with a very long name. Correct it.") from error
     if len(rest) > 1:
-        raise InputError(
-            f"everything on the command line has to be a flag, but {shown(rest[1])} is not: write --name=value"
-        )
+        raise InputError(f"Everything on the command line must be a flag, got {shown(rest[1])}. Write --name=value.")
     return rest
 
 

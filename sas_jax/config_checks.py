@@ -71,11 +71,14 @@ def unknown(name: str) -> InputError:
         )
     of_section = next((field for field in FIELDS if field.startswith(f"{name}.")), None)
     if of_section:
-        return InputError(f"config.{name} is a section and takes no value. Set one of its fields: config.{of_section}.")
+        return InputError(
+            f"A field of the config must be given a value, got the section config.{name}. Set one of its fields, such "
+            f"as config.{of_section}."
+        )
     nearest = difflib.get_close_matches(name[:200], FIELDS, n=1, cutoff=0.0)[0]
     return InputError(
-        f"config.{shown(name)[1:-1]} is not a field of the config; the nearest is config.{nearest}. "
-        "See configs/default.py."
+        f"A field of the config must be one of configs/default.py, got config.{shown(name)[1:-1]}. The nearest is "
+        f"config.{nearest}."
     )
 
 

@@ -174,8 +174,8 @@ def join(*, heartbeat_seconds: float) -> None:
             who = {name: int(os.environ[f"JAX_{name.upper()}"]) for name in ("num_processes", "process_id")}
         except (KeyError, ValueError) as error:
             raise InputError(
-                f"JAX_COORDINATOR_ADDRESS ({address}) wants JAX_NUM_PROCESSES and JAX_PROCESS_ID beside it, whole "
-                f"numbers, but there is {error}: set both"
+                "JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers beside JAX_COORDINATOR_ADDRESS "
+                f"({address}), got {error}. Set both."
             ) from error
         who["coordinator_address"] = address
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours: sas_jax/preemption.py
@@ -183,8 +183,8 @@ def join(*, heartbeat_seconds: float) -> None:
         jax.distributed.initialize(heartbeat_timeout_seconds=math.ceil(heartbeat_seconds), **who)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--distributed wants the other processes of this run, but they were not found ({_first_line(error)}): set "
-            f"JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or leave the flag out on a single machine"
+            f"--distributed must find the other processes of this run, got none ({_first_line(error)}). Set "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or leave the flag out on a single machine."
         ) from error
 
 

@@ -155,8 +155,8 @@ def _read(path: epath.Path, of: str, wanted: str, n: int) -> np.ndarray | None:
             raise ValueError(f"it holds {embeddings.dtype} {list(embeddings.shape)}")
     except Exception as error:  # a damaged archive shows as whatever the library that reads it meets in it
         raise InputError(
-            f"The cache of {of} embeddings wants a file of its own, and {path} is something else, or damaged "
-            f"({str(error) or type(error).__name__}): remove it, or give another path."
+            f"{path} must be a cache of {of} embeddings, got something else or a damaged file ({files.reason(error)}). "
+            "Remove it, or give another path."
         ) from error
     return embeddings
 

@@ -141,12 +141,12 @@ def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[
         vectors = files.array(path)
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
-            f"{where} has to be a .npy file of floats, but cannot be read ({files.reason(error)}): mend it"
+            f"{where} must be a .npy file of floats, got one that cannot be read ({files.reason(error)}). Correct it."
         ) from error
     if vectors.ndim not in (2, 3) or len(vectors) != n or not np.issubdtype(vectors.dtype, np.floating):
         raise InputError(
-            f"{where} has to hold floats [{n}, d], a row for each image, but holds {vectors.dtype} "
-            f"{list(vectors.shape)}: embed these very images in their order"
+            f"{where} must hold floats [{n}, d], a row for each image, got {vectors.dtype} {list(vectors.shape)}. "
+            "Embed these very images in their order."
         )
     return unit_rows(vectors, where=where, log=log)
 
@@ -169,8 +169,8 @@ def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None]) ->
     bad = ~(np.isfinite(norms) & (norms > 0)).reshape(n, -1).all(axis=1)
     if bad.any():
         raise InputError(
-            f"{where} has to hold finite vectors other than zero, but {int(bad.sum())} of {n} rows are not, the first "
-            f"is row {int(bad.argmax())}: mend what made them"
+            f"{where} must hold finite vectors other than zero, got others in {int(bad.sum())} of {n} rows, the first "
+            f"row {int(bad.argmax())}. Correct what made them."
         )
     if vectors.ndim == 2 and norms.max() <= 1 + 1e-5:
         log(f"{where}: no norm is over 1, so the rows are taken as means of unit vectors")

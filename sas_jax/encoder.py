@@ -91,13 +91,15 @@ class Encoder:
 def _uint8(images: np.ndarray) -> np.ndarray:
     """Checked, and as uint8."""
     if images.ndim != 4 or images.shape[-1] != 3:
-        raise InputError(f"images have to be [n, h, w, 3], but are {list(images.shape)}: stack them, and as RGB")
+        raise InputError(f"`images` must be [n, h, w, 3], got {list(images.shape)}. Stack them, as RGB.")
     if np.issubdtype(images.dtype, np.floating):
         if not (np.isfinite(images).all() and images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
-            raise InputError("float images have to be finite and in [0, 1], but are not: divide by 255, or give uint8")
+            raise InputError(
+                "`images` of floats must be finite and in [0, 1], got others. Divide by 255, or give uint8."
+            )
         images = np.round(images * 255).astype(np.uint8)
     if images.dtype != np.uint8:
-        raise InputError(f"images have to be uint8, or float in [0, 1], but are {images.dtype}: convert them")
+        raise InputError(f"`images` must be uint8, or float in [0, 1], got {images.dtype}. Convert them.")
     return images
 
 
@@ -126,16 +128,19 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
     stored = directory.stored_config()
     if stored is None:
         raise InputError(
-            f"{workdir} should be the directory of a run, but holds no config.json: give the run's --workdir"
+            f"`workdir` must be the directory of a run, got {workdir}, which has no config.json. Give the run's "
+            "--workdir."
         )
     config = ConfigDict(stored)
     with _has_every_field(directory / "config.json"):
         arms = {each.name: each for each in plan.arms(config)}
     if not arms:
-        raise InputError(f"{workdir} holds a run without arms, so no encoder was trained: give the run config.arms")
+        raise InputError(
+            f"`workdir` must hold a trained arm, got {workdir}, a run without arms. Give the run config.arms."
+        )
     arm = arm or next(iter(arms))
     if arm not in arms:
-        raise InputError(f"the arm has to be one of {', '.join(arms)}, but is {arm!r}: choose one of {workdir}'s")
+        raise InputError(f"`arm` must be one of {', '.join(arms)}, got {arm!r}. Choose one of {workdir}'s.")
     method = arms[arm].method
     with _has_every_field(directory / "config.json"):
         section = plan.training(config, method)
@@ -144,7 +149,8 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
     stamp = directory.stamp(f"train/{arm}")
     if stamp is None or not path.exists():
         raise InputError(
-            f"{workdir} should hold the trained arm {arm}, but it is not trained to its end: finish the run first"
+            f"`workdir` must hold the trained arm {arm}, got {workdir}, where it is not trained to its end. Finish the "
+            "run first."
         )
     state = load_trained(trainer, path / "checkpoints", steps=stamp["steps"], allow_older=allow_older)
     variables = {"params": state.params["encoder"], "batch_stats": state.batch_stats["encoder"]}

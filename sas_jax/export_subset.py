@@ -44,18 +44,24 @@ def export_subset(
         InputError: something given cannot be used; the message says what, and what to do.
     """
     if not output and not links:
-        raise InputError("A subset is written to --output=FILE or --links=FOLDER, and neither was given: give one.")
+        raise InputError("--output or --links must say where the subset goes, got neither. Give one.")
     if (fraction is None) == (size is None):
-        raise InputError("A subset has a --fraction or a --size: give one of the two.")
+        raise InputError(
+            f"Exactly one of --fraction and --size must be given, got {'neither' if size is None else 'both'}. Give "
+            "one of the two."
+        )
     to_text = output and index_files.check_writable_suffix(output) == ".txt"
     if images and not links and not to_text:
-        raise InputError("--images is for --links=FOLDER and for an --output that ends in .txt: leave it out.")
+        raise InputError(
+            f"--images must be left out without --links and an --output that ends in .txt, got {images!r}. Leave it "
+            "out."
+        )
     if format:
         _check_format(format, output, images)
     if links and not images:
-        raise InputError("--links needs the folder that the links lead to: give --images=FOLDER.")
+        raise InputError("--images must name the folder that --links lead to, got ''. Name it.")
     if output and os.path.realpath(files.expanded(output)) == os.path.realpath(files.expanded(ranking)):
-        raise InputError(f"--output would overwrite the ranking {ranking}: choose another name.")
+        raise InputError(f"--output must be another file than the ranking, got {output}. Choose another name.")
     if links:
         linking.check(links, images)
     whole = Ranking.load(ranking)
@@ -63,7 +69,8 @@ def export_subset(
     ids = None if whole.ids is None else whole.ids[subset].tolist()
     if images and ids is None:
         raise InputError(
-            f"The ranking {ranking} has no ids, so that it is not known which images it is of: rank again with --ids."
+            f"{ranking} must have ids for --images, got none, so that nobody knows which images it is of. Rank again "
+            "with --ids."
         )
     if output and format:
         index_files.write(output, *_formatted(format, whole, subset))

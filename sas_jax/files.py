@@ -208,10 +208,10 @@ def mapped(path: str) -> np.ndarray:
         values = np.load(local, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
-            f"{path} cannot be read as a .npy file ({reason(error)}); write it with numpy.save."
+            f"{path} must be a .npy file, got one that cannot be read ({reason(error)}). Write it with numpy.save."
         ) from error
     if values.ndim == 0:
-        raise InputError(f"{path} holds one value, and should hold an array with one row an example; write that.")
+        raise InputError(f"{path} must hold an array with one row an example, got one value. Write that.")
     return values
 
 
@@ -224,7 +224,9 @@ def lines(path: str) -> list[str]:
     try:
         text = whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as lines of UTF-8 ({reason(error)}); check the path.") from error
+        raise InputError(
+            f"{path} must hold lines of UTF-8, got a file that cannot be read ({reason(error)}). Check the path."
+        ) from error
     return text.removesuffix("\n").split("\n")
 
 

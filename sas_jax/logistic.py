@@ -74,11 +74,11 @@ def fit(
     """
     x, y = checked_examples(x, y, num_classes=num_classes, what="logistic regression's training set")
     if not 0 <= l2 < np.inf:
-        raise InputError(f"logistic regression wants l2 of at least 0 and was given {l2}: 1e-5 is the usual one.")
+        raise InputError(f"`l2` must be 0 or more, got {l2}. 1e-5 is usual.")
     if max_iterations < 1:
-        raise InputError(f"logistic regression wants at least 1 iteration and was given {max_iterations}: raise it.")
+        raise InputError(f"`max_iterations` must be 1 or more, got {max_iterations}. Raise it.")
     if not tolerance >= 0:
-        raise InputError(f"logistic regression wants a tolerance of at least 0 and was given {tolerance}: use 1e-5.")
+        raise InputError(f"`tolerance` must be 0 or more, got {tolerance}. 1e-5 is usual.")
     return solve(x, y, l2, tolerance, max_iterations, num_classes=num_classes)
 
 
@@ -123,19 +123,19 @@ def check_labels(x: Any, y: np.ndarray | jax.Array, *, num_classes: int, what: s
     """
     if len(x.shape) != 2 or 0 in x.shape or not np.issubdtype(y.dtype, np.integer):
         raise InputError(
-            f"{what} wants features [n, d] and integer labels [n], and was given {x.dtype} {list(x.shape)} and "
-            f"{y.dtype} {list(y.shape)}: pass one row of features and one class number per example."
+            f"{what} must be features [n, d] and integer labels [n], got {x.dtype} {list(x.shape)} and {y.dtype} "
+            f"{list(y.shape)}. Give one row of features and one class number for each example."
         )
     if y.shape != tuple(x.shape[:1]):
         raise InputError(
-            f"{what} wants one label per row of features, and was given {x.shape[0]} rows and labels of shape "
-            f"{list(y.shape)}: pass the labels of the same examples."
+            f"{what} must have one label for each row of features, got {x.shape[0]} rows and labels {list(y.shape)}. "
+            "Give those of the same examples."
         )
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= num_classes:
         raise InputError(
-            f"{what} wants labels in [0, {num_classes}) and was given labels from {low} to {high}: "
-            "set num_classes to the highest label plus one, and leave out unlabelled examples."
+            f"{what} must have labels in [0, {num_classes}), got labels from {low} to {high}. Set num_classes to the "
+            "highest label plus one, and leave out unlabelled examples."
         )
 
 
@@ -143,8 +143,8 @@ def check_finite(bad: int, rows: int, *, what: str) -> None:
     """Raises InputError where `bad` of `rows` hold what is not finite, or beyond LARGEST_FEATURE."""
     if bad:
         raise InputError(
-            f"{what} wants finite features, and {bad} of its {rows} rows hold NaN, infinity or a number beyond "
-            f"{LARGEST_FEATURE:.0e}: look whether the encoder's training diverged."
+            f"{what} must have finite features, got NaN, infinity or a number beyond {LARGEST_FEATURE:g} in {bad} of "
+            f"its {rows} rows. Did the encoder's training diverge?"
         )
 
 
@@ -153,8 +153,8 @@ def check_widths(train_x: Any, test_x: Any, *, what: str) -> None:
     train, test = np.shape(train_x), np.shape(test_x)
     if train[1:] != test[1:]:
         raise InputError(
-            f"{what} wants training and test features of one width, and was given {list(train)} and {list(test)}: "
-            "make both with the same encoder."
+            f"{what} must have training and test features of one width, got {list(train)} and {list(test)}. Make both "
+            "with the same encoder."
         )
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     config = config_file.read(CONFIG.value, FIELDS.value)
     name = plan.config_name(CONFIG.value)
     if WORKDIR.value == "":
-        raise InputError("--workdir has to name a directory, but is empty: name one, or leave the flag out")
+        raise InputError("--workdir must name a directory, got ''. Name one, or leave the flag out.")
     workdir = WORKDIR.value or f"runs/{name}"
     if WORKDIR.value is None:
         print(f"workdir: {workdir} (--workdir chooses another)")

@@ -76,23 +76,25 @@ class Views:
         for name in ("crop_scale", "crop_ratio", "mean", "std"):  # a config's list is not hashable
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if self.size < 1:
-            raise InputError(f"views.size must be at least 1 pixel, found {self.size}: set it to the encoder's input")
+            raise InputError(f"views.size must be 1 pixel or more, got {self.size}. Set it to the encoder's input.")
         for name in ("flip", "jitter", "grey", "blur"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"views.{name} is a probability in [0, 1], found {getattr(self, name)}: correct it")
+                raise InputError(
+                    f"views.{name} must be a probability in [0, 1], got {getattr(self, name)}. Correct it."
+                )
         for name, most in (("brightness", np.inf), ("contrast", np.inf), ("saturation", np.inf), ("hue", 0.5)):
             if not 0 <= getattr(self, name) <= most:
-                raise InputError(f"views.{name} must lie in [0, {most}], found {getattr(self, name)}: correct it")
+                raise InputError(f"views.{name} must be in [0, {most}], got {getattr(self, name)}. Correct it.")
         for name, most in (("crop_scale", 1.0), ("crop_ratio", np.inf)):
             pair = getattr(self, name)
             if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
                 raise InputError(
-                    f"views.{name} must be (low, high) with 0 < low <= high <= {most}, found {pair}: correct it"
+                    f"views.{name} must be (low, high) with 0 < low <= high <= {most}, got {pair}. Correct it."
                 )
         if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < value < np.inf for value in self.std):
             raise InputError(
-                f"views.mean and views.std must be three numbers each, std above 0, found {self.mean} and {self.std}: "
-                "give one for red, green and blue"
+                f"views.mean and views.std must be three numbers each, std above 0, got {self.mean} and {self.std}. "
+                "Give one for red, green and blue."
             )
 
 

@@ -141,15 +141,14 @@ def check_writable(directory: epath.Path) -> None:
         probe.unlink()
     except ImportError as error:
         raise InputError(
-            f"a directory in a bucket ({directory}) needs the extra gcp, which is not there ({reason(error)}): install "
-            f"it with pip install -e '.[gcp]', or choose a local directory"
+            f"{directory}, a directory in a bucket, must have the extra gcp installed, got none ({reason(error)}). Run "
+            "pip install -e '.[gcp]', or choose a local directory."
         ) from error
     except Exception as error:
         if not isinstance(error, OSError) and not is_remote(directory):  # a store has errors of its own
             raise
         raise InputError(
-            f"the results need a directory that can be written to, but {directory} is not ({reason(error)}): choose "
-            f"another"
+            f"The directory of the results must be writable, got {directory} ({reason(error)}). Choose another."
         ) from error
 
 
@@ -194,8 +193,8 @@ class Workdir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(
-                    f"a workdir is for one process at a time, but another one is at work in {self.path}: wait "
-                    f"for it, or choose another with --workdir"
+                    f"--workdir must be free of other processes, got {self.path}, where one is at work. Wait for it, "
+                    "or choose another."
                 ) from error
             yield
 

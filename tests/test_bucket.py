@@ -130,10 +130,10 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
     said = []
     pipeline.run(config, workdir, log=said.append)
     assert any("nothing to do again for" in text for text in said)
-    with pytest.raises(InputError, match="holds a run of another config"):
+    with pytest.raises(InputError, match="must hold a run of this config, got another"):
         pipeline.run(small_config(tmp_path / "tfds"), workdir, log=lambda _: None)
 
 
 def test_a_bucket_that_is_not_there(bucket):
-    with pytest.raises(InputError, match="gs://no-such-bucket/run is not"):
+    with pytest.raises(InputError, match="must be writable, got gs://no-such-bucket/run"):
         pipeline.run(small_config(), "gs://no-such-bucket/run", log=lambda _: None)

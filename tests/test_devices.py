@@ -72,7 +72,9 @@ def test_determinism_is_asked_of_a_gpu_beside_what_was_asked_before(monkeypatch)
 def test_several_processes_without_names_are_a_mistake(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
-    with pytest.raises(InputError, match=r"wants JAX_NUM_PROCESSES and JAX_PROCESS_ID beside it.*set both"):
+    with pytest.raises(
+        InputError, match=r"JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers beside .* Set both"
+    ):
         devices.join(heartbeat_seconds=10)
 
 

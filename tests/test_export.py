@@ -143,20 +143,29 @@ def test_links_and_a_list_at_once(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 3}, "written to --output=FILE or --links=FOLDER, and neither was given: give one"),
-        ({"output": "s.npy"}, "A subset has a --fraction or a --size: give one of the two"),
+        ({"size": 3}, "--output or --links must say where the subset goes, got neither"),
+        ({"output": "s.npy"}, "Exactly one of --fraction and --size must be given, got neither"),
         ({"output": "s\0.npy", "size": 3}, r"A path must be without NUL characters, got 's\\x00.npy'"),
-        ({"output": "s.npy", "size": 3, "fraction": 0.1}, "A subset has a --fraction or a --size"),
+        ({"output": "s.npy", "size": 3, "fraction": 0.1}, "--fraction and --size must be given, got both"),
         ({"output": "s.npy", "size": 99}, "a whole number of examples from 1 to 20, .* and 99 were asked for"),
         ({"output": "s.json", "size": 3}, "must end in one of .*, got 's.json'"),
-        ({"output": "s.csv", "images": "images", "size": 3}, "--images is for --links=FOLDER and for an --output that"),
-        ({"links": "s", "size": 3}, "give --images=FOLDER"),
+        (
+            {"output": "s.csv", "images": "images", "size": 3},
+            "--images must be left out without --links and an --output that",
+        ),
+        ({"links": "s", "size": 3}, "--images must name the folder that --links lead to"),
         ({"links": "images/s", "images": "images", "size": 3}, "must lie outside that of the images"),
         ({"links": "s", "images": "none", "size": 3}, "A folder of images must be there, got 'none'"),
-        ({"output": "./ranking.parquet", "size": 3}, "--output would overwrite the ranking ranking.parquet"),
+        (
+            {"output": "./ranking.parquet", "size": 3},
+            "--output must be another file than the ranking, got ./ranking.parquet",
+        ),
         ({"ranking": "none.csv", "output": "s.npy", "size": 3}, "The ranking none.csv cannot be read"),
-        ({"ranking": "r.csv", "output": "s.txt", "images": "images", "size": 1}, "has no ids, so that it is not known"),
-        ({"ranking": "r.csv", "links": "s", "images": "images", "size": 1}, "has no ids"),
+        (
+            {"ranking": "r.csv", "output": "s.txt", "images": "images", "size": 1},
+            "must have ids for --images, got none",
+        ),
+        ({"ranking": "r.csv", "links": "s", "images": "images", "size": 1}, "must have ids for --images"),
         ({"output": "no/s.npy", "size": 3}, "^no/s.npy must be a file that can be written"),
     ],
 )
@@ -187,7 +196,7 @@ def test_a_process_writes_a_subset(folder):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--output=s.npy", "--size=3"], "--ranking is needed and was not given"),
+        (["--output=s.npy", "--size=3"], "--ranking must be given, got none"),
         (["--ranking=ranking.parquet", "--output=s.npy", "--fraction=2"], "A fraction is more than 0 and at most 1"),
     ],
 )

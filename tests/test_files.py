@@ -63,14 +63,14 @@ def test_what_is_no_array_is_refused(tmp_path, name, reason):
     with pytest.raises(InputError) as found:
         files.mapped(f"{tmp_path}/{name}")
     text = str(found.value)
-    assert text.startswith(f"{tmp_path}/{name} cannot be read as a .npy file ({reason}")
-    assert text.endswith("; write it with numpy.save.")
+    assert text.startswith(f"{tmp_path}/{name} must be a .npy file, got one that cannot be read ({reason}")
+    assert text.endswith(". Write it with numpy.save.")
     assert "\n" not in text
 
 
 def test_a_single_value_is_refused(tmp_path):
     np.save(tmp_path / "one.npy", np.float32(1))
-    with pytest.raises(InputError, match=r"one.npy holds one value, and should hold an array with one row an example;"):
+    with pytest.raises(InputError, match=r"one.npy must hold an array with one row an example, got one value"):
         files.mapped(str(tmp_path / "one.npy"))
 
 
@@ -120,7 +120,7 @@ def test_what_is_no_text_is_refused(tmp_path, name, reason):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(InputError) as found:
         files.lines(f"{tmp_path}/{name}")
-    assert f"cannot be read as lines of UTF-8 ({reason}" in str(found.value)
+    assert f"must hold lines of UTF-8, got a file that cannot be read ({reason}" in str(found.value)
 
 
 def test_an_array_in_memory_is_of_a_file_and_no_archive(tmp_path):

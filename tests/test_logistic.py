@@ -194,18 +194,18 @@ def test_one_trace_for_other_options():
 @pytest.mark.parametrize(
     ("x", "y", "options", "sentence"),
     [
-        (np.zeros(3), np.zeros(3, int), {}, r"features \[n, d\] and integer labels \[n\], and was given float64 \[3\]"),
-        (np.zeros((0, 2)), np.zeros(0, int), {}, r"was given float64 \[0, 2\]"),
+        (np.zeros(3), np.zeros(3, int), {}, r"features \[n, d\] and integer labels \[n\], got float64 \[3\]"),
+        (np.zeros((0, 2)), np.zeros(0, int), {}, r"got float64 \[0, 2\]"),
         (np.zeros((3, 2)), np.zeros(3), {}, r"and float64 \[3\]"),
-        (np.zeros((3, 2)), np.zeros(4, int), {}, r"3 rows and labels of shape \[4\]"),
-        (np.zeros((3, 2)), np.array([0, 1, 5]), {}, r"labels in \[0, 5\) and was given labels from 0 to 5"),
+        (np.zeros((3, 2)), np.zeros(4, int), {}, r"3 rows and labels \[4\]"),
+        (np.zeros((3, 2)), np.array([0, 1, 5]), {}, r"labels in \[0, 5\), got labels from 0 to 5"),
         (np.zeros((3, 2)), np.array([0, 1, -1]), {}, "labels from -1 to 1"),
-        (np.array([[0.0], [np.nan], [np.inf]]), np.zeros(3, int), {}, "2 of its 3 rows hold NaN"),
-        (np.array([[0.0], [1e300], [1e16]]), np.zeros(3, int), {}, "2 of its 3 rows hold NaN"),
-        (np.zeros((3, 2)), np.zeros(3, int), {"l2": -1.0}, "l2 of at least 0 and was given -1.0"),
-        (np.zeros((3, 2)), np.zeros(3, int), {"l2": np.nan}, "l2 of at least 0"),
-        (np.zeros((3, 2)), np.zeros(3, int), {"max_iterations": 0}, "at least 1 iteration and was given 0"),
-        (np.zeros((3, 2)), np.zeros(3, int), {"tolerance": -1.0}, "tolerance of at least 0 and was given -1.0"),
+        (np.array([[0.0], [np.nan], [np.inf]]), np.zeros(3, int), {}, "NaN, .* in 2 of its 3 rows"),
+        (np.array([[0.0], [1e300], [1e16]]), np.zeros(3, int), {}, "NaN, .* in 2 of its 3 rows"),
+        (np.zeros((3, 2)), np.zeros(3, int), {"l2": -1.0}, "`l2` must be 0 or more, got -1.0"),
+        (np.zeros((3, 2)), np.zeros(3, int), {"l2": np.nan}, "`l2` must be 0 or more"),
+        (np.zeros((3, 2)), np.zeros(3, int), {"max_iterations": 0}, "`max_iterations` must be 1 or more, got 0"),
+        (np.zeros((3, 2)), np.zeros(3, int), {"tolerance": -1.0}, "`tolerance` must be 0 or more, got -1.0"),
     ],
 )
 def test_bad_input(x, y, options, sentence):

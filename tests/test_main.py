@@ -110,4 +110,4 @@ def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_pat
     assert "3 x 64 features from sas-0.20-s0" in out
     code, out, err = run("embed", *arguments[:2])
     assert (code, out) == (2, "")
-    assert "--output is needed and was not given" in err
+    assert "--output must be given, got none" in err

@@ -198,10 +198,16 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"embeddings": "none.npy"}, "none.npy cannot be read as a .npy file (No such file or directory)"),
-        ({"embeddings": "."}, "cannot be read as a .npy file (Is a directory)"),
-        ({"embeddings": "two.npz"}, "two.npz cannot be read as a .npy file (it is an archive of arrays"),
-        ({"embeddings": "short.npy"}, "short.npy cannot be read as a .npy file"),
+        (
+            {"embeddings": "none.npy"},
+            "none.npy must be a .npy file, got one that cannot be read (No such file or directory)",
+        ),
+        ({"embeddings": "."}, "must be a .npy file, got one that cannot be read (Is a directory)"),
+        (
+            {"embeddings": "two.npz"},
+            "two.npz must be a .npy file, got one that cannot be read (it is an archive of arrays",
+        ),
+        ({"embeddings": "short.npy"}, "short.npy must be a .npy file, got one that cannot be read"),
         ({"embeddings": "mask.npy"}, "Embeddings have the shape [n, d], or [n, m, d] for m views of each example"),
         ({"embeddings": "integers.npy"}, "Embeddings must be floating point, and the type is int64"),
         ({"embeddings": "nothing.npy"}, "Embeddings have the shape [n, d]"),
@@ -212,10 +218,10 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
         ),
         ({"embeddings": "zero.npy"}, "Rows are divided by their norm, and it is 0 in row 5;"),
         ({"embeddings": "e.npy", "normalize": False}, "With normalize=False the norm of every row is at most 1"),
-        ({"classes": "none.npy"}, "none.npy cannot be read as a .npy file"),
+        ({"classes": "none.npy"}, "none.npy must be a .npy file, got one that cannot be read"),
         ({"classes": "e.npy"}, "Classes have one entry an example, so [60], and these have [60, 8]"),
-        ({"classes": "w.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, and entry 0 is "),
-        ({"classes": "negative.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, and entry 0 is -1"),
+        ({"classes": "w.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got "),
+        ({"classes": "negative.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got -1 as entry 0"),
         ({"classes": "c.npy", "kmeans": 3}, "--classes and --kmeans both say what the latent classes are"),
         ({"kmeans": 61}, "--kmeans=61 is not possible: k-means wants at least as many rows as classes"),
         (
@@ -228,7 +234,7 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
         ({"where": "w.npy"}, "where= marks the candidates, bool [60], and this is float64 [60]"),
         ({"ids": "few.txt"}, "Ids have one entry an example, so [60], and these have [2]"),
         ({"ids": "twice.txt"}, "Ids name one example each, and 'a' is the name of entry 1"),
-        ({"ids": "e.npy"}, "e.npy cannot be read as lines of UTF-8"),
+        ({"ids": "e.npy"}, "e.npy must hold lines of UTF-8"),
         ({"self_similarity": 2.0}, "self_similarity is from 0 to 1, and this is 2.0"),
         ({"tau": -1.0}, "tau is more than 0, and this is -1.0"),
         ({"fraction": 0.0}, "A fraction is more than 0 and at most 1, and this is 0.0"),

@@ -44,8 +44,8 @@ def test_a_process_ranks_a_file(files):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--embeddings=none.npy", "--output=r.csv"], "none.npy cannot be read as a .npy file"),
-        (["--embeddings=e.npy"], "--output is needed and was not given"),
+        (["--embeddings=none.npy", "--output=r.csv"], "none.npy must be a .npy file, got one that cannot be read"),
+        (["--embeddings=e.npy"], "--output must be given, got none"),
         (["--embeddings=e.npy", "--output=r.csv", "--kmeans=0"], "kmeans"),
     ],
 )

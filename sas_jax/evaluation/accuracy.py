@@ -55,7 +55,7 @@ def accuracy(correct: np.ndarray | jax.Array) -> Accuracy:
     assert correct.dtype == bool, correct.dtype
     n = len(correct)
     if n == 0:
-        raise InputError("An accuracy wants at least one test example and was given none: look at the test split.")
+        raise InputError("`correct` must hold at least one test example, got none. Check the test split.")
     p = int(correct.sum()) / n
     middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))

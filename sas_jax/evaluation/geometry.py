@@ -221,12 +221,12 @@ def _both(views: blocks.Rows, labels: np.ndarray, num_classes: int, parts: list[
     labels = np.asarray(labels)
     if len(views.shape) != 3 or views.shape[1] < 2 or labels.shape != tuple(views.shape[:1]):
         raise InputError(
-            f"Geometry wants the features [n, views, d] of two views or more and a label for each of the n, and was "
-            f"given {list(views.shape)} and {list(labels.shape)}: embed with two views and keep both."
+            "`views` must be features [n, views, d] of two views or more, with a label for each of the n, got "
+            f"{list(views.shape)} and {list(labels.shape)}. Embed with two views and keep both."
         )
     _check_labels(labels, num_classes)
     if not all(part.any() for part in parts):
-        raise InputError("Geometry wants at least one example and was given none: look at the subset.")
+        raise InputError("Geometry must be measured on at least one example, got none. Check the subset.")
     n, m, d = views.shape
     rows = min(n, blocks.rows_a_block(m * d + num_classes))
     sums, squares = np.zeros((len(parts), num_classes, d)), np.zeros(len(parts))
@@ -256,8 +256,8 @@ def _classified(several: list[np.ndarray], features: blocks.Rows, labels: np.nda
     shape = several[0].shape
     if len(features.shape) != 2 or features.shape[1:] != shape[1:] or labels.shape != tuple(features.shape[:1]):
         raise InputError(
-            f"The nearest-centre classifier wants features [t, {shape[1]}] as wide as the centres and a label for each "
-            f"of the t, and was given {list(features.shape)} and {list(labels.shape)}: make all with one encoder."
+            f"`test` must be features [t, {shape[1]}], as wide as the centres, and a label for each of the t, got "
+            f"{list(features.shape)} and {list(labels.shape)}. Make all with one encoder."
         )
     _check_labels(labels, shape[0])
     rows = min(len(labels), blocks.rows_a_block(sum(shape)))
@@ -274,16 +274,14 @@ def _check_labels(labels: np.ndarray, num_classes: int) -> None:
     if not np.issubdtype(labels.dtype, np.integer) or (len(labels) and labels.max() >= num_classes):
         found = labels.max() if len(labels) else "none"
         raise InputError(
-            f"Geometry wants integer labels below {num_classes} and was given {labels.dtype} up to {found}: set "
-            "num_classes to the highest label plus one."
+            f"`labels` must be integers below {num_classes}, got {labels.dtype} up to {found}. Set num_classes to the "
+            "highest label plus one."
         )
 
 
 def _check_finite(block: np.ndarray) -> None:
     if not np.isfinite(block).all():
-        raise InputError(
-            "Geometry wants finite features, and some are not: look whether the encoder's training diverged."
-        )
+        raise InputError("Features must be finite, got NaN or infinity. Did the encoder's training diverge?")
 
 
 @partial(jax.jit, static_argnames=("num_classes",))

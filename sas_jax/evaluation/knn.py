@@ -55,8 +55,7 @@ def knn(
     """
     if k < 1 or not 0 < temperature < np.inf:
         raise InputError(
-            f"kNN wants k of at least 1 and a temperature over 0, and was given k={k} and temperature={temperature}: "
-            "200 and 0.1 are the usual ones."
+            f"`k` must be 1 or more and `temperature` more than 0, got {k} and {temperature}. 200 and 0.1 are usual."
         )
     arrays.check_dense("kNN's training set", train_x)
     train_x, train_y = train_x if hasattr(train_x, "shape") else np.asarray(train_x), np.asarray(train_y)

@@ -26,7 +26,7 @@ def few(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
         InputError: the fraction is out of its range.
     """
     if not 0 < fraction <= 1:
-        raise InputError(f"A fraction of the labels in (0, 1] was wanted and {fraction} was given: 0.01 is 1 %.")
+        raise InputError(f"`fraction` must be more than 0 and at most 1, got {fraction}. 0.01 is 1 %.")
     position, size = _places(key, labels)
     # One of each class, then by the share of its class that is taken: Webster's method, as subsets are budgeted.
     order = np.lexsort((labels, (position + 0.5) / size, position > 0))

@@ -91,7 +91,7 @@ def linear_probe(
         InputError: features and labels do not fit together or are not finite, or an option is out of its range.
     """
     if solver not in SOLVERS:
-        raise InputError(f"The probe wants a solver of {', '.join(SOLVERS)} and was given {solver!r}: choose one.")
+        raise InputError(f"`solver` must be one of {', '.join(SOLVERS)}, got {solver!r}. Choose one.")
     train, test = _given(train_x, train_y), _given(test_x, test_y)
     logistic.check_labels(*train, num_classes=num_classes, what="The probe's training set")
     logistic.check_labels(*test, num_classes=num_classes, what="The probe's test set")

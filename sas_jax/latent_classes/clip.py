@@ -96,20 +96,18 @@ def check_prompts(class_names: Sequence[str], templates: Sequence[str]) -> None:
         InputError: there are none, a name is empty or stands twice, or a template lacks {}.
     """
     if not class_names:
-        raise InputError(
-            "CLIP tells classes by their names, and there are none: give the class names, or use method 'kmeans'."
-        )
+        raise InputError("`class_names` must hold a name for each class, got none. Give them, or use method 'kmeans'.")
     for given in class_names:
         if not given.strip() or list(class_names).count(given) > 1:
             problem = "an empty one" if not given.strip() else f"{given!r} twice"
-            raise InputError(f"CLIP tells classes by their names, and there is {problem}: name each class once.")
+            raise InputError(f"`class_names` must name each class once, got {problem}. Correct the names.")
     if not templates:
-        raise InputError("CLIP wants at least one prompt template and was given none: 'a photo of a {}.' is one.")
+        raise InputError("`templates` must hold at least one prompt, got none. 'a photo of a {}.' is one.")
     for template in templates:
         if "{}" not in template:
             raise InputError(
-                f"A CLIP prompt template wants {{}} where the class name goes, and {template!r} has none: "
-                "write 'a photo of a {}.', say."
+                f"A prompt must have {{}} where the class name goes, got {template!r}. Write 'a photo of a {{}}.', for "
+                "example."
             )
 
 
@@ -128,8 +126,8 @@ def zero_shot(images: np.ndarray, class_names: np.ndarray) -> np.ndarray:
     """
     if np.ndim(images) != 2 or np.ndim(class_names) != 2 or images.shape[1] != class_names.shape[1]:
         raise InputError(
-            f"CLIP compares images and class names of one width, and was given {list(np.shape(images))} and "
-            f"{list(np.shape(class_names))}: embed both with the same model."
+            f"`images` and `class_names` must be [n, d] and [c, d] of one width, got {list(np.shape(images))} and "
+            f"{list(np.shape(class_names))}. Embed both with the same model."
         )
     rows = max(1, _BLOCK_ENTRIES // len(class_names))
     found = np.empty(len(images), np.int32)
@@ -215,8 +213,9 @@ def load(name: str) -> Clip:
         except Exception as error:  # a damaged file shows as whatever the library that reads it meets in it
             reason = problem or (str(error) or type(error).__name__).split("\n")[0]
             raise InputError(
-                f"CLIP wants a CLIP model, a folder that transformers saved or a name on the Hugging Face hub, and "
-                f"{name!r} cannot be loaded ({reason}): check the name, or download the model and give its folder."
+                "config.latent_classes.clip_model must be a CLIP model, a folder that transformers saved or a name on "
+                f"the Hugging Face hub, got {name!r}, which cannot be loaded ({reason[:120]}). Check the name, or "
+                "download the model and give its folder."
             ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Clip(model.eval().to(device), processor, tokenizer, device)

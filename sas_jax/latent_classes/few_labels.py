@@ -63,14 +63,14 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
     labels, embeddings = arrays.array("Labels", labels), arrays.array("Embeddings", embeddings)
     if np.ndim(embeddings) != 2 or labels.shape != np.shape(embeddings)[:1]:
         raise InputError(
-            f"Latent classes from few labels want embeddings [n, d] and one label for each, and were given "
-            f"{list(np.shape(embeddings))} and labels {list(labels.shape)}: pass those of the same examples."
+            f"`labels` must hold one for each row of `embeddings` [n, d], got {list(labels.shape)} and "
+            f"{list(np.shape(embeddings))}. Give those of the same examples."
         )
     few = np.flatnonzero(labels >= 0)
     if not len(few):
         raise InputError(
-            f"Latent classes from few labels want at least one labelled example, and none of the {len(labels)} is: "
-            "label some of each class, or use method 'kmeans'."
+            f"`labels` must hold at least one label, got none for {len(labels)} examples. Label some of each class, or "
+            "use method 'kmeans'."
         )
     names, numbers = np.unique(labels[few], return_inverse=True)
     centre, scale = _moments(embeddings[few])
@@ -95,8 +95,8 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
         block = features(embeddings[part])
         if bad := int((~np.isfinite(block).all(axis=1)).sum()):
             raise InputError(
-                f"Latent classes from few labels want finite embeddings, and {bad} of rows {part[0]} to {part[-1]} "
-                "hold NaN or infinity: look whether the encoder's training diverged."
+                f"`embeddings` must be finite, got NaN or infinity in {bad} of rows {part[0]} to {part[-1]}. Did the "
+                "encoder's training diverge?"
             )
         classes[part] = names[np.asarray(logistic.predict(model, block))]
     return FewLabels(classes, len(few), L2_TRIED[best], float(right[best]) / held_out if held_out else None)
@@ -120,13 +120,11 @@ def draw(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
         InputError: the fraction is out of its range, or nothing is labelled.
     """
     if not 0 < fraction <= 1:
-        raise InputError(
-            f"Few labels want a fraction over 0 and at most 1, and were given {fraction}: 0.01 keeps one in a hundred."
-        )
+        raise InputError(f"`fraction` must be more than 0 and at most 1, got {fraction}. 0.01 keeps one in a hundred.")
     labels = np.asarray(labels)
     order = _in_classes(key, labels, np.flatnonzero(labels >= 0))
     if not len(order):
-        raise InputError("Few labels are drawn from a data set's labels, and this one has none: give a .csv of them.")
+        raise InputError("`labels` must hold at least one label, got none. Give a .csv of them.")
     _, start, size = np.unique(labels[order], return_index=True, return_counts=True)
     rank = np.arange(len(order)) - np.repeat(start, size)
     kept = order[rank < np.repeat(np.maximum(1, np.floor(fraction * size + 0.5)), size)]
@@ -158,11 +156,11 @@ def read(file: epath.PathLike, *, ids: np.ndarray, class_names: Sequence[str] | 
     unknown = [name for name in given if name not in place]
     if unknown:
         raise InputError(
-            f"{file} has to label examples of this data set, but {len(unknown)} of its {len(given)} ids are not in it, "
-            f"the first {unknown[0]!r}: write ids such as {str(ids[0])!r}."
+            f"{file} must label examples of this data set, got {len(unknown)} of {len(given)} ids that are not in it, "
+            f"the first {unknown[0]!r}. Write ids such as {str(ids[0])!r}."
         )
     if not given:
-        raise InputError(f"{file} has to label at least one example, but labels none: write lines of id,label.")
+        raise InputError(f"{file} must label at least one example, got none. Write lines of id,label.")
     texts = set(given.values())
     if class_names and texts <= set(class_names):
         numbers = {name: index for index, name in enumerate(class_names)}
@@ -170,7 +168,7 @@ def read(file: epath.PathLike, *, ids: np.ndarray, class_names: Sequence[str] | 
         numbers = {text: int(text) for text in texts}
         if max(numbers.values()) > np.iinfo(np.int32).max:
             raise InputError(
-                f"{file} has to hold labels up to 2^31 - 1, but has {max(numbers.values())}: number them from 0."
+                f"{file} must hold labels up to 2^31 - 1, got {max(numbers.values())}. Number them from 0."
             )
     else:
         numbers = {text: index for index, text in enumerate(sorted(texts))}
@@ -186,7 +184,8 @@ def _rows(path: epath.Path) -> dict[str, str]:
         text = files.whole(path).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} has to be a .csv of id,label in UTF-8, but cannot be read ({error}): check it."
+            f"{path} must be a .csv of id,label in UTF-8, got a file that cannot be read ({files.reason(error)}). "
+            "Check it."
         ) from error
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     found: dict[str, str] = {}
@@ -194,8 +193,8 @@ def _rows(path: epath.Path) -> dict[str, str]:
         header = [name.strip() for name in next(lines, [])]
         if header.count("id") != 1 or header.count("label") != 1:
             raise InputError(
-                f"{path} has to name its columns in the first line, id and label among them, but begins with "
-                f"{','.join(header)[:80]!r}: write id,label there."
+                f"{path} must name its columns in the first line, id and label among them, got "
+                f"{','.join(header)[:80]!r}. Write id,label there."
             )
         columns = header.index("id"), header.index("label")
         for row in lines:
@@ -203,18 +202,18 @@ def _rows(path: epath.Path) -> dict[str, str]:
                 continue
             if len(row) != len(header):
                 raise InputError(
-                    f"{path} has to hold {len(header)} values a line, but line {lines.line_num} holds {len(row)}: "
-                    "mend it."
+                    f"{path} must hold {len(header)} values a line, got {len(row)} in line {lines.line_num}. Correct "
+                    "it."
                 )
             name, label = (row[column].strip() for column in columns)
             if label and found.setdefault(name, label) != label:
                 raise InputError(
-                    f"{path} has to give an example one label, but {name!r} has {found[name]!r} and, in line "
-                    f"{lines.line_num}, {label!r}: remove one."
+                    f"{path} must give an example one label, got {found[name]!r} for {name!r} and, in line "
+                    f"{lines.line_num}, {label!r}. Remove one."
                 )
     except csv.Error as error:
         raise InputError(
-            f"{path} has to be a .csv of id,label, but line {lines.line_num} cannot be read ({error}): mend it."
+            f"{path} must be a .csv of id,label, got a line {lines.line_num} that cannot be read ({error}). Correct it."
         ) from error
     return found
 

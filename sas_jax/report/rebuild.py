@@ -37,14 +37,15 @@ def rebuild(
     """
     if not workdirs:
         raise InputError(
-            "a report is made from the workdir of a run, and none was given: python -m sas_jax.report runs/digits, say"
+            "A report must be given the workdir of a run, got none. Write python -m sas_jax.report runs/digits, for "
+            "example."
         )
     found = [runs.read(workdir) for workdir in workdirs]
     path = expanded(output or (f"{workdirs[0]}/report.html" if len(workdirs) == 1 else "compare.html"))
     if path.suffix != ".html":
-        raise InputError(f"--output has to be the name of an .html file, but is {output}: mend it")
+        raise InputError(f"--output must be the name of an .html file, got {output}. Correct it.")
     if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"--output has to be a file in a directory that is there, but {path} is not: choose another")
+        raise InputError(f"--output must be a file in a directory that exists, got {path}. Choose another.")
     if len(found) > 1:
         names = runs.names([os.fspath(run.workdir.path) for run in found])
         _write(path, comparison.html(found, names))

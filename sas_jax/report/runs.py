@@ -72,23 +72,25 @@ def read(path: str) -> Run:
     workdir = Workdir(path, writes=False)
     if not workdir.path.is_dir():
         what = "a file" if workdir.path.exists() else "not there"
-        raise InputError(f"a report is made from the workdir of a run, but {path} is {what}: give its directory")
+        raise InputError(
+            f"A report must be given the workdir of a run, got {path}, which is {what}. Give its directory."
+        )
     config = workdir.stored_config()
     if config is None:
         raise InputError(
-            f"a report is made from the workdir of a run, but {path} has no config.json: give a directory that "
-            f"python -m sas_jax.main made"
+            f"A report must be given the workdir of a run, got {path}, which has no config.json. Give a directory that "
+            "python -m sas_jax.main made."
         )
     results = workdir.read("results.json", Results)
     if results is None:
         raise InputError(
-            f"a report is made from results.json, but {path} has none, for its run has not measured an arm yet: run it "
-            f"on with python -m sas_jax.main, without --stop_after"
+            f"A report must be given a run with results.json, got {path}, whose run has not measured an arm yet. Run "
+            "it on with python -m sas_jax.main, without --stop_after."
         )
     if not any(stage.startswith("evaluate") for stage in results["stages"]):
         raise InputError(
-            f"a report is made from a run that was evaluated, but {path} has not come so far: run it on with "
-            f"python -m sas_jax.main, without --stop_after"
+            f"A report must be given a run that was evaluated, got {path}, which has not come so far. Run it on with "
+            "python -m sas_jax.main, without --stop_after."
         )
     damage = []
     try:
@@ -111,9 +113,7 @@ def names(paths: list[str]) -> list[str]:
     whole = ["/".join(each) for each in parts]
     for path, one in zip(paths, whole, strict=True):
         if whole.count(one) > 1:
-            raise InputError(
-                f"runs that are compared have to be different ones, but {path} stands there twice: mend it"
-            )
+            raise InputError(f"The runs that are compared must differ, got {path} twice. Leave one out.")
     deepest = max(map(len, parts))
     short = (["/".join(each[-depth:]) for each in parts] for depth in range(1, deepest + 1))
     return next(found for found in short if len(set(found)) == len(found))

@@ -37,8 +37,8 @@ def check(
     there = [path.name for path in workdir.own()]
     if there and not workdir.is_marked():
         raise InputError(
-            f"a workdir has to be empty or hold a run, but {workdir.path} holds {', '.join(there)} that no run made: "
-            f"choose another with --workdir"
+            f"--workdir must be empty or hold a run, got {workdir.path} with {', '.join(there)}, which no run made. "
+            "Choose another."
         )
     workdir.check_kinds()
     if restart or rerun:
@@ -57,9 +57,9 @@ def check(
     what = "; ".join(f"config.{name} was {found.get(name)}, is {wanted.get(name)}" for name in fields)
     redo = [stage for stage in inputs if not workdir.is_done(stage, inputs[stage])]
     raise InputError(
-        f"{workdir.path} holds a run of another config ({what or 'files it reads, or the devices, have changed'}): "
-        f"give --rerun to do {', '.join(redo) or 'nothing'} anew and keep the rest, --restart to begin from nothing, "
-        f"or another --workdir"
+        f"{workdir.path} must hold a run of this config, got another "
+        f"({what or 'files it reads, or the devices, have changed'}). Give --rerun to redo "
+        f"{', '.join(redo) or 'nothing'} and keep the rest, --restart to begin anew, or another --workdir."
     )
 
 

@@ -127,8 +127,8 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
         check_batch(name, size, section.batch_size, steps=steps, section=where)
         if section.batch_size % size_of_mesh:
             raise InputError(
-                f"{where}.batch_size has to be a multiple of the {size_of_mesh} devices, but is "
-                f"{section.batch_size}: choose {-(-section.batch_size // size_of_mesh) * size_of_mesh}"
+                f"{where}.batch_size must be a multiple of the {size_of_mesh} devices, got {section.batch_size}. "
+                f"Choose {-(-section.batch_size // size_of_mesh) * size_of_mesh}."
             )
     for name in plan.partitions_of_arms(config) if "classes" in wanted else ():
         if not run.stamps.is_done(plan.classes_stage(name)):

@@ -63,8 +63,8 @@ def check_batch(name: str, size: int, batch_size: int, *, steps: int, section: s
     """Raises an InputError where `size` images, of what is called `name`, do not fill a batch, or steps pass int32."""
     if size < batch_size:
         raise InputError(
-            f"{name} wants at least one batch of {batch_size} images a pass, but has {size}: lower "
-            f"{section}.batch_size to at most {size}, or raise the fraction in config.arms"
+            f"{section}.batch_size must be at most the {size} images of {name}, got {batch_size}. Lower it, or raise "
+            "the fraction in config.arms."
         )
     if steps > MOST_STEPS:
         raise InputError(
@@ -341,10 +341,10 @@ class _Record:
             many = f", one of {skipped} such steps where {self._section}.skip_nonfinite is {self._allowed}"
             kept = f"checkpoint {self.saved} in {self._directory}" if self.saved else "no checkpoint yet"
             raise InputError(
-                f"the loss of {self._stage} has to be finite, but was {values[bad - 1 - step + count]} at step {bad} "
-                f"of {self._course.total}{many if self._allowed else ''} (last good: {kept}): lower "
-                f"{self._section}.learning_rate, raise {self._section}.temperature, or let a few such steps be skipped "
-                f"with {self._section}.skip_nonfinite"
+                f"The loss of {self._stage} must be finite, got {values[bad - 1 - step + count]} at step {bad} of "
+                f"{self._course.total}{many if self._allowed else ''} (last good: {kept}). Lower "
+                f"{self._section}.learning_rate, raise {self._section}.temperature, or raise "
+                f"{self._section}.skip_nonfinite to skip a few such steps."
             )
         return float(values[finite].mean(dtype=np.float64)) if finite.any() else math.nan
 

@@ -39,5 +39,5 @@ def test_to_dict_is_json_and_comes_back():
 
 
 def test_no_examples():
-    with pytest.raises(InputError, match="at least one test example and was given none"):
+    with pytest.raises(InputError, match="at least one test example, got none"):
         accuracy(np.zeros(0, bool))

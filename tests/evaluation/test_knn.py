@@ -135,14 +135,17 @@ def test_rows_of_zeros_are_like_nothing():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"k": 0}, "k of at least 1 and a temperature over 0, and was given k=0"),
-        ({"temperature": 0.0}, "temperature=0.0"),
-        ({"temperature": np.nan}, "temperature=nan"),
-        ({"test_x": np.zeros((4, 3))}, r"kNN wants .* one width, and was given \[5, 2\] and \[4, 3\]"),
-        ({"test_x": np.full((4, 2), np.nan)}, "kNN's test set wants finite features, and 4 of its 4 rows"),
-        ({"train_x": np.full((5, 2), np.nan)}, "kNN's training set wants finite features, and 5 of its 5 rows"),
-        ({"test_y": np.full(4, 3)}, r"kNN's test set wants labels in \[0, 3\)"),
-        ({"train_y": np.zeros(4, int)}, "kNN's training set wants one label per row"),
+        ({"k": 0}, "`temperature` more than 0, got 0 and"),
+        ({"temperature": 0.0}, "got 200 and 0.0"),
+        ({"temperature": np.nan}, "got 200 and nan"),
+        ({"test_x": np.zeros((4, 3))}, r"kNN must have .* one width, got \[5, 2\] and \[4, 3\]"),
+        ({"test_x": np.full((4, 2), np.nan)}, "kNN's test set must have finite features, got .* in 4 of its 4 rows"),
+        (
+            {"train_x": np.full((5, 2), np.nan)},
+            "kNN's training set must have finite features, got .* in 5 of its 5 rows",
+        ),
+        ({"test_y": np.full(4, 3)}, r"kNN's test set must have labels in \[0, 3\)"),
+        ({"train_y": np.zeros(4, int)}, "kNN's training set must have one label for each row"),
     ],
 )
 def test_bad_input(change, sentence):

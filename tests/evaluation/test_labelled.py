@@ -56,5 +56,5 @@ def test_a_class_of_one_is_not_held_out():
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.1, np.nan])
 def test_bad_fraction(fraction):
-    with pytest.raises(InputError, match=r"in \(0, 1\] was wanted and"):
+    with pytest.raises(InputError, match="`fraction` must be more than 0 and at most 1"):
         labelled.few(KEY, LABELS, fraction=fraction)

@@ -174,11 +174,14 @@ def test_to_dict_is_json_with_the_accuracys_fields():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"test_x": np.zeros((397, 3))}, r"The probe wants .* one width, and was given \[1400, 64\] and \[397, 3\]"),
-        ({"test_y": np.full(397, 10)}, r"The probe's test set wants labels in \[0, 10\)"),
-        ({"train_y": np.full(1400, -1)}, r"The probe's training set wants labels in \[0, 10\)"),
-        ({"test_x": np.full((397, 64), np.nan)}, "The probe's test set wants finite features"),
-        ({"train_x": np.full((1400, 64), np.nan)}, "training set wants finite features, and 1400 of its 1400 rows"),
+        ({"test_x": np.zeros((397, 3))}, r"The probe must have .* one width, got \[1400, 64\] and \[397, 3\]"),
+        ({"test_y": np.full(397, 10)}, r"The probe's test set must have labels in \[0, 10\)"),
+        ({"train_y": np.full(1400, -1)}, r"The probe's training set must have labels in \[0, 10\)"),
+        ({"test_x": np.full((397, 64), np.nan)}, "The probe's test set must have finite features"),
+        (
+            {"train_x": np.full((1400, 64), np.nan)},
+            "training set must have finite features, got .* in 1400 of its 1400 rows",
+        ),
     ],
 )
 def test_bad_input(change, sentence, solver):
@@ -188,5 +191,5 @@ def test_bad_input(change, sentence, solver):
 
 
 def test_bad_solver():
-    with pytest.raises(InputError, match="a solver of auto, lbfgs, sgd and was given 'adam'"):
+    with pytest.raises(InputError, match="must be one of auto, lbfgs, sgd, got 'adam'"):
         linear_probe(KEY, **GIVEN, num_classes=10, solver="adam")

@@ -117,23 +117,23 @@ def test_predict_in_blocks_is_predict():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"x": np.where(np.arange(1400)[:, None] < 3, np.nan, X)}, "finite features, and 3 of its 1400 rows"),
+        ({"x": np.where(np.arange(1400)[:, None] < 3, np.nan, X)}, "finite features, got .* in 3 of its 1400 rows"),
         ({"x": np.where(np.arange(1400)[:, None] > 1397, 1e300, X.astype(float))}, "2 of its 1400 rows"),
-        ({"y": Y[:5]}, r"1400 rows and labels of shape \[5\]"),
-        ({"y": Y + 1}, r"labels in \[0, 10\) and was given labels from 1 to 10"),
-        ({"l2": -1.0}, "l2 of at least 0"),
-        ({"l2": np.inf}, "l2 of at least 0"),
-        ({"steps": 0}, "at least 1 step and epoch, and was given l2=1e-05, steps=0"),
-        ({"epochs": 0}, "epochs=0"),
+        ({"y": Y[:5]}, r"1400 rows and labels \[5\]"),
+        ({"y": Y + 1}, r"labels in \[0, 10\), got labels from 1 to 10"),
+        ({"l2": -1.0}, "`l2` must be 0 or more and"),
+        ({"l2": np.inf}, "got inf, "),
+        ({"steps": 0}, "`steps` and `epochs` 1 or more, got 1e-05, 0 and"),
+        ({"epochs": 0}, "and 0. 1e-5"),
     ],
 )
 def test_bad_input(change, sentence):
     options = {"x": X, "y": Y, "num_classes": 10, "l2": 1e-5} | change
-    with pytest.raises(InputError, match=f"The streamed probe.*{sentence}"):
+    with pytest.raises(InputError, match=sentence):
         streamed.fit(KEY, **options)
 
 
 def test_features_to_predict_are_checked():
     model = logistic.Logistic(np.zeros((64, 10)), np.zeros(10), 0, 0.0, 0.0)
-    with pytest.raises(InputError, match="test set wants finite features, and 397 of its 397"):
+    with pytest.raises(InputError, match=r"test set must have finite features, got .* in 397 of its 397"):
         streamed.predict(model, np.full((397, 64), np.nan))

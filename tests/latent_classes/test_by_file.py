@@ -34,10 +34,10 @@ def test_a_class_is_a_distinct_value(tmp_path, convert):
     [
         (np.zeros(39, int), "classes.npy must be one for each of the 40 examples, got 39"),
         (np.zeros((40, 1), int), r"each of the 40 examples, got an array of shape \[40, 1\]"),
-        (np.full(40, 0.5), r"classes of .*classes.npy must be text, or whole numbers .* and entry 0 is 0\.5; number"),
-        (np.zeros(40, complex), "must be whole numbers or text, and these are complex128; convert"),
-        (np.arange(40) - 1, "from 0 to 2.31 - 1, and entry 0 is -1; number"),
-        (np.arange(40) + 2**31, "entry 0 is 2147483648; number"),
+        (np.full(40, 0.5), r"classes of .*classes.npy must be text, or whole numbers .* got 0\.5 as entry 0"),
+        (np.zeros(40, complex), "must be whole numbers or text, got complex128"),
+        (np.arange(40) - 1, "from 0 to 2.31 - 1, got -1 as entry 0"),
+        (np.arange(40) + 2**31, "got 2147483648 as entry 0"),
         (np.array([{}] * 40), "which cannot be read"),
     ],
 )

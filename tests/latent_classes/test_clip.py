@@ -30,7 +30,7 @@ def test_zero_shot_is_the_most_similar_name(monkeypatch):
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.int32
     np.testing.assert_array_equal(clip.zero_shot(images, names[[0, 0]]), np.zeros(50))  # ties to the lowest
-    with pytest.raises(InputError, match=r"one width, and was given \[50, 8\] and \[5, 7\]"):
+    with pytest.raises(InputError, match=r"of one width, got \[50, 8\] and \[5, 7\]"):
         clip.zero_shot(images, names[:, 1:])
 
 
@@ -43,11 +43,11 @@ def test_templates_are_the_papers_and_usable():
 @pytest.mark.parametrize(
     ("names", "templates", "sentence"),
     [
-        ((), ("{}",), "there are none: give the class names"),
-        (("cat", " "), ("{}",), "there is an empty one"),
-        (("cat", "dog", "cat"), ("{}",), "there is 'cat' twice"),
-        (("cat",), (), "at least one prompt template"),
-        (("cat",), ("a {}", "a photo"), "'a photo' has none"),
+        ((), ("{}",), "got none. Give them"),
+        (("cat", " "), ("{}",), "got an empty one"),
+        (("cat", "dog", "cat"), ("{}",), "got 'cat' twice"),
+        (("cat",), (), "at least one prompt, got none"),
+        (("cat",), ("a {}", "a photo"), "where the class name goes, got 'a photo'"),
     ],
 )
 def test_bad_prompts(names, templates, sentence):
@@ -134,7 +134,7 @@ def test_what_is_no_cache_is_not_overwritten(tmp_path, stub):
         (tmp_path / "array.npy").read_bytes(),
     ):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"clip\.npz is something else, or damaged .*: remove it"):
+        with pytest.raises(InputError, match=r"clip\.npz must be a cache of CLIP embeddings, got .* Remove it"):
             clip.embed_images("m", IMAGES, **options)
         assert path.read_bytes() == content
     assert stub.calls == 1

@@ -131,11 +131,15 @@ def test_blocks_of_the_rest_give_the_same(monkeypatch):
 @pytest.mark.parametrize(
     ("x", "labels", "sentence"),
     [
-        (np.eye(3), np.full(3, -1), "at least one labelled example, and none of the 3"),
-        (np.eye(3), np.zeros(2, int), r"given \[3, 3\] and labels \[2\]"),
-        (np.zeros(3), np.zeros(3, int), r"given \[3\]"),
-        (np.array([[0.0], [np.nan]]), np.zeros(2, int), "few labels' training set wants finite features, and 2"),
-        (np.array([[0.0], [np.nan], [np.inf]]), np.array([0, -1, -1]), "2 of rows 1 to 2 hold NaN or infinity"),
+        (np.eye(3), np.full(3, -1), "at least one label, got none for 3"),
+        (np.eye(3), np.zeros(2, int), r"got \[2\] and \[3, 3\]"),
+        (np.zeros(3), np.zeros(3, int), r"got \[3\] and \[3\]"),
+        (
+            np.array([[0.0], [np.nan]]),
+            np.zeros(2, int),
+            "few labels' training set must have finite features, got .* in 2 of its 2",
+        ),
+        (np.array([[0.0], [np.nan], [np.inf]]), np.array([0, -1, -1]), "NaN or infinity in 2 of rows 1 to 2"),
     ],
 )
 def test_bad_input(x, labels, sentence):
@@ -165,7 +169,7 @@ def test_draw_is_of_the_key_and_uniform():
     assert (drawn.sum(axis=1) == 5).all()
     assert 0.1 < drawn.mean(axis=0).min() < drawn.mean(axis=0).max() < 0.4
     for fraction in (0, -1, 1.1, np.nan):
-        with pytest.raises(InputError, match="fraction over 0 and at most 1"):
+        with pytest.raises(InputError, match="must be more than 0 and at most 1"):
             few_labels.draw(KEY, labels, fraction=fraction)
     with pytest.raises(InputError, match="has none"):
         few_labels.draw(KEY, labels - 1, fraction=0.5)
@@ -209,16 +213,16 @@ def test_csv_of_the_data_sets_class_names(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "begins with '': write id,label"),
-        ("x,3\n", "begins with 'x,3': write id,label"),
-        ("id,label,id\n", "begins with"),
-        ("id,label\n", "labels none"),
-        ("id,label\nx,\n", "labels none"),
-        ("id,label\nx,1,2\n", "2 values a line, but line 2 holds 3"),
-        ("id,label\nx,1\n\nx,2\n", "'x' has '1' and, in line 4, '2'"),
-        ("id,label\nz,1\nx,2\ny,2", "2 of its 3 ids are not in it, the first 'z': write ids such as 'a/1.png'"),
-        ("id,label\nx,4000000000\n", "labels up to 2.31 - 1, but has 4000000000"),
-        ('id,label\n"x,1\n', "line 2 cannot be read"),
+        ("", "among them, got ''. Write id,label"),
+        ("x,3\n", "among them, got 'x,3'. Write"),
+        ("id,label,id\n", "got 'id,label,id'"),
+        ("id,label\n", "at least one example, got none"),
+        ("id,label\nx,\n", "at least one example, got none"),
+        ("id,label\nx,1,2\n", "2 values a line, got 3 in line 2"),
+        ("id,label\nx,1\n\nx,2\n", "got '1' for 'x' and, in line 4, '2'"),
+        ("id,label\nz,1\nx,2\ny,2", "got 2 of 3 ids that are not in it, the first 'z'. Write ids such as 'a/1.png'"),
+        ("id,label\nx,4000000000\n", "labels up to 2.31 - 1, got 4000000000"),
+        ('id,label\n"x,1\n', "a line 2 that cannot be read"),
         ("id,label\nx," + "y" * 200_000, "field larger"),
         (b"id,label\nx,\xff", "cannot be read .*utf-8"),
     ],

@@ -190,10 +190,10 @@ def test_features_of_a_pretrained_network_are_made_once_and_used_as_those_of_a_f
     [
         ({"method": "few_labels", "labels_file": "none.csv"}, "none.csv"),
         ({"method": "few_labels", "labelled_fraction": 0.0}, "config.latent_classes.labelled_fraction"),
-        ({"embeddings": "none.npy"}, "config.latent_classes.embeddings (none.npy) has to be a .npy file"),
+        ({"embeddings": "none.npy"}, "config.latent_classes.embeddings (none.npy) must be a .npy file"),
         ({"embeddings": "clip"}, "pip install 'sas_jax[clip]'"),
         ({"embeddings": "hf/facebook/dinov2-small"}, "pip install 'sas_jax[pretrained]'"),
-        ({"method": "clip_zeroshot", "prompts": ("a photo",)}, "'a photo' has none"),
+        ({"method": "clip_zeroshot", "prompts": ("a photo",)}, "got 'a photo'"),
         ({"method": "clip_zeroshot", "class_names": ("a", "a")}, "'a' twice"),
         (
             {"prompts": ("a {}",)},

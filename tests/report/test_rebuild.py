@@ -197,8 +197,8 @@ def alter(name, **fields):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("config.json"), "has no config.json: give a directory that python -m sas_jax.main made"),
-        (remove("results.json"), "has none, for its run has not measured an arm yet"),
+        (remove("config.json"), "which has no config.json. Give a directory that python -m sas_jax.main made"),
+        (remove("results.json"), "whose run has not measured an arm yet"),
         (remove("ranking.parquet"), "ranking.parquet"),
         (write("results.json", '{"arms": ['), "got a damaged file (it is not JSON)"),
         (write("results.json", "[" * 100_000), "got a damaged file (it is not JSON)"),
@@ -206,7 +206,7 @@ def alter(name, **fields):
         (write("results.json", "{}"), "got a damaged file (dataset is not there)"),
         (write("config.json", "no"), "got a damaged file (it is not JSON)"),
         (alter("config.json", data=3), "got a damaged file (data is no object)"),
-        (alter("results.json", stages={"rank": {"wall_seconds": 1.0}}), "run that was evaluated, but"),
+        (alter("results.json", stages={"rank": {"wall_seconds": 1.0}}), "run that was evaluated, got"),
         (alter("results.json", stages={"rank": 1.0}), "stages.rank is no object"),
         (alter("results.json", stages=None), "stages is not there"),
         (alter("results.json", dataset={"train_size": "many"}), "dataset.train_size is not a count"),
@@ -272,14 +272,14 @@ def test_whatever_stands_in_a_file_there_is_a_page_or_a_sentence(make_workdir, m
 
 def test_where_the_page_cannot_be(workdir, make_workdir, report, tmp_path, monkeypatch):
     for output, message in (
-        (f"{workdir}/results.json", "has to be the name of an .html file"),
-        (str(tmp_path / "none" / "r.html"), "has to be a file in a directory that is there"),
+        (f"{workdir}/results.json", "must be the name of an .html file"),
+        (str(tmp_path / "none" / "r.html"), "must be a file in a directory that exists"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             report(workdir, output=output)
-    with pytest.raises(InputError, match="is not there: give its directory"):
+    with pytest.raises(InputError, match=r"which is not there\. Give its directory"):
         report(tmp_path / "none", output=str(tmp_path / "r.html"))
-    with pytest.raises(InputError, match="is a file: give its directory"):
+    with pytest.raises(InputError, match=r"which is a file\. Give its directory"):
         report(workdir / "config.json", output=str(tmp_path / "r.html"))
     monkeypatch.setattr(rebuild, "write_whole", failing(PermissionError(13, "Permission denied")))
     for runs_ in ((workdir,), (workdir, make_workdir(tmp_path / "other"))):
@@ -287,9 +287,9 @@ def test_where_the_page_cannot_be(workdir, make_workdir, report, tmp_path, monke
             InputError, match=r"--output must be a file that can be written, got .* \(Permission denied\)"
         ):
             report(*runs_, output=str(tmp_path / "r.html"))
-    with pytest.raises(InputError, match="none was given"):
+    with pytest.raises(InputError, match="got none"):
         report()
-    with pytest.raises(InputError, match="stands there twice"):
+    with pytest.raises(InputError, match="twice"):
         report(workdir, f"{workdir}/../run", output=str(tmp_path / "r.html"))
 
 
@@ -329,7 +329,7 @@ def test_the_command_with_several_runs(make_workdir, tmp_path, read_page):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["none"], "none is not there"), ([], "none was given"), (["--outptu=x.html"], "Did you mean: output")],
+    [(["none"], "got none, which is not there"), ([], "got none"), (["--outptu=x.html"], "Did you mean: output")],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, arguments, message):
     code, out, err = command(*arguments, folder=tmp_path)

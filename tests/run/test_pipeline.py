@@ -116,7 +116,7 @@ def test_another_config_is_refused_with_the_fields_and_the_ways_out(finished, da
         pipeline.run(config, finished[0], log=lambda _: None)
     text = str(refused.value)
     assert "config.embedding.views was 2, is 3" in text
-    assert "--rerun to do embed, classes, rank, train/sas-0.20-s0, evaluate/sas-0.20-s0 anew" in text
+    assert "--rerun to redo embed, classes, rank, train/sas-0.20-s0, evaluate/sas-0.20-s0 and keep" in text
     assert "--restart" in text
     assert "--workdir" in text
     assert json.loads((finished[0] / "config.json").read_text())["embedding"]["views"] == 2
@@ -164,7 +164,7 @@ def test_files_that_no_run_made_are_never_removed(tmp_path, data_dir):
         (workdir / name).write_text("mine")
         for restart in (False, True):
             with pytest.raises(
-                InputError, match=r"holds (proxy|stamps|subset-1\.npy) that no run made: choose another"
+                InputError, match=r"with (proxy|stamps|subset-1\.npy), which no run made. Choose another"
             ):
                 pipeline.run(small_config(data_dir), workdir, restart=restart, log=lambda _: None)
         assert (workdir / name).read_text() == "mine"
@@ -200,7 +200,7 @@ def test_embeddings_that_changed_under_the_run_are_noticed(finished, tmp_path, d
     pipeline.run(config, tmp_path / "run", stop_after="rank", log=lambda _: None)
     np.save(tmp_path / "e.npy", vectors[:, ::-1].copy())
     with pytest.raises(
-        InputError, match=r"files it reads, or the devices, have changed\): give --rerun to do embed, classes"
+        InputError, match=r"files it reads, or the devices, have changed\). Give --rerun to redo embed, classes"
     ):
         pipeline.run(config, tmp_path / "run", stop_after="rank", log=lambda _: None)
     pipeline.run(config, tmp_path / "run", stop_after="rank", rerun=True, log=lambda _: None)
@@ -211,7 +211,7 @@ def test_results_that_no_longer_hold_are_removed(copied, data_dir):
     pipeline.run(config, copied, rerun=True, stop_after="subset", log=lambda _: None)
     assert not (copied / "results.json").exists()
     assert not (copied / "report.html").exists()
-    with pytest.raises(InputError, match=r"sas-0\.20-s0, but it is not trained to its end"):
+    with pytest.raises(InputError, match=r"sas-0\.20-s0, got .* not trained to its end"):
         sas_jax.load_encoder(copied)
     sas_jax.load_encoder(copied, arm="full-1.00-s0")
 
@@ -240,11 +240,11 @@ def test_the_encoder_of_an_arm_is_found_again(finished, tmp_path):
     np.testing.assert_array_equal(loaded.apply(images), features)
     other = sas_jax.load_encoder(workdir, arm="full-1.00-s0").apply(images)
     assert np.abs(other - features).max() > 1e-3
-    with pytest.raises(InputError, match=r"one of sas-0\.20-s0, random-0\.20-s0, full-1\.00-s0, but is 'nope'"):
+    with pytest.raises(InputError, match=r"one of sas-0\.20-s0, random-0\.20-s0, full-1\.00-s0, got 'nope'"):
         sas_jax.load_encoder(workdir, arm="nope")
-    with pytest.raises(InputError, match=r"holds no config\.json"):
+    with pytest.raises(InputError, match=r"which has no config\.json"):
         sas_jax.load_encoder(workdir / "proxy")
-    with pytest.raises(InputError, match="divide by 255"):
+    with pytest.raises(InputError, match="Divide by 255"):
         encoder.apply(images.astype(np.float32))
     with pytest.raises(InputError, match=r"\[n, h, w, 3\]"):
         encoder.apply(images[0])
@@ -637,10 +637,10 @@ def test_a_class_file_of_the_wrong_length(tmp_path, data_dir):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((1437, 4), np.nan), "1437 of 1437 rows are not, the first is row 0"),
+        (np.full((1437, 4), np.nan), "got others in 1437 of 1437 rows, the first row 0"),
         (np.zeros((1437, 4)), "finite vectors other than zero"),
-        (np.ones((1436, 4)), "floats [1437, d], a row for each image, but holds float64 [1436, 4]"),
-        (np.ones((1437, 4), int), "but holds int64"),
+        (np.ones((1436, 4)), "floats [1437, d], a row for each image, got float64 [1436, 4]"),
+        (np.ones((1437, 4), int), "got int64"),
         (None, "cannot be read"),
     ],
 )
@@ -654,7 +654,7 @@ def test_embeddings_that_cannot_be_used(tmp_path, data_dir, array, message):
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "run").write_text("a file stands here")
-    assert "need a directory that can be written to" in bad(tmp_path)
+    assert "The directory of the results must be writable" in bad(tmp_path)
 
 
 def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
@@ -665,7 +665,7 @@ def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
 
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(type(epath.Path(tmp_path)), "write_text", refused)
-    assert "is not (Permission denied): choose another" in bad(tmp_path)
+    assert "(Permission denied). Choose another" in bad(tmp_path)
 
 
 def test_a_run_whose_config_is_missing_is_not_redone_unasked(copied, data_dir):
@@ -677,7 +677,7 @@ def test_a_run_whose_config_is_missing_is_not_redone_unasked(copied, data_dir):
 
 def test_two_processes_in_one_workdir(tmp_path):
     with Workdir(tmp_path / "run").held():
-        assert "another one is at work" in bad(tmp_path)
+        assert "where one is at work" in bad(tmp_path)
 
 
 def test_a_damaged_config_in_the_workdir(tmp_path, data_dir):
@@ -696,7 +696,7 @@ def test_a_damaged_config_in_the_workdir(tmp_path, data_dir):
 
 def test_a_subset_below_a_batch_is_found_before_the_proxy_is_trained(tmp_path, data_dir):
     text = bad(tmp_path, **{"data.dir": str(data_dir), "train.batch_size": 512, "proxy.train.batch_size": 64})
-    assert "sas-0.20-s0 wants at least one batch of 512 images a pass, but has 287" in text
+    assert "config.train.batch_size must be at most the 287 images of sas-0.20-s0, got 512" in text
     assert not (tmp_path / "run" / "proxy").exists()
 
 
@@ -709,7 +709,7 @@ def test_more_steps_than_can_be_counted_are_found_before_the_proxy_is_trained(tm
 
 def test_a_batch_that_does_not_divide_by_the_devices(tmp_path, data_dir):
     text = bad(tmp_path, **{"data.dir": str(data_dir), "train.batch_size": 60})
-    assert f"multiple of the {jax.device_count()} devices, but is 60: choose 64" in text
+    assert f"multiple of the {jax.device_count()} devices, got 60. Choose 64" in text
 
 
 def test_labels_where_there_are_none(tmp_path):

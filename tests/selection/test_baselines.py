@@ -61,9 +61,9 @@ def test_labels_may_have_any_numbers():
         (lambda key: baselines.random_balanced(key, []), "of 1 example or more, and there are no classes;"),
         (lambda key: baselines.random_balanced(key, 3), r"so \[1\], and these have \[\]"),
         (lambda key: baselines.random_balanced(key, [0, [1]]), "Classes must be an array"),
-        (lambda key: baselines.random_balanced(key, [0, -1]), "from 0 to 2.31 - 1, and entry 1 is -1;"),
-        (lambda key: baselines.random_balanced(key, [0, 2**31]), "from 0 to 2.31 - 1, and entry 1 is 2147483648;"),
-        (lambda key: baselines.random_balanced(key, [0.5, 1]), r"text, or whole numbers .* and entry 0 is 0\.5;"),
+        (lambda key: baselines.random_balanced(key, [0, -1]), "from 0 to 2.31 - 1, got -1 as entry 1"),
+        (lambda key: baselines.random_balanced(key, [0, 2**31]), "from 0 to 2.31 - 1, got 2147483648 as entry 1"),
+        (lambda key: baselines.random_balanced(key, [0.5, 1]), r"text, or whole numbers .* got 0\.5 as entry 0"),
     ],
 )
 def test_what_cannot_be_ranked(use, message):

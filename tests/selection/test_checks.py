@@ -51,8 +51,12 @@ def test_embeddings_of_any_layout(convert):
 @pytest.mark.parametrize(
     ("values", "normalize", "message"),
     [
-        ([[1.0, 2.0], [3.0]], True, "Embeddings must be an array, .* of this list .*; give an array in the host's"),
-        (Elsewhere(), True, "of this Elsewhere .can't convert cuda:0 device type tensor to numpy.; give"),
+        ([[1.0, 2.0], [3.0]], True, "Embeddings must be an array, got a list .* Give an array in the host's"),
+        (
+            Elsewhere(),
+            True,
+            "got a Elsewhere that NumPy makes none of .can't convert cuda:0 device type tensor to numpy.. Give",
+        ),
         ([1.0, 2.0], True, r"shape \[n, d\].*\[2\]"),
         (np.ones((3, 0)), True, r"shape \[n, d\].*\[3, 0\]"),
         (np.ones((1, 2, 3, 4)), True, r"shape \[n, d\].*\[1, 2, 3, 4\]"),

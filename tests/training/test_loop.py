@@ -226,7 +226,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trainer, images, t
 
 
 def test_a_subset_below_one_batch_names_the_field(trainer, images, tmp_path):
-    with pytest.raises(InputError, match=r"at least one batch of 8.*has 7: lower config\.train\.batch_size"):
+    with pytest.raises(InputError, match=r"config\.train\.batch_size must be at most the 7 images of .*, got 8"):
         run(trainer, images, tmp_path, subset=np.arange(7))
 
 
@@ -364,7 +364,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(trainer, images, tm
             disk.enter_context(small_files())
 
         before_step(patch, 12, fill)
-        with pytest.raises(InputError, match=r"step 15 could not be written to .*: make room, and run the same"):
+        with pytest.raises(InputError, match=r"step 15 must be written to .*, got no room. Make room and run the same"):
             run(trainer, images, tmp_path)
     said = []
     assert run(trainer, images, tmp_path, log=said.append).steps == 15
