@@ -6,6 +6,7 @@ import numpy as np
 
 from sas_jax.errors import InputError
 
+LARGEST_NORM = 1 + 1e-5  # of a mean of unit vectors in float32
 _LARGEST_CLASS = np.iinfo(np.int32).max
 
 

@@ -12,7 +12,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from sas_jax import files, settings
+from sas_jax import arrays, files, settings
 from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.views import Views, plain, view
@@ -172,7 +172,7 @@ def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None]) ->
             f"{where} must hold finite vectors other than zero, got others in {int(bad.sum())} of {n} rows, the first "
             f"row {int(bad.argmax())}. Correct what made them."
         )
-    if vectors.ndim == 2 and norms.max() <= 1 + 1e-5:
+    if vectors.ndim == 2 and norms.max() <= arrays.LARGEST_NORM:
         log(f"{where}: no norm is over 1, so the rows are taken as means of unit vectors")
         return vectors
     log(f"{where}: each vector is divided by its norm")

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from sas_jax import settings
 from sas_jax.models import ResNet
+from sas_jax.progress import duration
 
 DAY = 86400.0
 
@@ -58,11 +59,3 @@ def forward_flops(encoder: ConfigDict, size: int) -> float:
     analysis = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(variables, image).cost_analysis()
     assert analysis is not None
     return float(analysis["flops"])
-
-
-def duration(seconds: float) -> str:
-    """12 seconds, 3.4 minutes, 5.6 hours, 7.8 days."""
-    for unit, length in (("days", DAY), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

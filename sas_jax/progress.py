@@ -62,15 +62,16 @@ class Progress:
         if done <= first or now <= began:
             return text  # there is no rate yet
         rate = (done - first) / (now - began)
-        return f"{text}, {_rate(rate)}, {_duration((total - done) / rate)} left"
+        return f"{text}, {_rate(rate)}, {duration((total - done) / rate)} left"
 
 
 def _rate(each_second: float) -> str:
     return f"{each_second:,.0f} a second" if each_second >= 10 else f"{each_second:.2g} a second"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """12 s, 34 min, 5.6 h, 7.8 days."""
     whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    return f"{round(whole / 60)} min" if whole < 7200 else f"{whole / 3600:.1f} h"
+    if whole < 7200:
+        return f"{whole} s" if whole < 120 else f"{round(whole / 60)} min"
+    return f"{whole / 3600:.1f} h" if whole < 172_800 else f"{whole / 86_400:.1f} days"

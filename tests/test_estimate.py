@@ -2,7 +2,8 @@
 
 from configs import cifar100
 from sas_jax import plan
-from sas_jax.estimate import Estimate, duration, forward_flops
+from sas_jax.estimate import Estimate, forward_flops
+from sas_jax.progress import duration
 
 
 def said(views_per_second, stage="proxy", n=50_000):
@@ -31,4 +32,4 @@ def test_over_a_day_it_says_what_makes_it_smaller():
 
 
 def test_durations_read_well():
-    assert [duration(s) for s in (12.3, 90, 5400, 200_000)] == ["12 seconds", "1.5 minutes", "1.5 hours", "2.3 days"]
+    assert [duration(s) for s in (12.3, 90, 5400, 200_000)] == ["12 s", "90 s", "90 min", "2.3 days"]

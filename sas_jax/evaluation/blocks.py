@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 # Of one block in float32: what is held of the features at a time, on the host and on the device.
@@ -64,3 +65,10 @@ def in_blocks(x: Rows, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
 def padded(block: np.ndarray, rows: int) -> np.ndarray:
     """The block with zeros appended up to `rows` rows, so that all blocks share one compiled program."""
     return np.concatenate([block, np.zeros((rows - len(block), *block.shape[1:]), block.dtype)])
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Vectors divided by their norms; one of zeros stays."""
+    # The largest entry goes first, so that no square over- or underflows.
+    x = x / jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny)
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 0.5)

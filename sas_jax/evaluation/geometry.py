@@ -290,7 +290,7 @@ def _block_sums(block, labels, weights, *, num_classes):
 
     The spread of an example is the sum of its unit views' squared distances from their mean.
     """
-    unit = _unit(block)
+    unit = blocks.unit(block)
     mean = jnp.mean(unit, axis=1)
     spread = jnp.sum((unit - mean[:, None]) ** 2, axis=(1, 2))
     member = labels == jnp.arange(num_classes)[:, None]
@@ -305,11 +305,5 @@ def _nearest(vectors, block):
     there = ~jnp.isnan(vectors[:, 0])
     vectors = jnp.where(there[:, None], vectors, 0.0)
     # Squared distance less the row's own square, which moves no minimum.
-    away = jnp.sum(vectors**2, axis=1) - 2 * jnp.matmul(_unit(block), vectors.T, precision=lax.Precision.HIGHEST)
+    away = jnp.sum(vectors**2, axis=1) - 2 * jnp.matmul(blocks.unit(block), vectors.T, precision=lax.Precision.HIGHEST)
     return jnp.argmin(jnp.where(there, away, jnp.inf), axis=1)
-
-
-def _unit(x):
-    # The largest entry goes first, so that no square over- or underflows; a vector of zeros stays one.
-    x = x / jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), jnp.finfo(x.dtype).tiny)
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 0.5)

@@ -107,7 +107,7 @@ def nearer(found: Nearest, train_x: jax.Array, train_y: jax.Array, test_x: jax.A
     Returns:
         Of all these rows the nearest k.
     """
-    train_x, test_x = _unit_rows(train_x), _unit_rows(test_x)
+    train_x, test_x = blocks.unit(train_x), blocks.unit(test_x)
     k = found.label.shape[1]
 
     def search(row_and_found):
@@ -135,9 +135,3 @@ def vote(found: Nearest, temperature: float | jax.Array, *, num_classes: int) ->
 
     t, k = found.label.shape
     return lax.map(classify, found, batch_size=min(max(1, _BLOCK_ENTRIES // (k * num_classes)), t))
-
-
-def _unit_rows(x):
-    # The largest entry goes first, so that no square over- or underflows.
-    x = x / jnp.maximum(jnp.max(jnp.abs(x), axis=1, keepdims=True), jnp.finfo(x.dtype).tiny)
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 0.5)

@@ -62,7 +62,7 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> np.ndarray:
         zero += (begin + np.flatnonzero((norms == 0).reshape(len(rows), -1).any(1))).tolist()
         with np.errstate(over="ignore", invalid="ignore"):  # of rows that are refused below
             extent = np.ldexp(norms, exponent).reshape(len(rows), -1)
-            long += (begin + np.flatnonzero((extent > 1 + 1e-5).any(1))).tolist()
+            long += (begin + np.flatnonzero((extent > arrays.LARGEST_NORM).any(1))).tolist()
             result[begin : begin + _ROWS] = usable / np.where(norms == 0, 1, norms) if normalize else rows
     if not_finite:
         raise InputError(
