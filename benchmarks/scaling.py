@@ -76,23 +76,32 @@ def embedding(n: int, chips: int, counted: dict[str, Any], measured: dict[str, A
 
 
 def kmeans(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
-    """Seconds of k-means into classes of a thousand, all restarts and iterations, on the one chip that does it."""
-    k = max(1, n // CLASS_SIZE)
-    iteration = 2 * 2 * n * k * FEATURES  # a row's distance to all centres, and its part of all sums
-    seeds = 2 * n * k * FEATURES * (2 + int(math.log(k)))
+    """Seconds of k-means into classes of a thousand, all restarts and iterations."""
+    k, here = max(1, n // CLASS_SIZE), n / chips
+    candidates = 2 + int(math.log(k))
+    iteration = 2 * 2 * here * k * FEATURES  # a row's distance to all centres, and its part of all sums
+    seeds = 2 * here * k * FEATURES * candidates
     # In bytes: a block of rows reads all centres, and reads and writes all sums; each seed is compared with all rows.
-    rows, a_class = 4 * n * FEATURES, 4 * FEATURES
-    moved = ITERATIONS * (rows + -(-n // block_rows(k, FEATURES)) * 3 * k * a_class) + k * rows
+    rows, a_class = 4 * here * FEATURES, 4 * FEATURES
+    moved = ITERATIONS * (rows + -(-here // block_rows(k, FEATURES)) * 3 * k * a_class) + k * rows
+    # A ring sends twice what is summed: all classes in each iteration, the candidates for each seed.
+    sent = 0 if chips == 1 else 2 * k * a_class * (ITERATIONS + candidates)
     return {
         "arithmetic": RESTARTS * PASSES * (ITERATIONS * iteration + seeds) / TOPOLOGIES[TOPOLOGY].bf16,
         "bandwidth": RESTARTS * moved / TOPOLOGIES[TOPOLOGY].bandwidth,
+        "collectives": RESTARTS * sent / HOST.interconnect,
     }
 
 
 def selection(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
-    """Seconds of both objectives' slower one within classes of a thousand, as measured on a CPU."""
+    """Seconds of both objectives' slower one within classes of a thousand, as measured on a CPU: each host's."""
     found = max(each["core_seconds"] / each["examples"] for each in measured["rank"])
-    return {"measured": found * n / measured["cores"]}
+    return {"measured": found * n / measured["cores"] / hosts(chips)}
+
+
+def hosts(chips: int) -> int:
+    """How many machines that is, of four chips each."""
+    return max(1, chips // 4)
 
 
 _COUNTS = ("operations", "bytes_accessed")
@@ -100,8 +109,8 @@ Stage = Callable[[int, int, dict[str, Any], dict[str, Any]], dict[str, float]]
 ROWS: tuple[tuple[str, str, int, Stage], ...] = (
     *(("train", f"train an epoch, {plural(chips, 'chip')}", chips, training) for chips in CHIPS),
     *(("embed", f"embed, {plural(chips, 'chip')}", chips, embedding) for chips in CHIPS),
-    ("classes", "classes, on one chip of any number", 1, kmeans),
-    ("rank", "rank, on the CPU that was measured; of chips, one host's", 4, selection),
+    *(("classes", f"classes, {plural(chips, 'chip')}", chips, kmeans) for chips in CHIPS),
+    *(("rank", f"rank, {plural(hosts(chips), 'CPU')} as measured", chips, selection) for chips in CHIPS),
 )
 
 
@@ -117,10 +126,10 @@ def _of_images(n: int, chips: int, an_image: dict[str, float], measured: dict[st
 def defect(stage: str, n: int, chips: int) -> str:
     """Why a stage cannot be done as it is; "" where it can."""
     rows = n * FEATURES * 4
-    if stage == "classes" and 2 * rows > TOPOLOGIES[TOPOLOGY].hbm:  # the rows and, for a moment, their copy
+    if stage == "classes" and 2 * rows / chips > TOPOLOGIES[TOPOLOGY].hbm:  # its rows and, for a moment, a copy
         return "rows exceed a chip"
-    # A host has four chips. Every host holds all embeddings, and for a moment a copy.
-    if stage in ("embed", "rank") and 2 * rows > min(chips, 4) * HOST.memory:
+    # A host has four chips, and holds what it embedded, and for a moment a copy.
+    if stage == "embed" and 2 * rows / hosts(chips) > min(chips, 4) * HOST.memory:
         return "rows exceed a host"
     return ""
 

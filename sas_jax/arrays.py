@@ -1,5 +1,7 @@
 """Arrays as people have them: lists, columns of tables, arrays of other libraries; and what cannot be one."""
 
+import mmap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,49 @@ import numpy as np
 from sas_jax.errors import InputError
 
 LARGEST_NORM = 1 + 1e-5  # of a mean of unit vectors in float32
+BLOCK_ROWS = 16384  # are looked at or converted at a time, which needs little memory beside the input
 _LARGEST_CLASS = np.iinfo(np.int32).max
+
+
+class LazyRows:
+    """Rows of an array that may be a mapped file, converted when they are asked for: what is not used is not read."""
+
+    def __init__(self, source: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]):
+        """`convert` gives float32 rows for some of the source's."""
+        self._source = source
+        self._convert = convert
+        self.shape, self.ndim, self.dtype = source.shape, source.ndim, np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """float32, of some of the rows."""
+        chosen = self._source[index]
+        found = np.empty(chosen.shape, np.float32)
+        for begin in range(0, len(chosen), BLOCK_ROWS):
+            found[begin : begin + BLOCK_ROWS] = self._convert(chosen[begin : begin + BLOCK_ROWS])
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(np.float32 if dtype is None else dtype, copy=False)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether they are read from a mapped file."""
+        return on_disk(self._source)
+
+
+Rows = np.ndarray | LazyRows
+
+
+def on_disk(values: Any) -> bool:
+    """Whether these are rows of a mapped file."""
+    if isinstance(values, LazyRows):
+        return values.on_disk
+    while isinstance(values, np.ndarray):
+        values = values.base
+    return isinstance(values, mmap.mmap)
 
 
 def array(what: str, values: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,15 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from sas_jax import arrays, files, settings
+from sas_jax.devices import gathered, is_writer
 from sas_jax.errors import InputError
 from sas_jax.images import Images
 from sas_jax.views import Views, plain, view
-
-_GATHERED_AT_ONCE = 2**26  # numbers that each device holds while the processes' parts are gathered
 
 Apply = Callable[[Any, jax.Array], jax.Array]  # (variables, float [b, s, s, 3]) -> float [b, d]
 
@@ -60,6 +59,7 @@ def embed(
     key: jax.Array | None = None,
     devices: tuple[jax.Device, ...] | None = None,
     label: str = "embedding",
+    whole: bool = True,
 ) -> np.ndarray:
     """Embeds images, a batch at a time on every device; of several processes each does its part, and all get the whole.
 
@@ -72,8 +72,10 @@ def embed(
         num_views: random views of each image; None embeds the image itself.
         keep_views: return every view, not their mean.
         key: of the views, wanted with `num_views`; a view is a function of (key, example, view number).
-        devices: which of this process's to use; all by default.
+        devices: which of this process's devices to use; all by default.
         label: of the progress bar.
+        whole: of several processes, all get the whole; else each gets its part, of which all are of one length, and
+            which lie one after the other. What is beyond the last image is the last one again.
 
     Returns:
         float32 [n, d]: with `num_views` the mean over the views of the unit-normalised outputs, of norm at most 1
@@ -107,17 +109,38 @@ def embed(
             bar.update(max(0, min(stride, stop - start)))
         while computing:
             fetch()
-    whole = np.concatenate(out)[:share].astype(np.float32)
-    return (whole if processes == 1 else _gathered(whole, processes))[:n]
+    part = np.concatenate(out)[:share].astype(np.float32)
+    if not whole or processes == 1:
+        return part
+    found = np.empty((processes, *part.shape), np.float32)
+    for begin, block in gathered(part):
+        found[:, begin : begin + block.shape[1]] = block
+    return found.reshape(-1, *part.shape[1:])[:n]
 
 
-def _gathered(part: np.ndarray, processes: int) -> np.ndarray:
-    """The parts of all processes, one after the other. They pass through the devices, so a block of rows at a time."""
-    rows = max(1, _GATHERED_AT_ONCE // (processes * part[0].size))
-    whole = np.empty((processes, *part.shape), part.dtype)
-    for first in range(0, len(part), rows):
-        whole[:, first : first + rows] = multihost_utils.process_allgather(part[first : first + rows])
-    return whole.reshape(-1, *part.shape[1:])
+def write_parts(path: epath.Path, part: np.ndarray, n: int) -> None:
+    """Writes what each process embedded as one .npy of n rows, whole; process 0 does, and all call this.
+
+    Args:
+        path: of the file.
+        part: what `embed` returned with whole=False.
+        n: of all images.
+    """
+    blocks = gathered(part)
+
+    def write(aside: epath.Path) -> None:
+        file = np.lib.format.open_memmap(os.fspath(aside), mode="w+", dtype=part.dtype, shape=(n, *part.shape[1:]))
+        for first, block in blocks:
+            for process, rows in enumerate(block):
+                start = process * len(part) + first
+                file[start : start + len(rows)] = rows[: max(0, n - start)]
+        file.flush()
+
+    if is_writer():
+        files.write_whole(path, write)
+    else:
+        for _ in blocks:  # each block takes all of them
+            pass
 
 
 def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[str], None]) -> np.ndarray:

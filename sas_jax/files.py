@@ -5,6 +5,7 @@ import fnmatch
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tempfile
 import uuid
@@ -196,16 +197,8 @@ def mapped(path: str) -> np.ndarray:
         InputError: there is no such file, or it is cut short or no .npy file, or holds Python objects or a single
             value.
     """
-    local = os.fspath(expanded(path))
     try:
-        _check_is_file(epath.Path(local))
-        with open(local, "rb") as file:
-            start = file.read(len(_MAGIC))
-        if start != _MAGIC:
-            kind = "an archive of arrays, as numpy.savez writes it" if start.startswith(_ZIP) else "something else"
-            raise ValueError(f"it is {kind if start else 'empty'}")
-        _check_header(local)
-        values = np.load(local, mmap_mode="r", allow_pickle=False)
+        values = map_array(path)
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
             f"{path} must be a .npy file, got one that cannot be read ({reason(error)}). Write it with numpy.save."
@@ -213,6 +206,29 @@ def mapped(path: str) -> np.ndarray:
     if values.ndim == 0:
         raise InputError(f"{path} must hold an array with one row an example, got one value. Write that.")
     return values
+
+
+def map_array(path: epath.PathLike) -> np.ndarray:
+    """As `mapped`, of any array; one in a bucket is copied to this machine's disk first.
+
+    Raises:
+      Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
+    """
+    if is_remote(path):
+        with tempfile.NamedTemporaryFile(suffix=".npy") as copy:
+            with epath.Path(path).open("rb") as file:
+                shutil.copyfileobj(file, copy)
+            copy.flush()
+            return np.load(copy.name, mmap_mode="r", allow_pickle=False)  # stays, though its name goes
+    local = os.fspath(expanded(path))
+    _check_is_file(epath.Path(local))
+    with open(local, "rb") as file:
+        start = file.read(len(_MAGIC))
+    if start != _MAGIC:
+        kind = "an archive of arrays, as numpy.savez writes it" if start.startswith(_ZIP) else "something else"
+        raise ValueError(f"it is {kind if start else 'empty'}")
+    _check_header(local)
+    return np.load(local, mmap_mode="r", allow_pickle=False)
 
 
 def lines(path: str) -> list[str]:

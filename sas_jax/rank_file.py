@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from sas_jax import devices, files, settings
+from sas_jax import arrays, devices, files, settings
 from sas_jax.errors import InputError, shown
-from sas_jax.latent_classes.kmeans import kmeans as cluster
+from sas_jax.latent_classes.by_kmeans import cluster
 from sas_jax.progress import Progress
 from sas_jax.selection import budgets as division
 from sas_jax.selection import checks, ranking_files
@@ -115,10 +115,14 @@ def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> 
     """Latent classes of what the pipeline clusters as well: unit rows, or the means of unit views."""
     rows = checks.embeddings(values, normalize=normalize)
     try:
-        x = rows if rows.ndim == 2 else rows.mean(1)
-        return cluster(settings.key(seed), x, num_classes=number).labels
+        return cluster(settings.key(seed), _means(rows), num_classes=number)
     except InputError as error:
         raise InputError(f"--kmeans={number} is not possible: {error}") from error
+
+
+def _means(rows: arrays.LazyRows) -> arrays.Rows:
+    """One row an example: the mean of its views, where there are several."""
+    return rows if rows.ndim == 2 else np.asarray(rows).mean(1)
 
 
 def _summary(ranking: Ranking, output: str, fraction: float, seconds: float) -> str:

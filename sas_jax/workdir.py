@@ -261,7 +261,13 @@ class Workdir:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[epath.Path]:
-        """The block writes a file of the run, whole; a digest of it is kept, by which `damage` knows it again."""
+        """The block writes a file of the run, whole; a digest of it is kept, by which `damage` knows it again.
+
+        Of several processes that are in such a block one writes the file.
+        """
+        if not self.writes:
+            yield self / name
+            return
         stage = f"{_FILE}/{name}"
         self.unstamp(stage)
         yield self / name

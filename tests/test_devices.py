@@ -69,6 +69,15 @@ def test_determinism_is_asked_of_a_gpu_beside_what_was_asked_before(monkeypatch)
     assert os.environ["XLA_FLAGS"] == "--xla_dump_to=/x --xla_gpu_deterministic_ops=true"
 
 
+def test_memory_knows_a_limit_of_the_shell(monkeypatch):
+    monkeypatch.setattr(devices, "_read", {"/sys/fs/cgroup/memory.max": "max\n"}.__getitem__)
+    assert devices.memory() > 1e8
+    monkeypatch.setattr(devices.resource, "getrlimit", lambda _: (1000, 2000))
+    assert devices.memory() == 1000
+    monkeypatch.setattr(devices, "_read", {"/sys/fs/cgroup/memory.max": "900\n"}.__getitem__)
+    assert devices.memory() == 900
+
+
 def test_several_processes_without_names_are_a_mistake(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
-from sas_jax import embedding
+from sas_jax import devices, embedding
 from sas_jax.embedding import embed
 from sas_jax.selection.pairwise import pairwise
 from sas_jax.views import Views, plain, view
@@ -111,15 +112,17 @@ def test_the_next_batch_is_decoded_while_the_devices_compute(monkeypatch):
     ]  # fmt: skip
 
 
-def test_parts_of_several_processes_are_gathered_by_blocks(monkeypatch):
+def test_parts_of_several_processes_are_written_as_one_by_blocks(monkeypatch, tmp_path):
     sizes = []
 
     def gather(block):
         sizes.append(len(block))
         return np.stack([block, block + 100])
 
-    monkeypatch.setattr(embedding.multihost_utils, "process_allgather", gather)
-    monkeypatch.setattr(embedding, "_GATHERED_AT_ONCE", 2 * 3 * 4)  # four rows of three numbers, of two processes
+    monkeypatch.setattr(devices.multihost_utils, "process_allgather", gather)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(devices, "_GATHERED_AT_ONCE", 2 * 3 * 4)  # four rows of three numbers, of two processes
     part = np.arange(30, dtype=np.float32).reshape(10, 3)
-    np.testing.assert_array_equal(embedding._gathered(part, 2), np.concatenate([part, part + 100]))
+    embedding.write_parts(epath.Path(tmp_path / "e.npy"), part, 19)
+    np.testing.assert_array_equal(np.load(tmp_path / "e.npy"), np.concatenate([part, part + 100])[:19])
     assert sizes == [4, 4, 2]

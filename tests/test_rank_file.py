@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import sas_jax
-from sas_jax import latent_classes
+from sas_jax import devices, latent_classes
 from sas_jax.errors import InputError
+from sas_jax.latent_classes import passes
 from sas_jax.rank_file import rank_file
 from sas_jax.selection import checks, classwise
 
@@ -128,6 +129,21 @@ def test_what_is_no_number_of_classes_is_refused(folder, kmeans):
     """0 would leave all in one class, as if it had not been given."""
     with pytest.raises(InputError, match=r"^--kmeans must be a whole number, 1 or more, got .*\. Choose one, or none"):
         run(folder, kmeans=kmeans)
+
+
+def test_a_file_larger_than_memory_is_read_in_blocks(folder, monkeypatch):
+    """Its classes are found in passes, and of a class too large to be ranked there is a sentence."""
+    z = np.load(folder / "e.npy")
+    unit = (z / np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+    monkeypatch.setattr(devices, "memory", lambda: z.nbytes)
+    run(folder, kmeans=4, seed=5)
+    found = sas_jax.Ranking.load(folder / "r.parquet", of=z)
+    assert found.classes.tolist() == passes.kmeans_by_passes(jax.random.key(5), unit, num_classes=4).labels.tolist()
+    assert_same_ranking(found, sas_jax.rank(z, found.classes))
+    monkeypatch.setattr(classwise, "_LARGEST_MATRIX", 40)
+    monkeypatch.setattr(devices, "free_memory", lambda: 1000)
+    with pytest.raises(InputError, match="must fit in memory to be ranked, got one of 60 examples, which takes"):
+        run(folder)
 
 
 def test_the_metadata_say_what_was_given(folder):

@@ -22,7 +22,7 @@ from sas_jax.evaluation.probe import linear_probe
 from sas_jax.latent_classes import few_labels, kmeans
 from sas_jax.models import ProjectionHead, ResNet
 from sas_jax.run import pipeline
-from sas_jax.selection import baselines, double_greedy, greedi, greedy
+from sas_jax.selection import baselines, double_greedy, greedy
 from sas_jax.training import SimCLR, Trainer
 from sas_jax.views import Views, view
 from tests.run.test_pipeline import small_config
@@ -84,7 +84,6 @@ CALLS = {
     "rank a matrix": lambda: columns(sas_jax.rank(similarity=S, objective="facility_location", weights=WEIGHTS)),
     "rank views": lambda: columns(sas_jax.rank(VIEWS, kind="gaussian")),
     "greedy": lambda: greedy.facility_location(embeddings=UNIT, where=CLASSES > 0, weights=WEIGHTS, budget=N),
-    "greedi": lambda: greedi.sas(settings.key(0), UNIT, budget=3, partitions=2, sample=8),
     "double_greedy": lambda: double_greedy.double_greedy(S, key=settings.key(0)),
     "random": lambda: columns(baselines.random_balanced(settings.key(0), CLASSES)),
     "k_center": lambda: columns(baselines.k_center(Z, CLASSES)),

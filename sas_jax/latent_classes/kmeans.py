@@ -67,7 +67,7 @@ class Rows(NamedTuple):
 @settings.fixed
 def kmeans(
     key: jax.Array,
-    x: ArrayLike,
+    x: ArrayLike | arrays.LazyRows,
     *,
     num_classes: int,
     restarts: int = 5,
@@ -100,7 +100,7 @@ def kmeans(
         Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding" (SODA 2007), section 2.2, and its
         greedy variant (the best of 2 + log k candidates for each seed), which is scikit-learn's.
     """
-    x = arrays.array("The rows of k-means", x) if not isinstance(x, jax.Array) else x
+    x = x if isinstance(x, jax.Array | arrays.LazyRows) else arrays.array("The rows of k-means", x)
     if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.number) or jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise InputError(
             f"k-means wants a matrix of real numbers [n, d] and was given {x.dtype} {list(x.shape)}: "
@@ -116,7 +116,10 @@ def kmeans(
             f"{n} rows given: lower num_classes."
         )
     with np.errstate(over="ignore"):
-        rows = jnp.array(x, jnp.float32) if mesh is None else devices.split(x, mesh)  # _to_unit_box may overwrite it
+        if mesh is None:
+            rows = jnp.array(x, jnp.float32)  # a copy, which _to_unit_box may overwrite
+        else:
+            rows = devices.split(lambda part: np.asarray(x[part]), n, (n + -n % mesh.size, x.shape[1]), mesh)
     if bad := rows.shape[0] - int(_finite_rows(rows)):
         raise InputError(
             f"k-means wants finite numbers, and {bad} of the {n} rows hold NaN, infinity or a number beyond float32: "
@@ -134,11 +137,16 @@ def kmeans(
         labels, centres = _fill_empty(given, labels, centres)
         inertia = float(np.sum((given - centres[labels]) ** 2))
 
+    labels, centres = numbered(labels, centres)
+    scale, shift = float(scale), np.asarray(shift)
+    return KMeans(labels, (centres + shift) * np.float32(scale), inertia * scale**2)
+
+
+def numbered(labels: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and centres of classes, none of them empty, numbered by their first row."""
     _, first = np.unique(labels, return_index=True)
     old_of_new = np.argsort(first)
-    new_of_old = np.argsort(old_of_new).astype(np.int32)
-    scale, shift = float(scale), np.asarray(shift)
-    return KMeans(new_of_old[labels], (centres[old_of_new] + shift) * np.float32(scale), inertia * scale**2)
+    return np.argsort(old_of_new).astype(np.int32)[labels], centres[old_of_new]
 
 
 @settings.fixed
@@ -294,7 +302,7 @@ def _lloyd(rows, centres, iterations):
 
     def step(state):
         i, centres, labels, _ = state
-        new, distances, sums, counts = _assigned(rows, centres)
+        new, distances, sums, counts = assigned(rows, centres)
         sums, counts = collectives.total((sums, counts), axis)
         empty = counts == 0
         centres = sums / jnp.maximum(counts, 1)[:, None]
@@ -306,7 +314,7 @@ def _lloyd(rows, centres, iterations):
     return lax.while_loop(lambda state: state[3] & (state[0] < iterations), step, start)[1]
 
 
-def _assigned(rows, centres):
+def assigned(rows, centres):
     """Each row's nearest centre and squared distance to it; of the rows here each class's sum [k, d] and number."""
     k = centres.shape[0]
 

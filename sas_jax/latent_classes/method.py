@@ -114,6 +114,7 @@ class Method:
         make: makes the classes, with a typed PRNG key.
         needs: the one of `fields` that must not be empty; "" where all may.
         clusters: whether the classes are clusters of embeddings, without labels or names.
+        together: of several processes all make the classes, in one program; else the first one does.
     """
 
     fields: tuple[str, ...]
@@ -122,6 +123,7 @@ class Method:
     make: Callable[[jax.Array, ConfigDict, Given], Made]
     needs: str = ""
     clusters: bool = False
+    together: bool = False
 
 
 def checked(classes: np.ndarray, n: int, source: str) -> np.ndarray:

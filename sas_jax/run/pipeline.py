@@ -115,7 +115,8 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
     elif any(arm.selector == LISTED for arm in run.arms):
         run.data.listed()
     if config.proxy.embeddings:
-        given_embeddings(config, n, log=lambda _: None)
+        if run.workdir.writes:
+            given_embeddings(config, n, log=lambda _: None)
     elif "proxy" in wanted:
         trained.append(("proxy", n, n, config.proxy.train, "config.proxy.train"))
         run.trainers.proxy.start()  # says what is wrong with config.proxy.encoder.init

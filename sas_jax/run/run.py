@@ -215,12 +215,12 @@ class Chosen:
 
     @functools.cached_property
     def embeddings(self) -> np.ndarray:
-        """float32 [n, d]."""
-        return self._array("embeddings.npy", ndim=2, kind="f")
+        """float32 [n, d], mapped: what is not used is not in memory."""
+        return self._array("embeddings.npy", ndim=2, kind="f", mapped=True)
 
     def view_embeddings(self) -> np.ndarray:
-        """float32 [n, m, d]."""
-        return self._array("view_embeddings.npy", ndim=3, kind="f")
+        """float32 [n, m, d], mapped as well."""
+        return self._array("view_embeddings.npy", ndim=3, kind="f", mapped=True)
 
     def similarity_embeddings(self, partition: str) -> np.ndarray:
         """float32 [n, d]: what the similarity within a partition is measured on."""
@@ -269,11 +269,11 @@ class Chosen:
     def _n(self) -> int:
         return self._stamps.facts("data")["train_size"]
 
-    def _array(self, name: str, *, ndim: int, kind: str) -> np.ndarray:
+    def _array(self, name: str, *, ndim: int, kind: str, mapped: bool = False) -> np.ndarray:
         """An array of n rows that a stage left. A digest told of damage, but earlier versions kept none."""
         path = self._workdir / name
         try:
-            found = files.array(path)
+            found = files.map_array(path) if mapped else files.array(path)
             if found.ndim != ndim or len(found) != self._n or found.dtype.kind != kind:
                 raise ValueError(f"it holds {found.dtype} {list(found.shape)}, of {self._n} images")
         except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it

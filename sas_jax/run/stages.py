@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from sas_jax import devices, environment, files, latent_classes, plan, pretrained, report, settings
-from sas_jax.embedding import embed
+from sas_jax.embedding import embed, write_parts
 from sas_jax.evaluation import accuracies, classifier_accuracy, coarse_classes, encoder_geometry
 from sas_jax.latent_classes import Given
 from sas_jax.networks import of_encoder, project
@@ -67,9 +67,12 @@ def embeddings(run: Run) -> None:
     if not run.stamps.todo("embed", damage=lambda: run.embedding_damage):
         return
     pairs = plan.compares_views(run.config)
+    n = len(run.data.dataset.train)
     with run.stamps.doing("embed"):
         if run.config.proxy.embeddings:
-            vectors = _given(run) if run.workdir.writes else None
+            if not run.workdir.writes:
+                return
+            vectors = _given(run)
         else:
             vectors = embed(
                 functools.partial(project, run.trainers.proxy.method),
@@ -81,16 +84,24 @@ def embeddings(run: Run) -> None:
                 key=jax.random.fold_in(settings.key(run.config.seed), EMBED),
                 batch_size=run.config.embedding.batch_size,
                 label="embeddings",
+                whole=False,
             )
-        if vectors is not None and run.workdir.writes:
+        if run.workdir.writes:
             (run.workdir / "view_embeddings.npy").unlink(missing_ok=True)
-            if vectors.ndim == 3:
-                if pairs:
-                    with run.workdir.writing("view_embeddings.npy") as path:
-                        write_array(path, vectors)
-                vectors = vectors.mean(axis=1, dtype=np.float32)
-            with run.workdir.writing("embeddings.npy") as path:
-                write_array(path, vectors)
+        if vectors.ndim == 3:
+            if pairs:
+                _write_embeddings(run, "view_embeddings.npy", vectors, n)
+            vectors = vectors.mean(axis=1, dtype=np.float32)
+        _write_embeddings(run, "embeddings.npy", vectors, n)
+
+
+def _write_embeddings(run: Run, name: str, vectors: np.ndarray, n: int) -> None:
+    """Writes one array of n rows: all of them, or this process's part, which all processes then write together."""
+    with run.workdir.writing(name) as path:
+        if len(vectors) == n:
+            write_array(path, vectors)
+        else:
+            write_parts(path, vectors, n)
 
 
 def _given(run: Run) -> np.ndarray:
@@ -117,17 +128,18 @@ def classes(run: Run) -> None:
         if not run.stamps.todo(stage, file):
             continue
         section = plan.in_partition(run.config, name).latent_classes
+        method = latent_classes.METHODS[section.method]
         with run.stamps.doing(stage) as facts:
-            if not run.workdir.writes:
+            if not run.workdir.writes and not method.together:
                 continue
             key = jax.random.fold_in(settings.key(run.config.seed), CLUSTER)
             given = Given(run.data.dataset, lambda: run.chosen.embeddings, run.workdir, run.log)
             found, about = latent_classes.make(key, section, given)
             with run.workdir.writing(file) as path:
-                write_array(path, found)
+                if run.workdir.writes:
+                    write_array(path, found)
             facts |= about
-        clusters = latent_classes.METHODS[section.method].clusters
-        if clusters and not section.embeddings and not run.config.proxy.embeddings:
+        if method.clusters and not section.embeddings and not run.config.proxy.embeddings:
             run.log(
                 "classes: these are clusters of the proxy's embeddings; a pretrained network's embeddings usually make "
                 "better ones (config.latent_classes.embeddings, docs/latent_classes.md)"
@@ -141,22 +153,23 @@ def rankings(run: Run) -> None:
         if not run.stamps.todo(stage, file):
             continue
         run.log(f"{stage}: {run.stamps.facts('data')['train_size']:,} images by {plan.within(selector, name)}")
-        with run.stamps.doing(stage) as facts:
-            if run.workdir.writes:
-                with run.workdir.writing(file) as path:
-                    _rank(run, selector, name, path, facts)
+        with run.stamps.doing(stage) as facts, run.workdir.writing(file) as path:
+            _rank(run, selector, name, path, facts)
 
 
 def _rank(run: Run, selector: str, name: str, path: epath.Path, facts: dict[str, Any]) -> None:
-    """Writes a ranking; one process does it, for the others have to train on the very same subset."""
+    """Writes a ranking. All processes rank by objectives, one by baselines; one writes, and all read it then."""
     chooses, selection = SELECTORS[selector], run.config.selection
+    if chooses.baseline and not run.workdir.writes:
+        return
     within, ids = run.chosen.classes(name), run.data.dataset.train.ids
     if chooses.baseline:
         chooses.baseline(run.chosen.similarity_embeddings(name), within, ids=ids).save(path)
         facts["turning_fraction"] = None
         return
     to_itself = selection.self_similarity if chooses.self_similarity is None else chooses.self_similarity
-    partial = path.parent / f"{path.name}.partial"
+    own = "" if run.workdir.writes else f"-{jax.process_index()}"
+    partial = path.parent / f"{path.name}.partial{own}"
     ranking = rank_embeddings(
         run.chosen.view_embeddings() if plan.compares_views(run.config) else run.chosen.similarity_embeddings(name),
         within,
@@ -166,10 +179,11 @@ def _rank(run: Run, selector: str, name: str, path: epath.Path, facts: dict[str,
         self_similarity=to_itself,
         normalize=False,
         ids=ids,
-        mesh=devices.local_mesh(),
+        mesh=devices.mesh(),
         resume=str(partial),
     )
-    ranking.save(path)
+    if run.workdir.writes:
+        ranking.save(path)
     partial.unlink()
     facts["turning_fraction"] = ranking.turning_fraction if OBJECTIVES[chooses.objective].cut else None
 

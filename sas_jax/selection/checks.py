@@ -17,7 +17,6 @@ from sas_jax.errors import InputError
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-_ROWS = 16384  # a block of rows for the checks, so that they need little memory beside the input
 SMALLEST_SCALE = 2.0**-64
 """Similarities of which none is larger are scaled before they become float32s."""
 _LARGEST_GAIN = float(np.finfo(np.float32).max)
@@ -37,8 +36,11 @@ def choice(what: str, value: str, known: tuple[str, ...]) -> str:
     raise InputError(f"The {what} is one of {', '.join(known)}, and this is {shown(value)}{meant}")
 
 
-def embeddings(values: np.ndarray, *, normalize: bool) -> np.ndarray:
-    """Embeddings [n, d] or views [n, m, d] as float32 whose rows (or views) are unit vectors, or have norms <= 1."""
+def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
+    """Embeddings [n, d] or views [n, m, d] as float32 whose rows (or views) are unit vectors, or have norms <= 1.
+
+    All are looked at, and converted when they are asked for.
+    """
     values = array("Embeddings", values)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise InputError(
@@ -46,24 +48,19 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> np.ndarray:
             f"{list(values.shape)}; give one row (or one set of views) an example."
         )
     floating("Embeddings", values)
-    result = np.empty(values.shape, np.float32)
     not_finite, zero, long = [], [], []
-    for begin in range(0, len(values), _ROWS):
+    for begin in range(0, len(values), arrays.BLOCK_ROWS):
         with np.errstate(over="ignore"):  # what float64 does not hold counts as infinite
-            rows = np.asarray(values[begin : begin + _ROWS], np.float64)
+            rows = np.asarray(values[begin : begin + arrays.BLOCK_ROWS], np.float64)
         finite = np.isfinite(rows)
         not_finite += (begin + np.flatnonzero(~finite.reshape(len(rows), -1).all(1))).tolist()
-        # Norms are taken of rows times powers of two, which is exact, so that no square over- or underflows; and
-        # never of what is not finite, which NumPy would warn of.
-        usable = np.where(finite, rows, 1)
-        exponent = np.frexp(np.abs(usable).max(-1, keepdims=True))[1]
-        usable = np.ldexp(usable, -exponent)
-        norms = np.linalg.norm(usable, axis=-1, keepdims=True)
-        zero += (begin + np.flatnonzero((norms == 0).reshape(len(rows), -1).any(1))).tolist()
-        with np.errstate(over="ignore", invalid="ignore"):  # of rows that are refused below
-            extent = np.ldexp(norms, exponent).reshape(len(rows), -1)
-            long += (begin + np.flatnonzero((extent > arrays.LARGEST_NORM).any(1))).tolist()
-            result[begin : begin + _ROWS] = usable / np.where(norms == 0, 1, norms) if normalize else rows
+        if normalize:
+            zero += (begin + np.flatnonzero((rows == 0).all(-1).reshape(len(rows), -1).any(1))).tolist()
+            continue
+        scaled, exponent = _scaled(np.where(finite, rows, 1))  # NumPy would warn of the norm of what is not finite
+        with np.errstate(over="ignore"):
+            extent = np.ldexp(np.linalg.norm(scaled, axis=-1, keepdims=True), exponent).reshape(len(rows), -1)
+        long += (begin + np.flatnonzero((extent > arrays.LARGEST_NORM).any(1))).tolist()
     if not_finite:
         raise InputError(
             f"Embeddings must be finite, and NaN or infinity stands in {_rows(not_finite)}; leave them out or embed "
@@ -79,7 +76,19 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> np.ndarray:
             f"With normalize=False the norm of every row is at most 1, and it is more in {_rows(long)}; pass "
             f"normalize=True."
         )
-    return result
+    return arrays.LazyRows(values, _unit if normalize else lambda rows: np.asarray(rows, np.float32))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows divided by their norms, which are not 0."""
+    scaled, _ = _scaled(np.ascontiguousarray(rows, np.float64))
+    return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
+
+
+def _scaled(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows divided by powers of two, which is exact, so that no square over- or underflows; and the exponents."""
+    exponent = np.frexp(np.abs(rows).max(-1, keepdims=True))[1]
+    return np.ldexp(rows, -exponent), exponent
 
 
 def similarity(values: np.ndarray) -> np.ndarray:
@@ -95,7 +104,7 @@ def similarity(values: np.ndarray) -> np.ndarray:
     largest = min(1.0, max(0.0, float(np.fmax.reduce(values, axis=None))))
     tolerance = 1e-6 * largest
     compared: Any = np.float32 if largest > SMALLEST_SCALE else np.float64
-    step = max(1, _ROWS * 1024 // len(values))
+    step = max(1, arrays.BLOCK_ROWS * 1024 // len(values))
     for begin in range(0, len(values), step):
         with np.errstate(over="ignore"):  # infinity is outside as well
             rows = np.asarray(values[begin : begin + step], compared)
@@ -234,7 +243,7 @@ def largest_similarity(values: np.ndarray, self_similarity: float | None) -> tup
     """
     n = len(values)
     to_others = np.empty(n)
-    step = max(1, _ROWS * 1024 // n)
+    step = max(1, arrays.BLOCK_ROWS * 1024 // n)
     for begin in range(0, n, step):
         rows = np.array(values[begin : begin + step])
         rows[np.arange(len(rows)), begin + np.arange(len(rows))] = 0

@@ -3,10 +3,14 @@
 A program is compiled for one shape, so classes are padded to one of a few sizes. Those of a size are ranked by one
 program, from matrices of their own, one after the other on each device, the devices side by side. A class too large for
 a matrix is ranked from its embeddings by all devices together.
+
+Of several processes each ranks a share of the classes on its own devices, and all together those that are more work
+than a share. What comes of it is the same, for a class's picks depend on no other class and on no number of devices.
 """
 
 import dataclasses
 import functools
+import heapq
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from sas_jax import settings
+from sas_jax import arrays, devices, settings
+from sas_jax.errors import InputError
 from sas_jax.selection import checks, greedy
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.similarity import one_of_embeddings, products
@@ -62,22 +67,76 @@ class Run:
     initial: np.ndarray  # int64 [k], already chosen; no candidates
     weights: np.ndarray | None  # float64 [n]
     self_similarity: float | None
-    mesh: Mesh
+    mesh: Mesh  # of this process, or of several which all rank the same
 
-    def from_embeddings(self, z: np.ndarray, work: Work) -> None:
-        """Ranks from embeddings [n, d] whose norms are at most 1."""
+    @functools.cached_property
+    def dealt(self) -> tuple[list[int], list[int]]:
+        """The classes that this process ranks by itself, and those that all rank together; ascending.
+
+        The largest first, each to the process with the least work so far.
+        """
+        work = {label: float(len(self.members[label])) ** 2 for label, wanted in enumerate(self.steps) if wanted}
+        loads = [(0.0, process) for process in devices.processes(self.mesh)]
+        if len(loads) == 1:
+            return list(work), []
+        share = sum(work.values()) / len(loads)
+        mine, together = [], []
+        for label in sorted(work, key=lambda label: -work[label]):
+            if work[label] > share and len(self.members[label]) > _LARGEST_MATRIX:
+                together.append(label)
+                continue
+            load, process = heapq.heappop(loads)
+            heapq.heappush(loads, (load + work[label], process))
+            if process == jax.process_index():
+                mine.append(label)
+        return sorted(mine), sorted(together)
+
+    @functools.cached_property
+    def _own(self) -> Mesh:
+        """This process's devices."""
+        return devices.local_mesh(self.mesh)
+
+    def from_embeddings(self, z: arrays.Rows, work: Work) -> None:
+        """Ranks from embeddings [n, d] whose norms are at most 1; only the rows of the classes at hand are read.
+
+        Raises:
+          InputError: a class does not fit in memory.
+        """
+        mine, together = self.dealt
         groups: dict[int, list[int]] = {}
-        for label, wanted in enumerate(self.steps):
-            if wanted and not work.has(self.members[label], wanted):
+        for label in mine:
+            if not work.has(self.members[label], self.steps[label]):
                 groups.setdefault(padded(len(self.members[label])), []).append(label)
+                self._check_memory(label, z.shape[1], 1)
+        for label in together:
+            self._check_memory(label, z.shape[1], len(devices.processes(self.mesh)))
         for size, labels in sorted(groups.items()):
             if size > _LARGEST_MATRIX:
                 for label in labels:
                     values = np.pad(z[self.members[label]], ((0, size - len(self.members[label])), (0, 0)))
-                    self._one(label, size, work, embeddings=values, mesh=self.mesh if self.mesh.size > 1 else None)
+                    self._one(label, size, work, embeddings=values, mesh=self._own if self._own.size > 1 else None)
             else:
                 for picks, gains in self._many(z, size, labels):
                     work.add(picks, gains)
+        for label in together:
+            if devices.everywhere(work.has(self.members[label], self.steps[label])):
+                continue
+            members = self.members[label]
+            size = padded(len(members))
+            size += -size % self.mesh.size
+            read = functools.partial(lambda members, rows: z[members[rows]], members)
+            split = devices.split(read, len(members), (size, z.shape[1]), self.mesh)
+            self._one(label, size, work, embeddings=split, mesh=self.mesh)
+
+    def _check_memory(self, label: int, features: int, processes: int) -> None:
+        """Raises InputError unless this process has room for its part of a class's rows, as read and on devices."""
+        number = len(self.members[label])
+        needed = 3 * 4 * number * features // processes
+        if number > _LARGEST_MATRIX and needed > (free := devices.free_memory()):
+            raise InputError(
+                f"A latent class must fit in memory to be ranked, got one of {number:,} examples, which takes "
+                f"{needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free. Make more latent classes."
+            )
 
     def from_matrices(
         self, matrix_of: Callable[[np.ndarray], np.ndarray], work: Work, self_similarity: float | None = None
@@ -90,9 +149,11 @@ class Run:
         to_itself = self_similarity if self.self_similarity is None else self.self_similarity
         counts = 0.0 if OBJECTIVES[self.objective].cut else to_itself  # of a cut the diagonal plays no part
         warning = ""
-        for label, wanted in enumerate(self.steps):
+        mine, together = self.dealt
+        first = jax.process_index() == devices.processes(self.mesh)[0]
+        for label in sorted(mine + together) if first else mine:
             members = self.members[label]
-            if not wanted or work.has(members, wanted):
+            if work.has(members, self.steps[label]):
                 continue
             # A single class is not padded: its matrix is the largest thing there is.
             size = padded(len(members)) if len(self.members) > 1 else len(members)
@@ -130,19 +191,23 @@ class Run:
             began = time.perf_counter()
             state = greedy.advance(problem, state, min(steps, wanted - picked))
             now = int(state.step)
-            work.within(members, state, now)
             rate = (now - picked) / (time.perf_counter() - began)
             steps, picked = max(1, min(2 * steps, round(rate * _STEP_SECONDS))), now
+            if state.gains.high.is_fully_addressable:
+                work.within(members, state, now)
+            else:  # other processes hold parts: they take as many steps, and the state is not kept
+                steps = devices.as_writer_sees(steps)
+                work.within(members, None, now)
         picks, gains = (np.asarray(x)[:wanted] for x in greedy.result(problem, state))
         work.add(members[picks], _scaled(gains, scale * of_weights))
 
-    def _many(self, z: np.ndarray, size: int, labels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _many(self, z: arrays.Rows, size: int, labels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ranks classes of one padded size: their picks, as indices among all, and gains, class by class."""
         begun = [self._initial(label) for label in labels]
         chosen = max(len(each) for each in begun)
         chosen = 1 << (chosen - 1).bit_length() if chosen else 0
-        places = places_on_a_device(len(labels), size, self.mesh.size)
-        together = places * self.mesh.size
+        places = places_on_a_device(len(labels), size, self._own.size)
+        together = places * self._own.size
         for first in range(0, len(labels), together):
             part = labels[first : first + together]
             # Only the rows of these classes go to the devices, and each to one: n may be more than a device holds.
@@ -153,7 +218,7 @@ class Run:
             initial = np.full((together, chosen), -1, np.int32)
             scales = []
             # Classes are dealt to the devices in turn.
-            at = [turn % self.mesh.size * places + turn // self.mesh.size for turn in range(len(part))]
+            at = [turn % self._own.size * places + turn // self._own.size for turn in range(len(part))]
             for row, label, already in zip(at, part, begun[first : first + together], strict=True):
                 members = self.members[label]
                 rows[row, : len(members)] = z[members]
@@ -174,7 +239,7 @@ class Run:
                     steps,
                     objective=self.objective,
                     self_similarity=self.self_similarity,
-                    mesh=self.mesh,
+                    mesh=self._own,
                 ),
             )
             for row, label, scale in zip(at, part, scales, strict=True):

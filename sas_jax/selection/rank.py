@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import sas_jax
-from sas_jax import devices, files, settings
+from sas_jax import arrays, devices, files, settings
 from sas_jax.errors import InputError
 from sas_jax.selection import budgets as division
 from sas_jax.selection import checks, classwise, columns
@@ -65,11 +65,12 @@ def rank(
         weights: float [n], 0 or more: how much each example counts among those to be represented; not for "sas".
         self_similarity: in [0, 1]: each example's similarity to itself. None is 1, or a given matrix's diagonal.
         ids: str [n], the examples' names, which the ranking's files then carry.
-        mesh: whose devices to use; one device where None.
+        mesh: whose devices to use; one device where None. Where they are of several processes, all call this with the
+            same arguments; the classes are dealt over the processes, and all get the whole ranking.
         progress: called with how many are picked and how many will be, about once a second.
-        resume: a file for the state of a long run, written each minute and on Ctrl-C. Where it is there, and of the
-            very same run, the run goes on from it. It is left when the ranking is complete, and gives it again at once:
-            remove it when the ranking is saved.
+        resume: a file for the state of a long run, of this process alone, written each minute and on Ctrl-C. Where it
+            is there, and of the very same run, the run resumes from it. It is left when the ranking is complete, and
+            gives it again at once: remove it when the ranking is saved.
 
     Returns:
         The Ranking.
@@ -95,7 +96,7 @@ def rank(
     if embeddings is None:
         kind = "matrix"
         given = checks.array("A similarity matrix", similarity)
-        values = checks.similarity(given)
+        values: Any = checks.similarity(given)
     else:
         given = checks.array("Embeddings", embeddings)
         parameters |= {"normalize": normalize} | ({"tau": tau} if kind == "gaussian" else {})
@@ -142,25 +143,39 @@ def rank(
         self_similarity=self_similarity,
         mesh=devices.mesh(1) if mesh is None else mesh,
     )
-    same = json.dumps([metadata, _digest(classes), _digest(where), 1 if mesh is None else mesh.size])
-    with Work(n, budget, progress, None if resume is None else files.expanded(resume), same) as work:
+    processes = devices.processes(run.mesh)
+    same = json.dumps(
+        [metadata, _digest(classes), _digest(where), run.mesh.size]
+        + ([] if len(processes) == 1 else [jax.process_index(), processes])
+    )
+    total = sum(steps[label] for labels in run.dealt for label in labels)
+    with Work(n, total, progress, None if resume is None else files.expanded(resume), same) as work:
         if kind == "matrix":
             # Of one class no copy is made.
             found.append(run.from_matrices(lambda of: values if len(of) == n else values[np.ix_(of, of)], work))
         elif kind == "cosine":
-            z = values if values.ndim == 2 else np.asarray(embed_views(values))
-            if not OBJECTIVES[objective].cut:
+            z = values if values.ndim == 2 else np.asarray(embed_views(np.asarray(values)))
+            if not OBJECTIVES[objective].cut and not (normalize and values.ndim == 2):  # unit rows have no small norms
                 to_itself = 1.0 if self_similarity is None else self_similarity
-                largest = float(np.einsum("nd,nd->n", z, z).max())
-                found.append(checks.self_similarity_warning(largest, to_itself))
+                found.append(checks.self_similarity_warning(_largest_square(z), to_itself))
             run.from_embeddings(z, work)
         else:
-            views = values if values.ndim == 3 else values[:, None]
-            pairs = functools.partial(_pair_matrix, kind=kind, tau=tau, mesh=mesh)
-            found.append(run.from_matrices(lambda of: pairs(views[of]), work, 1.0))
+            local = None if mesh is None else devices.local_mesh(mesh)
+            pairs = functools.partial(_pair_matrix, kind=kind, tau=tau, mesh=local)
+            shape = -1, 1 if values.ndim == 2 else values.shape[1], values.shape[-1]
+            found.append(run.from_matrices(lambda of: pairs(values[of].reshape(shape)), work, 1.0))
+    if len(processes) > 1:
+        work.join()
     for warning in filter(None, found):
         warnings.warn(warning, UserWarning, stacklevel=2)
     return Ranking(work.position, work.gain, classes, ids, metadata)
+
+
+def _largest_square(z: arrays.Rows) -> float:
+    """The largest squared norm of the rows."""
+    starts = range(0, len(z), arrays.BLOCK_ROWS)
+    blocks = (z[start : start + arrays.BLOCK_ROWS] for start in starts)
+    return max(float(np.einsum("nd,nd->n", rows, rows).max()) for rows in blocks)
 
 
 def _pair_matrix(views: np.ndarray, *, kind: str, tau: float, mesh: Mesh | None) -> np.ndarray:

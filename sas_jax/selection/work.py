@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from sas_jax import devices
 from sas_jax.errors import InputError
 from sas_jax.files import write_whole
 
@@ -87,6 +88,12 @@ class Work:
         """Takes the state in which a class stands, with so many picked."""
         self._unfinished = int(members[0]), jax.tree.leaves(state)
         self._tell(self._done + picked)
+
+    def join(self) -> None:
+        """Takes what the other processes found as well; every process calls this."""
+        ranked = devices.largest(self.position)
+        gain = devices.largest(np.where(self.position < 0, -np.inf, self.gain))
+        self.position, self.gain = ranked, np.where(ranked < 0, np.nan, gain).astype(np.float32)
 
     def _tell(self, done: int) -> None:
         if self._progress is not None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax import devices
+from sas_jax import arrays, devices
 from sas_jax.errors import InputError
 from sas_jax.selection import checks
 
@@ -75,7 +75,7 @@ def test_embeddings_that_cannot_be_used(values, normalize, message):
 
 
 def test_rows_in_all_blocks_are_looked_at(monkeypatch):
-    monkeypatch.setattr(checks, "_ROWS", 4)
+    monkeypatch.setattr(arrays, "BLOCK_ROWS", 4)
     z = np.ones((11, 2))
     z[[1, 9]], z[10, 0] = NAN, INF
     refused(checks.embeddings, z, normalize=True, message="rows 1, 9, 10;")
@@ -96,7 +96,7 @@ def test_a_matrix_that_cannot_be_used(matrix, message):
 
 
 def test_a_matrix_is_looked_at_in_blocks(monkeypatch):
-    monkeypatch.setattr(checks, "_ROWS", 0)  # a row at a time
+    monkeypatch.setattr(arrays, "BLOCK_ROWS", 0)  # a row at a time
     matrix = np.full((5, 5), 0.5)
     assert checks.similarity(matrix) is matrix
     matrix[4, 1] = NAN

@@ -1,4 +1,4 @@
-"""Greedy in two processes, with two devices each: what a pod of two hosts does, and the picks of one."""
+"""k-means and ranking in two processes, with two devices each: what a pod of two hosts does, and the result of one."""
 
 import json
 import os
@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 
+from sas_jax.latent_classes import kmeans
 from sas_jax.selection import greedy
+from sas_jax.selection.rank import rank
 
 # Of embeddings in tiles of 1024, each device has one.
 N, D, BUDGET = 4096, 16, 40
@@ -22,10 +25,13 @@ import traceback
 
 import jax
 import numpy as np
+from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sas_jax import devices
-from sas_jax.selection import greedy
+from sas_jax import devices, embedding
+from sas_jax.latent_classes import kmeans
+from sas_jax.selection import classwise, greedy
+from sas_jax.selection.rank import rank
 
 
 def fail(*error):
@@ -62,6 +68,19 @@ while int(state.step) < inputs["budget"]:
     state = greedy.advance(problem, state, 15)
 found["sas"] = greedy.result(problem, state)
 
+# Embeddings are written by parts; the classes are found on all devices, and dealt over the processes.
+folder = epath.Path(sys.argv[3]).parent
+z = inputs["embeddings"][:1001]
+embedding.write_parts(folder / "z.npy", np.stack([z[(501 * place + k) % 1001] for k in range(501)]), 1001)
+devices.wait_for_all("the file is there")
+mapped = np.load(folder / "z.npy", mmap_mode="r")
+clusters = kmeans(jax.random.key(2), mapped, num_classes=7, restarts=2, mesh=mesh)
+found["kmeans"] = clusters.labels, clusters.centres
+classwise._LARGEST_MATRIX = 512  # the class of 700 is more than half of the work: all rank it together
+classes = np.minimum(np.arange(1001) % 10, 3)
+ranking = rank(mapped, classes, objective="facility_location", mesh=mesh, resume=str(folder / f"partial-{place}"))
+found["rank"] = ranking.position, ranking.gain
+
 print(json.dumps({name: [part.tolist() for part in result] for name, result in found.items()}))
 """
 
@@ -72,7 +91,7 @@ def in_two_processes(inputs, folder):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     logs = [folder / f"process-{place}.log" for place in range(2)]
     processes = []
     for place, log in enumerate(logs):
@@ -112,3 +131,12 @@ def test_two_processes_give_the_picks_of_one(tmp_path):
         assert len(set(picks.tolist()) - {-1}) == BUDGET
         for each in found:
             assert each[name] == [picks.tolist(), gains.tolist()]
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), z[:1001])
+    clusters = kmeans(jax.random.key(2), z[:1001], num_classes=7, restarts=2)
+    classes = np.minimum(np.arange(1001) % 10, 3)
+    ranking = rank(z[:1001], classes, objective="facility_location")
+    for each in found:
+        assert each["kmeans"][0] == clusters.labels.tolist()
+        np.testing.assert_allclose(each["kmeans"][1], clusters.centres, atol=1e-5)
+        assert each["rank"][0] == ranking.position.tolist()
+        np.testing.assert_array_equal(each["rank"][1], ranking.gain.astype(np.float64))

@@ -1,0 +1,110 @@
+"""k-means of rows that memory does not hold: Lloyd's iterations as passes over a mapped file, a block at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sas_jax import arrays, settings
+from sas_jax.errors import InputError
+from sas_jax.latent_classes.kmeans import KMeans, Rows, assigned, kmeans, numbered
+from sas_jax.progress import Progress
+
+_BLOCK_NUMBERS = 1 << 22  # of a block of rows: 16 MiB, several times on its way
+SAMPLE = 1 << 15  # rows that the first centres are found on, at least,
+SAMPLE_PER_CLASS = 64  # and at least so many a class
+ENOUGH = 1e-3  # the pass that lowers the inertia by less than this share of it is the last
+
+
+@settings.fixed
+def kmeans_by_passes(
+    key: jax.Array, x: arrays.Rows, *, num_classes: int, restarts: int = 5, iterations: int = 100
+) -> KMeans:
+    """Partitions rows of a file by k-means; what grows with their number in memory is one label and one distance a row.
+
+    k-means++ and the restarts are done on a random sample, of SAMPLE_PER_CLASS rows a class and at least SAMPLE, by
+    `kmeans`. From the best centres there each of Lloyd's iterations is one pass over all rows. A class that loses all
+    its rows starts again at the row farthest from its centre.
+
+    Args:
+        key: a typed PRNG key; the result is a function of it and of `x`.
+        x: [n, d], finite, of an array, a mapped file, or `arrays.LazyRows`; read in blocks.
+        num_classes: k, in [1, number of different rows of the sample].
+        restarts: seedings tried on the sample, at least 1.
+        iterations: Lloyd's, on the sample and then in passes, at most; the passes end earlier when one lowers the
+            inertia by less than the share ENOUGH of it.
+
+    Returns:
+        The labels, each row's nearest of the centres; the centres and inertia.
+
+    Raises:
+        InputError: `x` holds what is not finite, or the sample has fewer different rows than `num_classes`.
+    """
+    n = len(x)
+    size = min(n, max(SAMPLE, SAMPLE_PER_CLASS * num_classes))
+    sample = np.asarray(x[np.sort(np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), n)[:size]))])
+    centres = kmeans(key, sample, num_classes=num_classes, restarts=restarts, iterations=iterations).centres
+    # Distances are taken as |x|^2 - 2xc + |c|^2: best centred, and of magnitude about 1.
+    scale = np.float32(max(np.abs(sample).max(), np.finfo(np.float32).tiny))
+    shift = (sample / scale).mean(axis=0, dtype=np.float64).astype(np.float32)
+    del sample
+    centres = centres / scale - shift
+    labels, distances = np.zeros(n, np.int32), np.zeros(n, np.float32)
+    before, done = np.inf, 0
+    while True:
+        with Progress(f"k-means, pass {done + 1}:") as progress:
+            sums, counts = _pass(x, centres, scale, shift, labels, distances, progress)
+        inertia = float(distances.sum(dtype=np.float64))
+        empty = np.flatnonzero(counts == 0)
+        if not len(empty) and (done == iterations or before - inertia < ENOUGH * inertia):
+            break
+        centres = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+        if len(empty):
+            farthest = np.argsort(-distances, kind="stable")[: len(empty)]
+            centres[empty] = np.asarray(x[farthest]) / scale - shift
+        before, done = inertia, done + 1
+    labels, centres = numbered(labels, centres)
+    return KMeans(labels, (centres + shift) * scale, inertia * float(scale) ** 2)
+
+
+def _pass(
+    x: arrays.Rows,
+    centres: np.ndarray,
+    scale: np.float32,
+    shift: np.ndarray,
+    labels: np.ndarray,
+    distances: np.ndarray,
+    progress: Progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each class's sum, float64 [k, d], and number of rows; writes the labels and squared distances of all rows."""
+    n, d = x.shape
+    rows = max(1, _BLOCK_NUMBERS // d)
+    sums, counts = np.zeros(centres.shape), np.zeros(len(centres), np.int64)
+    computing: list = []
+
+    def take() -> None:
+        at, found = computing.pop()
+        block_labels, block_distances, block_sums, block_counts, finite = map(np.asarray, found)
+        if not finite:
+            raise InputError(
+                f"k-means wants finite numbers, and among the rows {at.start} to {at.stop - 1} is one that holds NaN, "
+                f"infinity or a number beyond float32: mend or leave out those rows."
+            )
+        labels[at], distances[at] = block_labels, block_distances
+        np.add(sums, block_sums, out=sums)
+        np.add(counts, block_counts, out=counts)
+        progress(at.stop, n)
+
+    for start in range(0, n, rows):
+        at = slice(start, min(start + rows, n))
+        block = np.asarray(x[at], np.float32)  # is read while the one before is computed
+        if computing:
+            take()
+        computing.append((at, _block(block, centres, scale, shift)))
+    take()
+    return sums, counts
+
+
+@jax.jit
+def _block(values: jax.Array, centres: jax.Array, scale: jax.Array, shift: jax.Array) -> tuple[jax.Array, ...]:
+    found = assigned(Rows(values / scale - shift, values.shape[0]), centres)
+    return *found, jnp.all(jnp.isfinite(values))
