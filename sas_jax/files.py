@@ -154,7 +154,7 @@ def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
         OSError, ValueError: it cannot be read, or has more bytes; the text is the reason.
     """
     file = expanded(path)
-    _check_is_file(file)
+    check_is_file(file)
     if (size := file.stat().length) > largest:
         raise ValueError(f"it has {size:,} bytes, and may have {largest:,}")
     return file.read_bytes()
@@ -175,7 +175,7 @@ def array(path: epath.PathLike) -> np.ndarray:
         Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
     """
     file = expanded(path)
-    _check_is_file(file)
+    check_is_file(file)
     with file.open("rb") as opened:
         values = np.load(opened, allow_pickle=False)
     if not isinstance(values, np.ndarray):
@@ -221,7 +221,7 @@ def map_array(path: epath.PathLike) -> np.ndarray:
             copy.flush()
             return np.load(copy.name, mmap_mode="r", allow_pickle=False)  # stays, though its name goes
     local = os.fspath(expanded(path))
-    _check_is_file(epath.Path(local))
+    check_is_file(epath.Path(local))
     with open(local, "rb") as file:
         start = file.read(len(_MAGIC))
     if start != _MAGIC:
@@ -266,7 +266,7 @@ def _check_header(path: str) -> None:
         raise ValueError(f"it is of {dtype}, which holds nothing")
 
 
-def _check_is_file(path: epath.Path) -> None:
+def check_is_file(path: epath.Path) -> None:
     """Raises OSError or ValueError unless there is such a file; epath takes a pipe for one."""
     if is_remote(path):
         return

@@ -24,7 +24,7 @@ from etils import epath
 from sas_jax import devices, files
 from sas_jax.data import items, labels, shards
 from sas_jax.data.dataset import Dataset
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
 SUFFIXES = (".parquet", ".arrow")
 _IMAGES = ("image", "img")
@@ -191,10 +191,14 @@ def _opened(file: str, stamp: Any) -> tuple[pa.Schema, list[int]]:
     with _readable(file):
         if file.endswith(".arrow"):
             table = _mapped(file, stamp)
-            return table.schema, [table.num_rows]
-        metadata = _metadata(file, stamp)
-        groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        return metadata.schema.to_arrow_schema(), groups
+            schema, groups = table.schema, [table.num_rows]
+        else:
+            metadata = _metadata(file, stamp)
+            groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            schema = metadata.schema.to_arrow_schema()
+        if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
+            raise ValueError(f"two of its columns are called {shown(twice, 40)}")
+        return schema, groups
 
 
 class _readable:

@@ -1,12 +1,13 @@
 """Files that each hold many images: which there are, and which of them are of which split."""
 
+import os
 import re
 from collections.abc import Sequence
 
 from etils import epath
 
 from sas_jax.errors import InputError
-from sas_jax.files import expanded
+from sas_jax.files import check_is_file, expanded, is_remote, reason
 
 _USUAL = frozenset(("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"))
 
@@ -40,18 +41,27 @@ def find(path: str, suffixes: Sequence[str], *, field: str) -> tuple[epath.Path,
             f"{field} must be a file that ends in {' or '.join(suffixes)}, or a folder of such files, got {path!r}. "
             f"Correct the path."
         )
+    for file in found:
+        try:
+            check_is_file(file)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file} must be a file, got something else ({reason(error)}). Move it away.") from error
     return root, found
 
 
-def _below(folder: epath.Path, suffixes: tuple[str, ...]) -> list[epath.Path]:
-    found = []
+def _below(folder: epath.Path, suffixes: tuple[str, ...], above: tuple[str, ...] = ()) -> list[epath.Path]:
+    """The files below a folder, which lies in those `above`: links are followed, but not back up."""
+    found: list[epath.Path] = []
+    real = os.fspath(folder) if is_remote(folder) else os.path.realpath(folder)
+    if real in above:
+        return found
     for path in folder.iterdir():
         if path.name.startswith((".", "cache-")):  # the package datasets leaves such files beside the data
             continue
         if path.name.endswith(suffixes):
             found.append(path)
         elif path.is_dir():
-            found += _below(path, suffixes)
+            found += _below(path, suffixes, (*above, real))
     return found
 
 

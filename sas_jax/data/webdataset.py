@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import tarfile
 from typing import Any, BinaryIO
 
@@ -137,6 +138,8 @@ def _samples(path: str) -> dict[str, _Sample]:
                 key = f"{folder}/{key}" if folder else key
                 if "\n" in key or "\r" in key:
                     raise ValueError(f"the key {key[:80]!r} has several lines")
+                if not key.isascii() and re.search("[\ud800-\udfff]", key):  # bytes that are not UTF-8; keys become ids
+                    raise ValueError(f"the key {key[:80]!r} is not UTF-8")
                 sample = found.setdefault(key, _Sample())
                 if kind in IMAGES:
                     if sample.image:

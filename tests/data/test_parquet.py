@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 
@@ -177,11 +178,36 @@ def test_a_path_that_holds_no_such_file_is_one_sentence(tmp_path, path):
         load(tmp_path / path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("pipe", "it is a pipe or a device, and no file"),
+        ("folder", "Is a directory"),
+        ("link to nothing", "No such file"),
+    ],
+)
+def test_what_is_no_file_beside_the_others_is_one_sentence(tmp_path, kind, reason):
+    """Of which a pipe would be waited for without end."""
+    write(tmp_path / "train-00000.parquet", rows(3))
+    path = tmp_path / "train-00001.parquet"
+    {"pipe": os.mkfifo, "folder": os.mkdir, "link to nothing": lambda path: path.symlink_to("none")}[kind](path)
+    with pytest.raises(InputError, match=rf"train-00001.parquet must be a file, got something else \({reason}"):
+        load(tmp_path)
+
+
+def test_links_are_followed_but_not_back_up(tmp_path):
+    write(tmp_path / "data" / "train-00000.parquet", rows(3))
+    (tmp_path / "data" / "up").symlink_to(tmp_path)
+    (tmp_path / "more").symlink_to(tmp_path / "data")
+    assert len(load(tmp_path, test_split="").train) == 6
+
+
 def test_other_columns_are_one_sentence(tmp_path):
     one, two = pa.array([encoded(0)]), pa.array([encoded(1)])
     for name, table, message in (
         ("none", pa.table({"label": [1]}), r"must have one column of images, .* got none of the columns label"),
         ("two", pa.table({"a": one, "b": two}), r"got 'a', 'b' of the columns a, b. Rename the column to 'image'"),
+        ("twice", pa.table([one, one], names=["image"] * 2), r"cannot be read \(two of its columns are called 'image'"),
         ("empty", pa.table({"a": one})[:0], "must hold images, got no row"),
         ("label", pa.table({"image": one, "label": [0.5]}), r"must be whole numbers from 0 to 1,000,000, .* got 0\.5"),
     ):
