@@ -145,8 +145,8 @@ def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, init
     Raises:
         InputError: a shape or dtype that does not fit.
     """
-    if budget < 1:
-        raise InputError(f"The budget is a number of picks, 1 or more, and is {budget}.")
+    if (checks.integer(budget) or 0) < 1:
+        raise InputError(f"budget must be a whole number of picks, 1 or more, got {checks.shown(budget)}. Choose one.")
     n = problem.size
     where = jnp.ones(n, bool) if where is None else jnp.asarray(where)
     if where.shape != (n,) or where.dtype != bool:
@@ -315,6 +315,7 @@ def _refuse_derivative(primals, tangents):
 
 def _run(objective, similarity, embeddings, budget, where, initial, weights, self_similarity, mesh):
     """What the three public functions share."""
+    mesh = checks.mesh(mesh)
     whole = problem(
         similarity,
         objective=objective,

@@ -374,7 +374,11 @@ def test_as_accelerators_do_it():
         ({"similarity": np.eye(3), "initial": np.ones(2)}, r"int \[k\]; it is float32 \[2\]"),
         ({"similarity": np.eye(3), "weights": np.ones(2)}, r"so float \[3\]; they are float32 \[2\]"),
         ({"similarity": np.eye(3), "weights": np.ones(3, int)}, r"so float \[3\]; they are int32 \[3\]"),
-        ({"similarity": np.eye(3), "budget": 0}, "1 or more, and is 0"),
+        ({"similarity": np.eye(3), "budget": 0}, "whole number of picks, 1 or more, got 0"),
+        ({"similarity": np.eye(3), "budget": 1.5}, "whole number of picks, 1 or more, got 1.5"),
+        ({"similarity": np.eye(3), "budget": None}, "whole number of picks, 1 or more, got None"),
+        ({"similarity": np.eye(3), "budget": "3"}, "whole number of picks, 1 or more, got '3'"),
+        ({"similarity": np.eye(3), "mesh": 3}, "a jax.sharding.Mesh of one axis, and this is 3"),
     ],
 )
 def test_errors(arguments, message):
