@@ -11,10 +11,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from sas_jax import devices, plan, settings, weights
+from sas_jax import arrays, devices, plan, settings, weights
 from sas_jax.data.streamed import StreamedImages
 from sas_jax.embedding import embed
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 from sas_jax.files import expanded, reason
 from sas_jax.images import Images
 from sas_jax.models import ResNet, convolution
@@ -62,7 +62,9 @@ class Encoder:
             InputError: images of another shape, dtype or range.
         """
         if not isinstance(images, StreamedImages):
-            images = _uint8(np.asarray(images))
+            images = _uint8(arrays.array("images", images))
+        if type(batch_size) is not int or batch_size < 1:
+            raise InputError(f"batch_size must be a whole number, 1 or more, got {shown(batch_size)}. Choose one.")
         return embed(self._encode, self.variables, images, views=self.views, batch_size=batch_size, label="features")
 
     def save(self, path: str) -> None:
@@ -90,8 +92,10 @@ class Encoder:
 
 def _uint8(images: np.ndarray) -> np.ndarray:
     """Checked, and as uint8."""
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise InputError(f"`images` must be [n, h, w, 3], got {list(images.shape)}. Stack them, as RGB.")
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        raise InputError(
+            f"`images` must be [n, h, w, 3], one or more with pixels, got {list(images.shape)}. Stack them, as RGB."
+        )
     if np.issubdtype(images.dtype, np.floating):
         if not (np.isfinite(images).all() and images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
             raise InputError(
@@ -139,8 +143,8 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
             f"`workdir` must hold a trained arm, got {workdir}, a run without arms. Give the run config.arms."
         )
     arm = arm or next(iter(arms))
-    if arm not in arms:
-        raise InputError(f"`arm` must be one of {', '.join(arms)}, got {arm!r}. Choose one of {workdir}'s.")
+    if not isinstance(arm, str) or arm not in arms:
+        raise InputError(f"`arm` must be one of {', '.join(arms)}, got {shown(arm)}. Choose one of {workdir}'s.")
     method = arms[arm].method
     with _has_every_field(directory / "config.json"):
         section = plan.training(config, method)

@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -31,6 +32,7 @@ LARGEST = 1 << 32  # bytes of a file
 _READ = (".safetensors", ".pth", ".pt")
 _MAGIC = 0x1950A86A20F9469CFC6C  # of torch.save before 2020, and of torchvision's published weights
 _PROTOCOL = 1001
+_CHECKSUM = "sas_jax.checksum"  # in the metadata, of all else; files of others have none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +69,9 @@ def write(path: str, variables: Mapping[str, Any], built: Built) -> None:
         InputError: another suffix, or a place that cannot be written.
     """
     check_writable(path)
-    metadata = {name: json.dumps(value) for name, value in dataclasses.asdict(built).items()}
+    metadata = {"format": "pt"} | {name: json.dumps(value) for name, value in dataclasses.asdict(built).items()}
     arrays = torch_names.to_torch(variables, depth=built.depth)
-    data = safetensors.numpy.save(arrays, {"format": "pt", **metadata})
+    data = safetensors.numpy.save(arrays, metadata | {_CHECKSUM: _checksum(arrays, metadata)})
     try:
         files.write_whole(files.expanded(path), lambda aside: aside.write_bytes(data))
     except OSError as error:
@@ -165,7 +167,19 @@ def _read(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def _safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     arrays = safetensors.numpy.load(data)
     (length,) = struct.unpack_from("<Q", data)
-    return arrays, json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    checksum = metadata.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(arrays, metadata):
+        raise ValueError("by its checksum it is not as it was written")
+    return arrays, metadata
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """The first 16 hex digits of a SHA-256 of the metadata, and of the arrays' names and values."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(name.encode() + b"\0" + arrays[name].tobytes())
+    return digest.hexdigest()[:16]
 
 
 # What a state dict's pickle names: https://github.com/pytorch/pytorch/blob/main/torch/serialization.py

@@ -108,6 +108,47 @@ def test_a_saved_encoder_gives_the_same_features_and_says_how_it_is_built(encode
         assert file.metadata()["mean"] == "[0.1, 0.2, 0.3]"
 
 
+def test_a_damaged_export_gives_the_same_features_or_is_refused(encoder, saved):
+    """By its checksum: of 20 changed weights, some change no feature that one would look at."""
+    whole, images = saved.read_bytes(), np.full((1, 16, 16, 3), 7, np.uint8)
+    features, rng = encoder.apply(images), np.random.default_rng(0)
+    (length,) = struct.unpack_from("<Q", whole)
+    for place in (*rng.integers(8, 8 + length, 20), *rng.integers(8 + length, len(whole), 20)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.integers(8)
+        saved.write_bytes(damaged)
+        try:
+            found = sas_jax.load_encoder(saved)
+        except InputError:  # any other error fails the test
+            continue
+        np.testing.assert_array_equal(found.apply(images), features)
+    saved.write_bytes(whole.replace(b"[0.1, 0.2, 0.3]", b"[0.1, 0.2, 0.4]"))
+    with pytest.raises(InputError, match="by its checksum it is not as it was written"):
+        sas_jax.load_encoder(saved)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.ma.array(np.zeros((1, 4, 4, 3), np.uint8), mask=True), "must have a value everywhere, and 48 of the 48"),
+        ([[1], [2, 3]], "images must be an array"),
+        (np.zeros((0, 4, 4, 3), np.uint8), r"must be \[n, h, w, 3\], one or more with pixels, got \[0, 4, 4, 3\]"),
+        (np.zeros((2, 0, 4, 3), np.uint8), r"got \[2, 0, 4, 3\]"),
+        (np.zeros((2, 3, 4, 4), np.uint8), r"got \[2, 3, 4, 4\]"),
+        ("a.png", r"got \[\]"),
+    ],
+)
+def test_what_is_no_images_is_one_sentence(encoder, images, message):
+    with pytest.raises(InputError, match=message):
+        encoder.apply(images)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "3", None, True])
+def test_what_is_no_batch_size_is_one_sentence(encoder, batch_size):
+    with pytest.raises(InputError, match=r"batch_size must be a whole number, 1 or more, got .*\. Choose one"):
+        encoder.apply(np.zeros((1, 4, 4, 3), np.uint8), batch_size=batch_size)
+
+
 @pytest.fixture
 def torch(monkeypatch):
     """As much of torch as Python's pickle wants to write what torch.save writes."""
