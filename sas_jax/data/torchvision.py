@@ -36,12 +36,14 @@ class _Set:
         name: tfds's.
         folder: that its archive unpacks to.
         splits: by tfds's name of each the part of it, from the folder.
-        class_names: the names, from the folder.
+        num_classes: how many there are.
+        class_names: their names, from the folder.
     """
 
     name: str
     folder: str
     splits: dict[str, Callable[[epath.Path], _Part]]
+    num_classes: int
     class_names: Callable[[epath.Path], Sequence[Any]]
 
 
@@ -67,7 +69,7 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
         for spec, field in ((train_split, "config.data.train_split"), (test_split, "config.data.test_split"))
         if spec
     ]
-    names = tuple(_checked(folder, "its class names", lambda: tuple(_text(n) for n in chosen.class_names(folder))))
+    names = _checked(folder, "its class names", lambda: _names(chosen, folder))
     found = [_Pixels(folder, chosen, split_names, len(names)) for split_names, _ in specs]
     parts = [(each, each.ids, each.labels if (each.labels >= 0).any() else None) for each in found]
     return items.read_splits(chosen.name, parts, names, image_size=image_size, placement=placement)
@@ -116,7 +118,7 @@ class _Pixels:
         self.ids = [
             f"{name}_{k:05d}" for name, (pixels, _) in zip(split_names, parts, strict=True) for k in range(len(pixels))
         ]
-        if self.labels.max(initial=-1) >= num_classes or self.labels.min(initial=0) < -1:
+        if self.labels.max(initial=-1) >= num_classes:
             raise InputError(
                 f"Labels in {self._folder!r} must be of its {num_classes} classes, got {self.labels.max()}. Unpack the "
                 f"archive anew."
@@ -151,6 +153,15 @@ def _checked(folder: epath.Path, what: str, read: Callable[[], Any]) -> Any:
         ) from error
 
 
+def _names(chosen: _Set, folder: epath.Path) -> tuple[str, ...]:
+    """The names of the classes, which are those of this data set at least in their number."""
+    given = chosen.class_names(folder)
+    names = tuple(_text(name) for name in given if isinstance(name, str | bytes))
+    if not len(set(names)) == len(given) == chosen.num_classes:
+        raise ValueError(f"it lists {len(given)} classes, and should list {chosen.num_classes} different names")
+    return names
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -175,8 +186,8 @@ def _cifar(*names: str, label: str) -> Callable[[epath.Path], _Part]:
             values = batch["data"].values()
             if values.dtype != np.uint8 or values.ndim != 2 or values.shape[1] != 3 * 32 * 32:
                 raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, and should hold uint8 [n, 3072]")
-            if len(batch[label]) != len(values) or any(type(each) is not int for each in batch[label]):
-                raise ValueError(f"{name} has {len(values)} images, and not as many labels")
+            if len(batch[label]) != len(values) or any(type(each) is not int or each < 0 for each in batch[label]):
+                raise ValueError(f"{name} has {len(values)} images, and not as many labels from 0")
             pixels.append(values.reshape(-1, 3, 32, 32))
             labels.append(np.array(batch[label], np.int64))
         return np.concatenate(pixels), np.concatenate(labels)
@@ -215,12 +226,14 @@ _SETS = (
             "train": _cifar(*(f"data_batch_{number}" for number in range(1, 6)), label="labels"),
             "test": _cifar("test_batch", label="labels"),
         },
+        10,
         _cifar_names("batches.meta", "label_names"),
     ),
     _Set(
         "cifar100",
         "cifar-100-python",
         {"train": _cifar("train", label="fine_labels"), "test": _cifar("test", label="fine_labels")},
+        100,
         _cifar_names("meta", "fine_label_names"),
     ),
     _Set(
@@ -231,6 +244,7 @@ _SETS = (
             "unlabelled": _stl10("unlabeled", labelled=False),
             "test": _stl10("test", labelled=True),
         },
+        10,
         lambda folder: files.lines(os.fspath(folder / "class_names.txt")),
     ),
 )

@@ -209,6 +209,8 @@ def test_other_columns_are_one_sentence(tmp_path):
         ("two", pa.table({"a": one, "b": two}), r"got 'a', 'b' of the columns a, b. Rename the column to 'image'"),
         ("twice", pa.table([one, one], names=["image"] * 2), r"cannot be read \(two of its columns are called 'image'"),
         ("empty", pa.table({"a": one})[:0], "must hold images, got no row"),
+        ("text", pa.table({"image": ["https://a/0.png"]}), r"got none of the columns image\. Rename the column"),
+        ("nulls", pa.table({"image": pa.nulls(3, pa.binary())}), r"row 0 \(it has no image\)\. Mend or remove them"),
         ("label", pa.table({"image": one, "label": [0.5]}), r"must be whole numbers from 0 to 1,000,000, .* got 0\.5"),
     ):
         (tmp_path / name).mkdir()
@@ -219,9 +221,10 @@ def test_other_columns_are_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"x\.parquet: row 0' must be one of the 2 classes, got 7"):
         load(tmp_path / "wrong")
     write(tmp_path / "mixed" / "train-0.parquet", rows(2))
-    pq.write_table(pa.table({"image": one}), tmp_path / "mixed" / "train-1.parquet")
-    with pytest.raises(InputError, match=r"must have the same columns, got others in '.*train-1\.parquet'"):
-        load(tmp_path / "mixed", test_split="")
+    for other in (pa.table({"image": one}), pa.table({"image": one, "label": [1]})):  # bytes, and structs before
+        pq.write_table(other, tmp_path / "mixed" / "train-1.parquet")
+        with pytest.raises(InputError, match=r"must have the same columns, got others in '.*train-1\.parquet'"):
+            load(tmp_path / "mixed", test_split="")
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])

@@ -95,6 +95,7 @@ def test_broken_samples_are_named_counted_and_left_out(tmp_path, placement):
         ([("a.png", b"1"), ("a.jpg", b"2")], "the key 'a' has two images"),
         ([("a\nb.png", b"1")], "the key 'a.nb' has several lines"),
         ([("caf\udce9.png", b"1")], r"the key 'caf.udce9' is not UTF-8"),
+        ([("a.png", b"1"), ("b.png", b"1"), ("a.png", b"2")], "the key 'a' has two images"),
         ([("a.cls", b"1")], r"must hold images \(\.jpg, \.png, \.webp, \.\.\.\), got none"),
         ([("a.png", b"1"), ("a.cls", b"x" * (1 << 21))], "may have 1,048,576"),
         ([("a.png", b"1"), ("a.json", b"{")], "must be a whole tar file"),
