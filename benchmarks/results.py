@@ -99,11 +99,11 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """The arms of two runs of one config, made on other days or machines: each arm is a function of the config.
 
     Args:
-      first: The content of a compare-NAME.json; title, command and environment are its own.
-      second: Of a later one.
+        first: The content of a compare-NAME.json; title, command and environment are its own.
+        second: Of a later one.
 
     Raises:
-      InputError: an arm is in both, or they differ in more than their arms.
+        InputError: an arm is in both, or they differ in more than their arms.
     """
     for name, one, other in (
         *((name, first.get(name), second.get(name)) for name in ("config", "listed")),

@@ -79,10 +79,10 @@ def differences(contents: Sequence[dict[str, Any]]) -> str | None:
     """Draws the short table: how far the chosen images are ahead of random ones, a row for each run and partition.
 
     Args:
-      contents: The json of `benchmarks.results`.
+        contents: The json of `benchmarks.results`.
 
     Returns:
-      An SVG file, the same bytes every time; None where nothing can be compared yet.
+        An SVG file, the same bytes every time; None where nothing can be compared yet.
     """
     rows = [(row, row.difference) for row in short_rows(contents) if row.difference]
     if not rows:

@@ -212,7 +212,7 @@ def map_array(path: epath.PathLike) -> np.ndarray:
     """As `mapped`, of any array; one in a bucket is copied to this machine's disk first.
 
     Raises:
-      Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
+        Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
     """
     if is_remote(path):
         with tempfile.NamedTemporaryFile(suffix=".npy") as copy:

@@ -43,23 +43,23 @@ def rank_file(
     A state is kept in OUTPUT.partial until the ranking is saved: when interrupted, the same call goes on from there.
 
     Args:
-      embeddings: of a .npy of floats [n, d], or [n, m, d] for m views of each example. It is mapped, not read.
-      output: a .parquet, .csv or .npz. Its metadata name the files that were given, without their folders.
-      classes: of a .npy of integers [n], 0 or more: the latent classes. Without, all are one class.
-      kmeans: instead of `classes`: so many, 1 or more, by k-means on the unit rows, or on the means of unit views.
-      seed: for `kmeans`, from 0 to 2^32 - 1.
-      fraction: in (0, 1]: rank only as far as this subset; 1: every candidate.
-      weights: of a .npy of numbers [n].
-      initial: of a .npy of integers [k].
-      where: of a .npy of bools [n].
-      ids: of a text file, one line an example: their names.
-      objective, budgets, kind, tau, normalize, self_similarity: and what the files hold: see `sas_jax.rank`.
+        embeddings: of a .npy of floats [n, d], or [n, m, d] for m views of each example. It is mapped, not read.
+        output: a .parquet, .csv or .npz. Its metadata name the files that were given, without their folders.
+        classes: of a .npy of integers [n], 0 or more: the latent classes. Without, all are one class.
+        kmeans: instead of `classes`: so many, 1 or more, by k-means on the unit rows, or on the means of unit views.
+        seed: for `kmeans`, from 0 to 2^32 - 1.
+        fraction: in (0, 1]: rank only as far as this subset; 1: every candidate.
+        weights: of a .npy of numbers [n].
+        initial: of a .npy of integers [k].
+        where: of a .npy of bools [n].
+        ids: of a text file, one line an example: their names.
+        objective, budgets, kind, tau, normalize, self_similarity: and what the files hold: see `sas_jax.rank`.
 
     Returns:
-      What to tell the user.
+        What to tell the user.
 
     Raises:
-      InputError: something given cannot be used; the message says what, and what to do.
+        InputError: something given cannot be used; the message says what, and what to do.
     """
     began = time.perf_counter()
     ranking_files.check_writable(output)

@@ -66,7 +66,7 @@ def key(seed: int | jax.Array) -> jax.Array:
     """The typed PRNG key of a seed; keys are made here alone, so that none is of the user's JAX_DEFAULT_PRNG_IMPL.
 
     Raises:
-      InputError: it is not from 0 to 2^32 - 1, beyond which JAX gives the keys of other seeds again.
+        InputError: it is not from 0 to 2^32 - 1, beyond which JAX gives the keys of other seeds again.
     """
     if not isinstance(seed, jax.Array):  # which has 32 bits
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST_SEED:

@@ -100,7 +100,7 @@ class Run:
         """Ranks from embeddings [n, d] whose norms are at most 1; only the rows of the classes at hand are read.
 
         Raises:
-          InputError: a class does not fit in memory.
+            InputError: a class does not fit in memory.
         """
         mine, together = self.dealt
         groups: dict[int, list[int]] = {}
