@@ -14,7 +14,7 @@ ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py t
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PYTEST = JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=3
 
-.PHONY: demo test test-clip test-torch test-tpu test-gpu test-kill test-launch test-accelerator lint docs dist results benchmark-selection benchmark-training clean
+.PHONY: demo test test-torch test-tpu test-gpu test-kill test-launch test-accelerator lint docs dist results benchmark-selection benchmark-training clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m sas_jax.main --config=configs/digits.py
@@ -35,16 +35,12 @@ test-launch: $(VENV)/ready
 test-accelerator: $(VENV)/ready
 	SAS_JAX_SLOW=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/test_benchmarks_accelerator.py
 
-# Loads a CLIP model with PyTorch, which weighs gigabytes: an environment of its own.
-test-clip:
-	$(MAKE) VENV=$(VENV)-clip EXTRAS=dev,clip PINS=torch==2.13.0 $(VENV)-clip/ready
-	JAX_PLATFORMS=cpu $(VENV)-clip/bin/python -m pytest tests/latent_classes/test_clip_model.py
-
-# Compares features and reads weights with PyTorch, torchvision, timm, transformers and ONNX Runtime: an environment of
-# its own.
+# Compares features, weights and subsets with those of PyTorch, torchvision, timm, transformers (CLIP too) and ONNX
+# Runtime, which weigh gigabytes: an environment of its own.
 test-torch:
 	$(MAKE) VENV=$(VENV)-torch EXTRAS=dev,pretrained PINS="torch==2.14.1 torchvision==0.29.1 onnx==1.23.2" $(VENV)-torch/ready
-	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py tests/test_pretrained_torch.py
+	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py tests/test_pretrained_torch.py \
+		tests/latent_classes/test_clip_model.py tests/run/test_sources.py
 
 # Compiles for TPU chips that are not there. An environment of its own: with libtpu, JAX looks for TPUs at every start.
 test-tpu:
@@ -96,4 +92,4 @@ $(VENV)/ready: requirements.txt setup.cfg setup.py pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-clip $(VENV)-torch $(VENV)-tpu $(VENV)-gpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-tpu $(VENV)-gpu $(VENV)-docs $(VENV)-benchmark build dist *.egg-info

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-reason = "make test-torch runs these, with PyTorch and torchvision"
+reason = "make test-torch runs these, with PyTorch, torchvision and timm"
 torch = pytest.importorskip("torch", reason=reason)
 torchvision = pytest.importorskip("torchvision", reason=reason)
+timm = pytest.importorskip("timm", reason=reason)
+
+import safetensors.torch  # noqa: E402
 
 import sas_jax  # noqa: E402
 from sas_jax import weights  # noqa: E402
@@ -66,3 +69,8 @@ def test_features_are_torchvisions_both_ways(tmp_path, monkeypatch, depth, stem,
     with torch.no_grad():
         np.testing.assert_array_equal(found["model"].eval()(normalised(IMAGES)).numpy(), expected)
     assert (found["built"]["mean"], found["built"]["stem"]) == (list(MEAN), stem)
+    if stem == "7x7_pool":
+        timms = timm.create_model(f"resnet{depth}", num_classes=0).eval()
+        timms.load_state_dict(safetensors.torch.load_file(path))
+        with torch.no_grad():
+            np.testing.assert_allclose(timms(normalised(IMAGES)).numpy(), expected, rtol=1e-4, atol=1e-4)

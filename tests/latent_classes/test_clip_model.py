@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: a wrong name is not looked for in the network
-reason = "make test-clip runs these, with PyTorch and transformers"
+reason = "make test-torch runs these, with PyTorch and transformers"
 torch = pytest.importorskip("torch", reason=reason)
 transformers = pytest.importorskip("transformers", reason=reason)
 
