@@ -197,8 +197,9 @@ def mapped(path: str) -> np.ndarray:
         InputError: there is no such file, or it is cut short or no .npy file, or holds Python objects or a single
             value.
     """
+    local = expanded(path)
     try:
-        values = map_array(path)
+        values = map_array(local)
     except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
         raise InputError(
             f"{path} must be a .npy file, got one that cannot be read ({reason(error)}). Write it with numpy.save."

@@ -171,7 +171,7 @@ def test_draw_is_of_the_key_and_uniform():
     for fraction in (0, -1, 1.1, np.nan):
         with pytest.raises(InputError, match="must be more than 0 and at most 1"):
             few_labels.draw(KEY, labels, fraction=fraction)
-    with pytest.raises(InputError, match="has none"):
+    with pytest.raises(InputError, match="at least one label, got none"):
         few_labels.draw(KEY, labels - 1, fraction=0.5)
 
 

@@ -246,9 +246,9 @@ GOOD = bad_embeddings()
         ({"similarity": bad_matrix(2, 5, 0.123)}, "is symmetric, and row 2, column 5 is 0.123 where row 5, column 2"),
         ({"embeddings": GOOD, "classes": np.zeros(19, int)}, r"so \[20\], and these have \[19\]"),
         ({"embeddings": GOOD, "classes": np.zeros((20, 1), int)}, r"so \[20\], and these have \[20, 1\]"),
-        ({"embeddings": GOOD, "classes": np.arange(20) - 2}, "entry 0 is -2"),
-        ({"embeddings": GOOD, "classes": np.arange(20) / 2}, r"text, or whole numbers .* and entry 1 is 0\.5;"),
-        ({"embeddings": GOOD, "classes": np.full(20, 2**31)}, "entry 0 is 2147483648"),
+        ({"embeddings": GOOD, "classes": np.arange(20) - 2}, "got -2 as entry 0"),
+        ({"embeddings": GOOD, "classes": np.arange(20) / 2}, r"text, or whole numbers .* got 0\.5 as entry 1"),
+        ({"embeddings": GOOD, "classes": np.full(20, 2**31)}, "got 2147483648 as entry 0"),
         (
             {"embeddings": GOOD, "objective": "facility"},
             "sas.*and this is 'facility'; did you mean 'facility_location'",

@@ -291,7 +291,7 @@ def test_names_of_classes_come_back(tmp_path, suffix):
         ({"position": [2**40, 0, -1]}, "entry 0 is 1099511627776|CSV conversion error to int32"),
         ({"gain": [0.5, np.inf, np.nan]}, "used: Gains are finite where .* entry 1 is inf at position 0;"),
         ({"gain": ["x", "y", "z"]}, "used: Gains are floating point|CSV conversion error to float"),
-        ({"class": [7, 7, -1]}, "used: Classes must be text, or whole numbers from 0 .* entry 2 is -1;"),
+        ({"class": [7, 7, -1]}, "used: Classes must be text, or whole numbers from 0 .* got -1 as entry 2"),
         ({"id": ["a", "b", "b"]}, "used: Ids name one example each, and 'b' is the name of entry 2"),
         ({"index": [0, 2, 1]}, "used: its index column must be 0, 1, 2, ... in this order; sort"),
         ({"gain": None}, "it has 0 columns 'gain', and a ranking has one|it has no array 'gain'"),
