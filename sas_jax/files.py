@@ -92,7 +92,7 @@ def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
         write(aside)
         aside.replace(path)
     except OSError as error:
-        if error.errno and error.filename is None:  # of a full disk, which is not always the one that the user thinks of
+        if error.errno and error.filename is None:  # of a full disk, perhaps not the one that the user thinks of
             error.filename = os.fspath(path)
         raise
     finally:
