@@ -147,7 +147,7 @@ def test_links_and_a_list_at_once(folder):
         ({"output": "s.npy"}, "Exactly one of --fraction and --size must be given, got neither"),
         ({"output": "s\0.npy", "size": 3}, r"A path must be without NUL characters, got 's\\x00.npy'"),
         ({"output": "s.npy", "size": 3, "fraction": 0.1}, "--fraction and --size must be given, got both"),
-        ({"output": "s.npy", "size": 99}, "a whole number of examples from 1 to 20, .* and 99 were asked for"),
+        ({"output": "s.npy", "size": 99}, "a whole number from 1 to 20, .* got 99"),
         ({"output": "s.json", "size": 3}, "must end in one of .*, got 's.json'"),
         (
             {"output": "s.csv", "images": "images", "size": 3},
@@ -197,7 +197,10 @@ def test_a_process_writes_a_subset(folder):
     ("flags", "message"),
     [
         (["--output=s.npy", "--size=3"], "--ranking must be given, got none"),
-        (["--ranking=ranking.parquet", "--output=s.npy", "--fraction=2"], "A fraction is more than 0 and at most 1"),
+        (
+            ["--ranking=ranking.parquet", "--output=s.npy", "--fraction=2"],
+            "`fraction` must be more than 0 and at most 1",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(folder, flags, message):

@@ -224,18 +224,18 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
             "two.npz must be a .npy file, got one that cannot be read (it is an archive of arrays",
         ),
         ({"embeddings": "short.npy"}, "short.npy must be a .npy file, got one that cannot be read"),
-        ({"embeddings": "mask.npy"}, "Embeddings have the shape [n, d], or [n, m, d] for m views of each example"),
-        ({"embeddings": "integers.npy"}, "Embeddings must be floating point, and the type is int64"),
-        ({"embeddings": "nothing.npy"}, "Embeddings have the shape [n, d]"),
-        ({"embeddings": "nan.npy"}, "Embeddings must be finite, and NaN or infinity stands in rows 3, 59;"),
+        ({"embeddings": "mask.npy"}, "`embeddings` must be [n, d], or [n, m, d] for m views of each example"),
+        ({"embeddings": "integers.npy"}, "Embeddings must be floating point, got int64"),
+        ({"embeddings": "nothing.npy"}, "`embeddings` must be [n, d]"),
+        ({"embeddings": "nan.npy"}, "`embeddings` must be finite, got NaN or infinity in rows 3, 59."),
         (
             {"embeddings": "nan.npy", "kmeans": 3},
-            "Embeddings must be finite, and NaN or infinity stands in rows 3, 59;",
+            "`embeddings` must be finite, got NaN or infinity in rows 3, 59.",
         ),
-        ({"embeddings": "zero.npy"}, "Rows are divided by their norm, and it is 0 in row 5;"),
-        ({"embeddings": "e.npy", "normalize": False}, "With normalize=False the norm of every row is at most 1"),
+        ({"embeddings": "zero.npy"}, "must have rows other than zero, got a norm of 0 in row 5"),
+        ({"embeddings": "e.npy", "normalize": False}, "must have norms of at most 1 with normalize=False"),
         ({"classes": "none.npy"}, "none.npy must be a .npy file, got one that cannot be read"),
-        ({"classes": "e.npy"}, "Classes have one entry an example, so [60], and these have [60, 8]"),
+        ({"classes": "e.npy"}, "Classes must have one entry for each example, so [60], got [60, 8]"),
         ({"classes": "w.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got "),
         ({"classes": "negative.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got -1 as entry 0"),
         ({"classes": "c.npy", "kmeans": 3}, "--classes and --kmeans both say what the latent classes are"),
@@ -245,21 +245,21 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
             "--kmeans=3 is not possible: k-means wants at least as many different",
         ),
         ({"objective": "fl"}, "The objective is one of sas, facility_location, similarity_sum, and this is 'fl'"),
-        ({"weights": "i.npy"}, "Weights have one entry an example, so [60], and these have [2]"),
-        ({"initial": "negative.npy"}, "initial= holds indices from 0 to 59"),
-        ({"where": "w.npy"}, "where= marks the candidates, bool [60], and this is float64 [60]"),
-        ({"ids": "few.txt"}, "Ids have one entry an example, so [60], and these have [2]"),
-        ({"ids": "twice.txt"}, "Ids name one example each, and 'a' is the name of entry 1"),
+        ({"weights": "i.npy"}, "Weights must have one entry for each example, so [60], got [2]"),
+        ({"initial": "negative.npy"}, "`initial` must hold indices from 0 to 59"),
+        ({"where": "w.npy"}, "`where` must be bool [60], True for candidates, got float64 [60]"),
+        ({"ids": "few.txt"}, "Ids must have one entry for each example, so [60], got [2]"),
+        ({"ids": "twice.txt"}, "must be unique, got 'a' as entry 1"),
         ({"ids": "e.npy"}, "e.npy must hold lines of UTF-8"),
-        ({"self_similarity": 2.0}, "self_similarity is from 0 to 1, and this is 2.0"),
-        ({"tau": -1.0}, "tau is more than 0, and this is -1.0"),
-        ({"fraction": 0.0}, "A fraction is more than 0 and at most 1, and this is 0.0"),
-        ({"fraction": float("nan")}, "A fraction is more than 0 and at most 1, and this is nan"),
-        ({"fraction": 0.001}, "A fraction of 0.001 of 60 examples is none of them"),
-        ({"fraction": 0.9, "where": "mask.npy"}, "from 1 to the 40 candidates, and this is 54"),
-        ({"output": "r.txt"}, "A ranking is a .parquet, .csv or .npz file"),
-        ({"output": "nowhere/r.csv"}, "The ranking cannot be written to"),
-        ({"output": "folder.csv"}, "folder.csv (Is a directory); choose"),
+        ({"self_similarity": 2.0}, "self_similarity must be from 0 to 1, got 2.0"),
+        ({"tau": -1.0}, "tau must be more than 0, got -1.0"),
+        ({"fraction": 0.0}, "`fraction` must be more than 0 and at most 1, got 0.0"),
+        ({"fraction": float("nan")}, "`fraction` must be more than 0 and at most 1, got nan"),
+        ({"fraction": 0.001}, "`fraction` must take at least one example of 60, got 0.001"),
+        ({"fraction": 0.9, "where": "mask.npy"}, "from 1 to the 40 candidates, got 54"),
+        ({"output": "r.txt"}, "A ranking must be a .parquet, .csv or .npz file"),
+        ({"output": "nowhere/r.csv"}, "must be a file that can be written, got one that cannot"),
+        ({"output": "folder.csv"}, "got one that cannot (Is a directory). Choose"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, changes, message):
@@ -287,7 +287,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
 
     monkeypatch.setattr(module, "rank", never)
     for output in ("nowhere/r.csv", "e.npy/r.csv", "r.txt", f"{'x' * 252}.csv"):
-        with pytest.raises(InputError, match=r"A ranking is|The ranking cannot be written"):
+        with pytest.raises(InputError, match=r"A ranking must be|must be a file that can be written"):
             run(folder, output=output)
 
 
@@ -296,10 +296,10 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
     [
         ({"objective": "fl"}, "The objective is one of sas, facility_location, similarity_sum"),
         ({"kind": "cosin"}, "The kind of similarity is one of cosine, clipped_cosine, gaussian"),
-        ({"weights": "negative.npy"}, "Weights are finite, 0 or more, and entry 0 is -1"),
-        ({"initial": "w.npy"}, "initial= holds the indices of the examples already chosen"),
-        ({"where": "c.npy"}, "where= marks the candidates, bool [60]"),
-        ({"ids": "few.txt"}, "Ids have one entry an example, so [60], and these have [2]"),
+        ({"weights": "negative.npy"}, "`weights` must be finite, 0 or more, got -1"),
+        ({"initial": "w.npy"}, "`initial` must be integers [k], indices of examples already chosen"),
+        ({"where": "c.npy"}, "`where` must be bool [60]"),
+        ({"ids": "few.txt"}, "Ids must have one entry for each example, so [60], got [2]"),
     ],
 )
 def test_mistakes_are_found_before_minutes_of_kmeans(folder, monkeypatch, changes, message):

@@ -32,7 +32,9 @@ def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
     """
     found = checks.integer(n)
     if found is None or found < 1:
-        raise InputError(f"A random ranking is of 1 example or more, and n is {checks.shown(n)}; give their number.")
+        raise InputError(
+            f"`n` must be a whole number of 1 or more, got {checks.shown(n)}. Give the number of examples."
+        )
     return _ranking("random", key, np.zeros(found, np.int32), None, ids)
 
 
@@ -53,7 +55,7 @@ def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | No
     """
     classes = checks.array("Classes", classes)
     if not classes.size:
-        raise InputError("A random ranking is of 1 example or more, and there are no classes; give one an example.")
+        raise InputError("`classes` must hold at least one, got none. Give one for each example.")
     return _ranking("random_balanced", key, *checks.classes(classes, len(np.atleast_1d(classes))), ids)
 
 
@@ -200,7 +202,9 @@ def _by_class(
     """A ranking of each class by `order`: its unit embeddings [k, d] -> its picks int [k] and their gains [k]."""
     given = checks.array("Embeddings", embeddings)
     if given.ndim != 2:
-        raise InputError(f"{name} wants one embedding an example, [n, d], and these are {list(given.shape)}.")
+        raise InputError(
+            f"`embeddings` must be [n, d] for {name}, got {list(given.shape)}. Give one row for each example."
+        )
     units = np.asarray(checks.embeddings(given, normalize=True))
     classes, names = checks.classes(classes, len(units))
     position = np.empty(len(units), np.int32)

@@ -58,7 +58,7 @@ def check_fraction(fraction: float) -> float:
     found = checks.number("A fraction", fraction)
     if not 0 < found <= 1:
         raise InputError(
-            f"A fraction is more than 0 and at most 1, and this is {checks.shown(fraction)}; give such a number."
+            f"`fraction` must be more than 0 and at most 1, got {checks.shown(fraction)}. Give such a number."
         )
     return found
 
@@ -71,7 +71,7 @@ def size_of(fraction: float, n: int) -> int:
     """
     size = round(check_fraction(fraction) * n)
     if not size:
-        raise InputError(f"A fraction of {fraction} of {n} examples is none of them; ask for a larger one.")
+        raise InputError(f"`fraction` must take at least one example of {n}, got {fraction}. Give a larger one.")
     return size
 
 
@@ -85,8 +85,8 @@ def take(position: np.ndarray, classes: np.ndarray, size: int, *, budgets: str =
     found = checks.integer(size)
     if found is None or not 1 <= found <= ranked:
         raise InputError(
-            f"A subset of this ranking has a whole number of examples from 1 to {ranked}, as many as were ranked, and "
-            f"{checks.shown(size)} were asked for; ask for another number or rank with a larger budget."
+            f"`size` must be a whole number from 1 to {ranked}, as many as were ranked, got {checks.shown(size)}. Give "
+            "another, or rank with a larger budget."
         )
     return np.sort(order(position, classes, budgets=budgets)[:found])
 
@@ -104,9 +104,10 @@ def take_floor(position: np.ndarray, classes: np.ndarray, fraction: float) -> np
     short = np.flatnonzero(wanted > ranked)
     if short.size:
         raise InputError(
-            f"A fraction of {fraction} takes {wanted[short[0]]} examples of class {labels[short[0]]}, of which "
-            f"{ranked[short[0]]} were ranked; ask for a smaller fraction or rank with a larger budget."
+            f"`fraction` must take no more than was ranked, got {fraction}, which takes {wanted[short[0]]} examples of "
+            f"class {labels[short[0]]}, of which {ranked[short[0]]} were ranked. Give a smaller one, or rank with a "
+            "larger budget."
         )
     if not wanted.any():
-        raise InputError(f"A fraction of {fraction} is less than one example of every class; ask for a larger one.")
+        raise InputError(f"`fraction` must take at least one example of a class, got {fraction}. Give a larger one.")
     return np.flatnonzero((position >= 0) & (position < wanted[places]))

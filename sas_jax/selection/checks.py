@@ -44,8 +44,8 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
     values = array("Embeddings", values)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise InputError(
-            f"Embeddings have the shape [n, d], or [n, m, d] for m views of each example, and these have "
-            f"{list(values.shape)}; give one row (or one set of views) an example."
+            f"`embeddings` must be [n, d], or [n, m, d] for m views of each example, got {list(values.shape)}. Give "
+            "one row (or one set of views) for each example."
         )
     floating("Embeddings", values)
     not_finite, zero, long = [], [], []
@@ -63,18 +63,18 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
         long += (begin + np.flatnonzero((extent > arrays.LARGEST_NORM).any(1))).tolist()
     if not_finite:
         raise InputError(
-            f"Embeddings must be finite, and NaN or infinity stands in {_rows(not_finite)}; leave them out or embed "
-            f"them again."
+            f"`embeddings` must be finite, got NaN or infinity in {_rows(not_finite)}. Leave them out or embed them "
+            "again."
         )
     if normalize and zero:
         raise InputError(
-            f"Rows are divided by their norm, and it is 0 in {_rows(zero)}; leave them out, or pass normalize=False "
-            f"if the norms mean something."
+            f"`embeddings` must have rows other than zero, got a norm of 0 in {_rows(zero)}. Leave them out, or pass "
+            "normalize=False if the norms mean something."
         )
     if not normalize and long:
         raise InputError(
-            f"With normalize=False the norm of every row is at most 1, and it is more in {_rows(long)}; pass "
-            f"normalize=True."
+            f"`embeddings` must have norms of at most 1 with normalize=False, got more in {_rows(long)}. Pass "
+            "normalize=True."
         )
     return arrays.LazyRows(values, _unit if normalize else lambda rows: np.asarray(rows, np.float32))
 
@@ -96,8 +96,8 @@ def similarity(values: np.ndarray) -> np.ndarray:
     values = array("A similarity matrix", values)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not len(values):
         raise InputError(
-            f"A similarity matrix is square, one row and one column an example, and this is {_shape(values)}; give "
-            f"the similarities of all pairs of the same examples."
+            f"`similarity` must be [n, n], one row and one column an example, got {_shape(values)}. Give the "
+            "similarities of all pairs of the same examples."
         )
     floating("A similarity matrix", values)
     # Rounding is relative to the largest entry; matrices are of any scale below 1.
@@ -113,8 +113,8 @@ def similarity(values: np.ndarray) -> np.ndarray:
         if outside.any():
             i, j = (int(place[0]) for place in np.nonzero(outside))
             raise InputError(
-                f"Similarities are from 0 to 1, and at row {begin + i}, column {j} stands {rows[i, j]:.8g}; clip or "
-                f"scale the matrix."
+                f"`similarity` must be from 0 to 1, got {rows[i, j]:.8g} at row {begin + i}, column {j}. Clip or scale "
+                "the matrix."
             )
         differ = np.abs(rows - columns) > tolerance
         if differ.any():
@@ -140,11 +140,11 @@ def candidates(values: np.ndarray | None, n: int) -> np.ndarray:
     values = array("where=", values)
     if values.shape != (n,) or values.dtype != bool:
         raise InputError(
-            f"where= marks the candidates, bool [{n}], and this is {values.dtype} {_shape(values)}; give one bool an "
-            f"example."
+            f"`where` must be bool [{n}], True for candidates, got {values.dtype} {_shape(values)}. Give one bool for "
+            "each example."
         )
     if not values.any():
-        raise InputError("where= marks the candidates, and there is none; mark one or more.")
+        raise InputError("`where` must mark at least one candidate, got none. Mark one or more.")
     return values.copy()  # it can be a mapped file
 
 
@@ -157,19 +157,19 @@ def initial(values: np.ndarray | None, n: int) -> np.ndarray:
         return np.zeros(0, np.int64)
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
         raise InputError(
-            f"initial= holds the indices of the examples already chosen, integers [k], and this is {values.dtype} "
-            f"{_shape(values)}; of a mask, give numpy.flatnonzero(mask)."
+            f"`initial` must be integers [k], indices of examples already chosen, got {values.dtype} {_shape(values)}. "
+            "Of a mask, give numpy.flatnonzero(mask)."
         )
     bad = np.flatnonzero((values < 0) | (values >= n))
     if bad.size:
         raise InputError(
-            f"initial= holds indices from 0 to {n - 1}, of the {n} examples, and entry {bad[0]} is {values[bad[0]]}; "
-            f"check that they belong to the same examples."
+            f"`initial` must hold indices from 0 to {n - 1}, got {values[bad[0]]} as entry {bad[0]}. Do they belong to "
+            "the same examples?"
         )
     if (index := _repeated(values)) is not None:
         raise InputError(
-            f"initial= holds each index once, and {values[index]} stands there more than once; use numpy.unique if "
-            f"their order means nothing."
+            f"`initial` must hold each index once, got {values[index]} more than once. Use numpy.unique if the order "
+            "means nothing."
         )
     return values.astype(np.int64)
 
@@ -186,10 +186,11 @@ def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
     bad = np.flatnonzero(~((result >= 0) & (result <= _LARGEST_GAIN)))
     if bad.size:
         raise InputError(
-            f"Weights are finite, 0 or more, and entry {bad[0]} is {values[bad[0]]}; mend it, or scale them all."
+            f"`weights` must be finite, 0 or more, got {values[bad[0]]} as entry {bad[0]}. Correct it, or scale them "
+            "all."
         )
     if not result.any():
-        raise InputError("Weights say how much each example counts, and all are 0; give one of them more.")
+        raise InputError("`weights` must hold one above 0, got none. Give one of the examples more.")
     if (total := result.sum()) > _LARGEST_GAIN:
         raise InputError(
             f"Gains are float32 and can reach the weights' sum, so that must be at most {_LARGEST_GAIN:.3g}, and it is "
@@ -218,8 +219,8 @@ def weights_range(values: np.ndarray, of: np.ndarray) -> str:
     if lost.size:
         i = lost[np.argmin(share[lost])]
         raise InputError(
-            f"Weights of a class must be 0 or at least {_LOST:.1e} times its largest, and {lost.size:,} are less, such "
-            f"as entry {i}, {values[i]:.3g} beside {largest[of[i]]:.3g}; raise them, or set them to 0."
+            f"`weights` of a class must be 0 or at least {_LOST:.1e} times its largest, got {lost.size:,} that are "
+            f"less, such as entry {i}, {values[i]:.3g} beside {largest[of[i]]:.3g}. Raise them, or set them to 0."
         )
     coarse = (values > 0) & (share < _COARSE)
     if coarse.sum() <= _FEW * np.count_nonzero(values):
@@ -276,14 +277,16 @@ def self_similarity_warning(other: float, largest: float) -> str:
 def budget(value: int | None, number: int) -> int:
     """The budget, at most the number of candidates; all of them for None."""
     if not number:
-        raise InputError("No candidate is left to rank: all are in initial=; mark others in where=, or choose fewer.")
+        raise InputError(
+            "`where` must leave a candidate that is not in `initial`, got none. Mark others, or choose fewer."
+        )
     if value is None:
         return number
     found = integer(value)
     if found is None or not 1 <= found <= number:
         raise InputError(
-            f"The budget is a whole number from 1 to the {number} candidates, and this is {shown(value)}; ask for as "
-            f"many as there are, or leave it out to rank all."
+            f"`budget` must be a whole number from 1 to the {number} candidates, got {shown(value)}. Give as many as "
+            "there are, or leave it out to rank all."
         )
     return found
 
@@ -297,9 +300,11 @@ def ids(values: np.ndarray | None, n: int) -> np.ndarray | None:
         values = values.astype(object)
         bad = [index for index, name in enumerate(values) if not isinstance(name, str)]
         if bad:
-            raise InputError(f"Ids are text, and entry {bad[0]} is {shown(values[bad[0]])}; give every example a name.")
+            raise InputError(
+                f"`ids` must be text, got {shown(values[bad[0]])} as entry {bad[0]}. Give every example a name."
+            )
     elif values.dtype.kind not in "Uiu":  # text, or numbers that names are made of
-        raise InputError(f"Ids are text, and these are {values.dtype}; convert them to str.")
+        raise InputError(f"`ids` must be text, got {values.dtype}. Convert them to str.")
     values = values.astype(str)
     names = values.tolist()
     try:
@@ -312,8 +317,7 @@ def ids(values: np.ndarray | None, n: int) -> np.ndarray | None:
     if len(set(names)) < n:
         index = _repeated(values)
         raise InputError(
-            f"Ids name one example each, and {names[index]!r} is the name of entry {index} and of one before "
-            f"it; make them unique, or leave them out."
+            f"`ids` must be unique, got {names[index]!r} as entry {index} and before it. Rename one, or leave them out."
         )
     return values
 
@@ -326,14 +330,14 @@ def mesh(value: "Mesh | None") -> "Mesh | None":
         return value
     found = f"one of the axes {', '.join(value.axis_names)}" if isinstance(value, Mesh) else shown(value)
     raise InputError(
-        f"mesh= is a jax.sharding.Mesh of one axis, and this is {found}; make one with sas_jax.devices.mesh()."
+        f"`mesh` must be a jax.sharding.Mesh of one axis, got {found}. Make one with sas_jax.devices.mesh()."
     )
 
 
 def flag(what: str, value: bool) -> bool:
     """True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise InputError(f"{what} is True or False, and this is {shown(value)}; give one of the two.")
+        raise InputError(f"{what} must be True or False, got {shown(value)}. Give one of the two.")
     return bool(value)
 
 
@@ -351,7 +355,7 @@ def number(what: str, value: Any) -> float:
     """A real number of any type, as Python's float; not a bool, a text or an array."""
     found = value.item() if getattr(value, "ndim", None) == 0 else value  # NumPy's and JAX's scalars
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
-        raise InputError(f"{what} is a number, and this is {shown(value)}; give a number.")
+        raise InputError(f"{what} must be a number, got {shown(value)}. Give a number.")
     return float(found)
 
 
@@ -359,7 +363,7 @@ def unit_interval(what: str, value: float) -> float:
     """A number in [0, 1]."""
     found = number(what, value)
     if not 0 <= found <= 1:
-        raise InputError(f"{what} is from 0 to 1, and this is {shown(value)}; give a number in between.")
+        raise InputError(f"{what} must be from 0 to 1, got {shown(value)}. Give a number in between.")
     return found
 
 
@@ -367,7 +371,7 @@ def positive(what: str, value: float) -> float:
     """A finite number above 0."""
     found = number(what, value)
     if not 0 < found < float("inf"):
-        raise InputError(f"{what} is more than 0, and this is {shown(value)}; give a finite number above 0.")
+        raise InputError(f"{what} must be more than 0, got {shown(value)}. Give a finite number above 0.")
     return found
 
 
@@ -376,15 +380,15 @@ def floating(what: str, values: np.ndarray) -> None:
     import jax.numpy as jnp  # NumPy does not know that bfloat16 is one
 
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise InputError(f"{what} must be floating point, and the type is {values.dtype}; convert it to float32.")
+        raise InputError(f"{what} must be floating point, got {values.dtype}. Convert it to float32.")
 
 
 def _one_each(what: str, values: Any, n: int) -> np.ndarray:
     values = array(what, values)
     if values.shape != (n,):
         raise InputError(
-            f"{what} have one entry an example, so [{n}], and these have {_shape(values)}; check that they belong to "
-            f"the same examples."
+            f"{what} must have one entry for each example, so [{n}], got {_shape(values)}. Do they belong to the same "
+            "examples?"
         )
     return values
 

@@ -27,8 +27,7 @@ def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, li
     ids = None if ids is None else checks.array("Ids", ids)
     if position.ndim != 1 or not len(position):
         raise InputError(
-            f"A ranking has one entry or more in each of its columns, [n], and position has {list(position.shape)}; "
-            f"give one an example."
+            f"`position` must be [n], one entry or more, got {list(position.shape)}. Give one for each example."
         )
     for name, values in (("gain", gain), ("classes", classes), ("ids", ids)):
         if values is not None and values.shape != position.shape:
@@ -46,7 +45,7 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Positions as int32, if each class has 0, 1, 2, ... each once."""
     whole = position.dtype.kind == "f" and (position == np.floor(position)).all()  # as tables hold what had a gap once
     if not whole and position.dtype.kind not in "iu":
-        raise InputError(f"Positions are integers, -1 where not ranked, and these are {position.dtype}; convert them.")
+        raise InputError(f"`position` must be integers, -1 where not ranked, got {position.dtype}. Convert them.")
     # What is beyond these limits is wrong, and need not fit into int64.
     given, position = position, np.clip(position.astype(np.float64), -2, len(position)).astype(np.int64)
     labels, places = np.unique(classes, return_inverse=True)
@@ -74,7 +73,7 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def _gains(gain: np.ndarray, position: np.ndarray) -> np.ndarray:
     """Gains as float32, if they are finite where there is a position; of a selector without gains all are nan."""
     if not np.issubdtype(gain.dtype, np.integer) and not np.issubdtype(gain.dtype, np.floating):
-        raise InputError(f"Gains are floating point, nan where not ranked, and these are {gain.dtype}; convert them.")
+        raise InputError(f"`gain` must be floating point, nan where not ranked, got {gain.dtype}. Convert them.")
     with np.errstate(over="ignore"):  # what float32 does not hold counts as infinite
         gain = gain.astype(np.float32, copy=False)
     ranked, known = position >= 0, ~np.isnan(gain)

@@ -103,7 +103,7 @@ def problem(
         weights = jnp.asarray(weights)
         if weights.shape != (n,) or not jnp.issubdtype(weights.dtype, jnp.floating):
             raise InputError(
-                f"`weights` are of {n} examples, so float [{n}]; they are {weights.dtype} {list(weights.shape)}."
+                f"`weights` must be float [{n}], got {weights.dtype} {list(weights.shape)}. Give one for each example."
             )
         weights, scale = fixed_point.normalised(_undifferentiated(weights.astype(jnp.float32)))
     if similarity is not None:
@@ -146,18 +146,21 @@ def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, init
         InputError: a shape or dtype that does not fit.
     """
     if (checks.integer(budget) or 0) < 1:
-        raise InputError(f"budget must be a whole number of picks, 1 or more, got {checks.shown(budget)}. Choose one.")
+        raise InputError(
+            f"`budget` must be a whole number of picks, 1 or more, got {checks.shown(budget)}. Choose one."
+        )
     n = problem.size
     where = jnp.ones(n, bool) if where is None else jnp.asarray(where)
     if where.shape != (n,) or where.dtype != bool:
         raise InputError(
-            f"`where` marks the candidates among {n} examples, so bool [{n}]; it is {where.dtype} {list(where.shape)}."
+            f"`where` must be bool [{n}], True for candidates, got {where.dtype} {list(where.shape)}. Give one bool "
+            "for each example."
         )
     initial = jnp.zeros(0, jnp.int32) if initial is None else jnp.asarray(initial)
     if initial.ndim != 1 or not jnp.issubdtype(initial.dtype, jnp.integer):
         raise InputError(
-            f"`initial` are the indices of the examples already chosen, int [k]; it is {initial.dtype} "
-            f"{list(initial.shape)}."
+            f"`initial` must be integers [k], indices of examples already chosen, got {initial.dtype} "
+            f"{list(initial.shape)}. Convert them."
         )
     initial = initial.astype(jnp.int32)
     local = problem.similarity
@@ -291,11 +294,11 @@ def _checked(similarity, embeddings) -> jax.Array:
         raise InputError("Give either a similarity matrix or embeddings=, one of the two.")
     values = jnp.asarray(embeddings if similarity is None else similarity)
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise InputError(f"Similarity and embeddings are floating point, and this is {values.dtype}; convert it.")
+        raise InputError(f"`similarity` and `embeddings` must be floating point, got {values.dtype}. Convert them.")
     if embeddings is not None and (values.ndim != 2 or values.shape[0] == 0):
-        raise InputError(f"Embeddings have the shape [n, d], one row an example, and these have {list(values.shape)}.")
+        raise InputError(f"`embeddings` must be [n, d], one row an example, got {list(values.shape)}. Reshape them.")
     if similarity is not None and (values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] == 0):
-        raise InputError(f"A similarity matrix has the shape [n, n], and this one has {list(values.shape)}.")
+        raise InputError(f"`similarity` must be [n, n], got {list(values.shape)}. Give all pairs of the same examples.")
     return _undifferentiated(values.astype(jnp.float32))
 
 

@@ -46,7 +46,7 @@ def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: 
     """
     choice("kind of similarity", kind, KINDS)
     if np.ndim(views) != 3:
-        raise InputError(f"Views have the shape [n, m, d], m views of each example, and these have {np.shape(views)}.")
+        raise InputError(f"`views` must be [n, m, d], m views of each example, got {np.shape(views)}. Reshape them.")
     views = jnp.asarray(views, jnp.float32)
     n, m, _ = views.shape
     devices = list(mesh.devices.flat) if mesh is not None else jax.devices()[:1]

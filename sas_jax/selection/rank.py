@@ -108,7 +108,9 @@ def rank(
     weights = checks.weights(weights, n)
     ids = checks.ids(ids, n)
     if weights is not None and OBJECTIVES[objective].cut:
-        raise InputError("sas has no weights: an example counts where it is not picked; leave weights= out.")
+        raise InputError(
+            f"`weights` must be left out for {objective}, got some. An example counts where it is not picked."
+        )
     where[initial] = False
     number = int(where.sum())
     budget = checks.budget(budget, number)

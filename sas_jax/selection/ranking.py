@@ -43,9 +43,7 @@ class Ranking:
         for name, values in zip(("position", "gain", "classes", "ids"), checked, strict=True):
             object.__setattr__(self, name, values)
         if not isinstance(self.metadata, Mapping):
-            raise InputError(
-                f"A ranking's metadata are a mapping, and these are {checks.shown(self.metadata)}; give {{}}."
-            )
+            raise InputError(f"`metadata` must be a mapping, got {checks.shown(self.metadata)}. Give {{}} for none.")
         if class_names is not None:
             object.__setattr__(self, "metadata", {**self.metadata, columns.CLASS_NAMES: class_names})
 
@@ -80,13 +78,13 @@ class Ranking:
         if (fraction is None) == (size is None):
             raise InputError("A subset has either a fraction= or a size=; give one of the two.")
         if rounding not in ("nearest", "floor"):
-            raise InputError(f'rounding is "nearest" or "floor", and this is {rounding!r}.')
+            raise InputError(f"`rounding` must be 'nearest' or 'floor', got {rounding!r}. Choose one.")
         if rounding == "floor" and budgets not in (None, division.PROPORTIONAL):
             raise InputError(f"budgets must be 'proportional' with rounding='floor', got {budgets!r}. Leave one out.")
         budgets = self._budgets(budgets)
         if size is not None:
             if rounding == "floor":
-                raise InputError('rounding="floor" is for a fraction; a size is exact, so leave the rounding out.')
+                raise InputError("`rounding` must be left out with a size, which is exact, got 'floor'. Leave it out.")
             return division.take(self.position, self.classes, size, budgets=budgets)
         assert fraction is not None
         if rounding == "floor":

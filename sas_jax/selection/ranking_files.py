@@ -185,7 +185,7 @@ def check_suffix(path: str) -> str:
     """The suffix, if it is that of a ranking."""
     suffix = files.expanded(path).suffix
     if suffix not in _READERS:
-        raise InputError(f"A ranking is a .parquet, .csv or .npz file, and {path} has another suffix; choose one.")
+        raise InputError(f"A ranking must be a .parquet, .csv or .npz file, got {path}. Choose one of these suffixes.")
     return suffix
 
 
@@ -212,5 +212,5 @@ def _write_whole(path: str, data: bytes) -> None:
 
 def _cannot_be_written(path: str, reason: str) -> InputError:
     return InputError(
-        f"The ranking cannot be written to {path} ({reason}); choose a place that exists and can be written."
+        f"{path} must be a file that can be written, got one that cannot ({reason}). Choose another place."
     )

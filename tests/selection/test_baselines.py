@@ -54,12 +54,12 @@ def test_labels_may_have_any_numbers():
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda key: baselines.random(key, 0), "of 1 example or more, and n is 0;"),
-        (lambda key: baselines.random(key, 2.5), "of 1 example or more, and n is 2.5;"),
-        (lambda key: baselines.random(key, "9"), "of 1 example or more, and n is '9';"),
+        (lambda key: baselines.random(key, 0), "`n` must be a whole number of 1 or more, got 0"),
+        (lambda key: baselines.random(key, 2.5), "`n` must be a whole number of 1 or more, got 2.5"),
+        (lambda key: baselines.random(key, "9"), "`n` must be a whole number of 1 or more, got '9'"),
         (lambda key: baselines.random(key, 3, ids=["a", "b"]), r"position has \[3\] and ids \[2\]"),
-        (lambda key: baselines.random_balanced(key, []), "of 1 example or more, and there are no classes;"),
-        (lambda key: baselines.random_balanced(key, 3), r"so \[1\], and these have \[\]"),
+        (lambda key: baselines.random_balanced(key, []), "`classes` must hold at least one, got none"),
+        (lambda key: baselines.random_balanced(key, 3), r"so \[1\], got \[\]"),
         (lambda key: baselines.random_balanced(key, [0, [1]]), "Classes must be an array"),
         (lambda key: baselines.random_balanced(key, [0, -1]), "from 0 to 2.31 - 1, got -1 as entry 1"),
         (lambda key: baselines.random_balanced(key, [0, 2**31]), "from 0 to 2.31 - 1, got 2147483648 as entry 1"),
@@ -147,7 +147,7 @@ def test_equal_embeddings_are_picked_by_index():
     ("embeddings", "classes", "message"),
     [
         (np.zeros((3, 2), np.float32), None, "zero|norm"),
-        (np.ones((3, 2, 2), np.float32), None, r"one embedding an example, \[n, d\], and these are \[3, 2, 2\]"),
+        (np.ones((3, 2, 2), np.float32), None, r"`embeddings` must be \[n, d\] for .* got \[3, 2, 2\]"),
         (np.ones((3, 2), np.float32), [0, 1], "3"),
     ],
 )

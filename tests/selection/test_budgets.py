@@ -83,21 +83,21 @@ def test_floor_is_of_each_class(fraction):
 def test_errors():
     position, classes = np.array([0, 1, -1, 0]), np.array([0, 0, 0, 1])
     for size in (0, 4, 2.0, "2", True, None):
-        message = f"number of examples from 1 to 3, as many as were ranked, and {size!r} were asked for; ask"
+        message = f"number from 1 to 3, as many as were ranked, got {size!r}. Give another"
         with pytest.raises(InputError, match=message):
             budgets.take(position, classes, size)
     with pytest.raises(InputError, match="takes 3 examples of class 0, of which 2 were ranked"):
         budgets.take_floor(position, classes, 1.0)
-    with pytest.raises(InputError, match="less than one example of every class"):
+    with pytest.raises(InputError, match="at least one example of a class, got"):
         budgets.take_floor(position, classes, 0.1)
     for fraction in (0, 1.5, -1, float("nan")):
         for check in (budgets.check_fraction, lambda f: budgets.take_floor(position, classes, f)):
-            with pytest.raises(InputError, match=f"more than 0 and at most 1, and this is {fraction}; give"):
+            with pytest.raises(InputError, match=f"more than 0 and at most 1, got {fraction}. Give"):
                 check(fraction)
     for fraction in ("0.2", None, [0.2], 1j, True):
-        with pytest.raises(InputError, match="A fraction is a number, and this is"):
+        with pytest.raises(InputError, match="A fraction must be a number, got"):
             budgets.size_of(fraction, 10)
-    with pytest.raises(InputError, match=r"A fraction of 0.04 of 10 examples is none of them; ask for a larger one"):
+    with pytest.raises(InputError, match=r"`fraction` must take at least one example of 10, got 0.04"):
         budgets.size_of(0.04, 10)
     assert budgets.size_of(0.25, 10) == 2
 

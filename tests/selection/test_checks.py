@@ -57,17 +57,17 @@ def test_embeddings_of_any_layout(convert):
             True,
             "got a Elsewhere that NumPy makes none of .can't convert cuda:0 device type tensor to numpy.. Give",
         ),
-        ([1.0, 2.0], True, r"shape \[n, d\].*\[2\]"),
-        (np.ones((3, 0)), True, r"shape \[n, d\].*\[3, 0\]"),
-        (np.ones((1, 2, 3, 4)), True, r"shape \[n, d\].*\[1, 2, 3, 4\]"),
-        (np.ones((2, 2), complex), True, "must be floating point, and the type is complex128"),
-        (np.ones((2, 2), object), True, "must be floating point, and the type is object"),
-        (np.ones((2, 2), bool), True, "must be floating point, and the type is bool"),
-        ([[1.0, 2.0], [NAN, 1.0], [-INF, 1.0]], True, "NaN or infinity stands in rows 1, 2;"),
-        ([[1.0, 2.0], [0.0, 0.0]], True, "norm, and it is 0 in row 1;"),
-        ([[0.6, 0.8], [1e200, 0.0]], False, "at most 1, and it is more in row 1;"),
-        ([[0.6, 0.8], [1e300, 1e308]], False, "at most 1, and it is more in row 1;"),
-        ([[0.6, 0.8], [NAN, 0.0]], False, "NaN or infinity stands in row 1;"),
+        ([1.0, 2.0], True, r"`embeddings` must be \[n, d\].*\[2\]"),
+        (np.ones((3, 0)), True, r"`embeddings` must be \[n, d\].*\[3, 0\]"),
+        (np.ones((1, 2, 3, 4)), True, r"`embeddings` must be \[n, d\].*\[1, 2, 3, 4\]"),
+        (np.ones((2, 2), complex), True, "must be floating point, got complex128"),
+        (np.ones((2, 2), object), True, "must be floating point, got object"),
+        (np.ones((2, 2), bool), True, "must be floating point, got bool"),
+        ([[1.0, 2.0], [NAN, 1.0], [-INF, 1.0]], True, "NaN or infinity in rows 1, 2"),
+        ([[1.0, 2.0], [0.0, 0.0]], True, "got a norm of 0 in row 1"),
+        ([[0.6, 0.8], [1e200, 0.0]], False, "with normalize=False, got more in row 1"),
+        ([[0.6, 0.8], [1e300, 1e308]], False, "with normalize=False, got more in row 1"),
+        ([[0.6, 0.8], [NAN, 0.0]], False, "NaN or infinity in row 1"),
     ],
 )
 def test_embeddings_that_cannot_be_used(values, normalize, message):
@@ -78,7 +78,7 @@ def test_rows_in_all_blocks_are_looked_at(monkeypatch):
     monkeypatch.setattr(arrays, "BLOCK_ROWS", 4)
     z = np.ones((11, 2))
     z[[1, 9]], z[10, 0] = NAN, INF
-    refused(checks.embeddings, z, normalize=True, message="rows 1, 9, 10;")
+    refused(checks.embeddings, z, normalize=True, message="rows 1, 9, 10")
     np.testing.assert_allclose(checks.embeddings(np.ones((11, 2)), normalize=True), 0.5**0.5)
 
 
@@ -86,9 +86,9 @@ def test_rows_in_all_blocks_are_looked_at(monkeypatch):
     ("matrix", "message"),
     [
         ([[1.0, 0.5], [0.5]], "A similarity matrix must be an array"),
-        (np.ones((2, 2, 2)), r"is square, .*\[2, 2, 2\]; give"),
-        (np.ones((0, 0)), r"is square, .*\[0, 0\]; give"),
-        ([[1.0, 1e300], [1e300, 1.0]], "from 0 to 1, and at row 0, column 1 stands inf;"),
+        (np.ones((2, 2, 2)), r"`similarity` must be .*\[2, 2, 2\]. Give"),
+        (np.ones((0, 0)), r"`similarity` must be .*\[0, 0\]. Give"),
+        ([[1.0, 1e300], [1e300, 1.0]], "from 0 to 1, got inf at row 0, column 1"),
     ],
 )
 def test_a_matrix_that_cannot_be_used(matrix, message):
@@ -100,7 +100,7 @@ def test_a_matrix_is_looked_at_in_blocks(monkeypatch):
     matrix = np.full((5, 5), 0.5)
     assert checks.similarity(matrix) is matrix
     matrix[4, 1] = NAN
-    refused(checks.similarity, matrix, message="from 0 to 1, and at row 4, column 1 stands nan;")
+    refused(checks.similarity, matrix, message="from 0 to 1, got nan at row 4, column 1")
     matrix[4, 1] = 0.25
     refused(checks.similarity, matrix, message="row 1, column 4 is 0.5 where row 4, column 1 is 0.25;")
 
@@ -116,17 +116,17 @@ def test_weights_of_any_real_type(convert):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([1.0, 2.0], r"Weights have one entry an example, so \[3\], and these have \[2\]"),
-        ([[1.0, 2.0, 3.0]], r"so \[3\], and these have \[1, 3\]"),
-        (2.0, r"so \[3\], and these have \[\]"),
+        ([1.0, 2.0], r"Weights must have one entry for each example, so \[3\], got \[2\]"),
+        ([[1.0, 2.0, 3.0]], r"so \[3\], got \[1, 3\]"),
+        (2.0, r"so \[3\], got \[\]"),
         ([1.0, [2.0], 3.0], "Weights must be an array"),
-        ([True, False, True], "Weights must be floating point, and the type is bool"),
-        (["1", "2", "3"], "Weights must be floating point, and the type is <U1"),
-        ([1.0, NAN, 1.0], "finite, 0 or more, and entry 1 is nan;"),
-        ([1.0, 1.0, INF], "finite, 0 or more, and entry 2 is inf;"),
-        ([1.0, 1.0, 1e39], "finite, 0 or more, and entry 2 is 1e.39;"),
-        ([-1.0, 1.0, 1.0], "finite, 0 or more, and entry 0 is -1.0;"),
-        ([0.0, 0.0, 0.0], "all are 0; give one"),
+        ([True, False, True], "Weights must be floating point, got bool"),
+        (["1", "2", "3"], "Weights must be floating point, got <U1"),
+        ([1.0, NAN, 1.0], "finite, 0 or more, got nan as entry 1"),
+        ([1.0, 1.0, INF], "finite, 0 or more, got inf as entry 2"),
+        ([1.0, 1.0, 1e39], "finite, 0 or more, got 1e.39 as entry 2"),
+        ([-1.0, 1.0, 1.0], "finite, 0 or more, got -1.0 as entry 0"),
+        ([0.0, 0.0, 0.0], "must hold one above 0"),
     ],
 )
 def test_weights_that_cannot_be_used(values, message):
@@ -146,15 +146,15 @@ def test_initial_keeps_its_order(values, expected):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([True, False, True, False, False], r"integers \[k\], and this is bool \[5\]; of a mask, give"),
-        ([1.0, 2.0], r"this is float64 \[2\]"),
-        ([[1, 2]], r"this is int64 \[1, 2\]"),
-        (3, r"this is int64 \[\]"),
+        ([True, False, True, False, False], r"integers \[k\], .* got bool \[5\]. Of a mask, give"),
+        ([1.0, 2.0], r"got float64 \[2\]"),
+        ([[1, 2]], r"got int64 \[1, 2\]"),
+        (3, r"got int64 \[\]"),
         ([1, [2]], "initial= must be an array"),
-        ([0, 5], "indices from 0 to 4, of the 5 examples, and entry 1 is 5;"),
-        ([-1], "entry 0 is -1;"),
-        (np.array([2**63], np.uint64), "entry 0 is 9223372036854775808;"),
-        ([3, 1, 3], "each index once, and 3 stands there more than once;"),
+        ([0, 5], "indices from 0 to 4, got 5 as entry 1"),
+        ([-1], "got -1 as entry 0"),
+        (np.array([2**63], np.uint64), "got 9223372036854775808 as entry 0"),
+        ([3, 1, 3], "each index once, got 3 more than once"),
     ],
 )
 def test_initial_that_cannot_be_used(values, message):
@@ -173,11 +173,11 @@ def test_budgets_of_any_integer_type(value):
 
 @pytest.mark.parametrize("value", [0, 4, 2.5, 2.0, "2", True, np.True_, [2], np.array([2]), 1e400])
 def test_budgets_that_cannot_be_used(value):
-    refused(checks.budget, value, 3, message="a whole number from 1 to the 3 candidates, and this is .*; ask for as")
+    refused(checks.budget, value, 3, message="a whole number from 1 to the 3 candidates, got .* Give as")
 
 
 def test_no_candidate_is_left():
-    refused(checks.budget, None, 0, message="No candidate is left to rank: all are in initial=;")
+    refused(checks.budget, None, 0, message="must leave a candidate that is not in `initial`, got none")
 
 
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.array(0.5), jnp.asarray(0.5, jnp.bfloat16), Fraction(1, 2)])
@@ -189,14 +189,14 @@ def test_numbers_of_any_real_type(value):
 @pytest.mark.parametrize("value", ["a", "0.5", None, True, np.True_, [0.5], np.array([0.5]), 1j])
 def test_what_is_no_number(value):
     for check in (checks.positive, checks.unit_interval):
-        refused(check, "tau", value, message="tau is a number, and this is .*; give a number")
+        refused(check, "tau", value, message="tau must be a number, got .* Give a number")
 
 
 @pytest.mark.parametrize("value", [0, -1, INF, NAN])
 def test_numbers_out_of_range(value):
-    refused(checks.positive, "tau", value, message=f"tau is more than 0, and this is {value}; give a finite")
+    refused(checks.positive, "tau", value, message=f"tau must be more than 0, got {value}. Give a finite")
     if value != 0:
-        refused(checks.unit_interval, "x", value, message=f"x is from 0 to 1, and this is {value}; give a number in")
+        refused(checks.unit_interval, "x", value, message=f"x must be from 0 to 1, got {value}. Give a number in")
 
 
 @pytest.mark.parametrize(
@@ -218,16 +218,16 @@ def test_ids_are_text(values, expected):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["a"], r"so \[2\], and these have \[1\]"),
+        (["a"], r"so \[2\], got \[1\]"),
         (["a", ["b"]], "Ids must be an array"),
-        (np.array(["a", None], object), "Ids are text, and entry 1 is None;"),
-        (np.array([b"a", b"b"]), "Ids are text, and these are .S1; convert"),
-        ([0.5, 1.5], "Ids are text, and these are float64; convert"),
+        (np.array(["a", None], object), "`ids` must be text, got None as entry 1"),
+        (np.array([b"a", b"b"]), "`ids` must be text, got .S1. Convert"),
+        ([0.5, 1.5], "`ids` must be text, got float64. Convert"),
         (
             ["a", "caf\udce9.png"],
             r"UTF-8 can hold, and one of them has the character '\\udce9', which it cannot; rename",
         ),
-        (["a", "a"], "one example each, and 'a' is the name of entry 1 and of one before it;"),
+        (["a", "a"], "must be unique, got 'a' as entry 1"),
     ],
 )
 def test_ids_that_cannot_be_used(values, message):
@@ -239,14 +239,14 @@ def test_a_mesh_has_one_axis():
     assert checks.mesh(mesh) is mesh
     assert checks.mesh(None) is None
     two = jax.make_mesh((2, 1), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    refused(checks.mesh, two, message="Mesh of one axis, and this is one of the axes a, b; make one with")
-    refused(checks.mesh, 2, message="Mesh of one axis, and this is 2;")
-    refused(checks.mesh, jax.devices(), message="Mesh of one axis, and this is a list;")
+    refused(checks.mesh, two, message="Mesh of one axis, got one of the axes a, b. Make one with")
+    refused(checks.mesh, 2, message="Mesh of one axis, got 2.")
+    refused(checks.mesh, jax.devices(), message="Mesh of one axis, got a list.")
 
 
 def test_flags_are_bools():
     assert checks.flag("normalize", np.True_) is True
-    refused(checks.flag, "normalize", "no", message="normalize is True or False, and this is 'no';")
+    refused(checks.flag, "normalize", "no", message="normalize must be True or False, got 'no'.")
 
 
 def test_a_choice_of_any_type_is_answered():

@@ -190,10 +190,10 @@ def test_no_n_by_n_is_made_of_embeddings():
     [
         ({}, "Give either a similarity matrix or embeddings="),
         ({"similarity": np.eye(3), "embeddings": np.eye(3)}, "Give either a similarity matrix or embeddings="),
-        ({"similarity": np.ones((3, 2))}, r"shape \[n, n\], and this one has \[3, 2\]"),
-        ({"similarity": np.eye(3, dtype=int)}, "floating point, and this is int"),
-        ({"embeddings": np.ones(3)}, r"shape \[n, d\].*\[3\]"),
-        ({"embeddings": np.ones((0, 3))}, r"shape \[n, d\].*\[0, 3\]"),
+        ({"similarity": np.ones((3, 2))}, r"`similarity` must be \[n, n\], got \[3, 2\]"),
+        ({"similarity": np.eye(3, dtype=int)}, "floating point, got int"),
+        ({"embeddings": np.ones(3)}, r"`embeddings` must be \[n, d\].*\[3\]"),
+        ({"embeddings": np.ones((0, 3))}, r"`embeddings` must be \[n, d\].*\[0, 3\]"),
     ],
 )
 def test_input_errors(form, arguments, message):

@@ -28,7 +28,7 @@ def test_columns_have_their_types():
         Ranking([0, 1], [0.0, 0.0], [0, 0, 0])
     with pytest.raises(InputError, match="position 0 stands there 2 times"):
         Ranking([0, 0], [0.0, 0.0], [0, 0])
-    with pytest.raises(InputError, match=r"metadata are a mapping, and these are 'sas'; give {}."):
+    with pytest.raises(InputError, match=r"`metadata` must be a mapping, got 'sas'. Give {} for none."):
         Ranking([0, 1], [0.0, 0.0], [0, 0], metadata="sas")
 
 
@@ -80,7 +80,7 @@ def test_what_a_ranking_is_used_on_is_known(tmp_path):
             {"ids": list("bacdef")},
             r"entry 0 is 'a' .* 'b' here, and 2 of 6 differ \(the same names in another order\);",
         ),
-        ({"ids": list("abcdee")}, "one example each, and 'e' is the name of entry 5"),
+        ({"ids": list("abcdee")}, "must be unique, got 'e' as entry 5"),
     ],
 )
 def test_a_ranking_of_something_else_is_refused_with_both_origins(tmp_path, changes, message):
@@ -145,21 +145,21 @@ def test_a_fraction_is_exactly_that_many(fraction, size):
     [
         ({}, "either a fraction= or a size="),
         ({"fraction": 0.5, "size": 2}, "either a fraction= or a size="),
-        ({"fraction": 0}, "at most 1, and this is 0"),
-        ({"fraction": 1.5}, "at most 1, and this is 1.5"),
-        ({"fraction": "0.2"}, "A fraction is a number, and this is '0.2'"),
-        ({"fraction": True}, "A fraction is a number, and this is True"),
-        ({"fraction": 0.01}, "A fraction of 0.01 of 8 examples is none of them"),
-        ({"fraction": "0.2", "rounding": "floor"}, "A fraction is a number, and this is '0.2'"),
-        ({"fraction": 1.5, "rounding": "floor"}, "at most 1, and this is 1.5"),
-        ({"fraction": 1.0}, "whole number of examples from 1 to 7,.* 8 were asked"),
-        ({"size": 8}, "whole number of examples from 1 to 7,.* 8 were asked"),
-        ({"size": 0}, "whole number of examples from 1 to 7,.* 0 were asked"),
-        ({"size": 2.5}, "whole number of examples from 1 to 7,.* 2.5 were asked"),
-        ({"size": "3"}, "whole number of examples from 1 to 7,.* '3' were asked"),
-        ({"size": True}, "whole number of examples from 1 to 7,.* True were asked"),
-        ({"fraction": 0.5, "rounding": "ceil"}, '"nearest" or "floor", and this is \'ceil\''),
-        ({"size": 5, "rounding": "floor"}, "is for a fraction"),
+        ({"fraction": 0}, "at most 1, got 0"),
+        ({"fraction": 1.5}, "at most 1, got 1.5"),
+        ({"fraction": "0.2"}, "A fraction must be a number, got '0.2'"),
+        ({"fraction": True}, "A fraction must be a number, got True"),
+        ({"fraction": 0.01}, "`fraction` must take at least one example of 8, got 0.01"),
+        ({"fraction": "0.2", "rounding": "floor"}, "A fraction must be a number, got '0.2'"),
+        ({"fraction": 1.5, "rounding": "floor"}, "at most 1, got 1.5"),
+        ({"fraction": 1.0}, "whole number from 1 to 7,.* got 8"),
+        ({"size": 8}, "whole number from 1 to 7,.* got 8"),
+        ({"size": 0}, "whole number from 1 to 7,.* got 0"),
+        ({"size": 2.5}, "whole number from 1 to 7,.* got 2.5"),
+        ({"size": "3"}, "whole number from 1 to 7,.* got '3'"),
+        ({"size": True}, "whole number from 1 to 7,.* got True"),
+        ({"fraction": 0.5, "rounding": "ceil"}, "'nearest' or 'floor', got 'ceil'"),
+        ({"size": 5, "rounding": "floor"}, "left out with a size"),
         ({"size": 5, "budgets": "equal"}, "budgets must be 'proportional' or 'balanced', got 'equal'"),
         (
             {"fraction": 0.5, "rounding": "floor", "budgets": "balanced"},

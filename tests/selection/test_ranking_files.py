@@ -287,12 +287,12 @@ def test_names_of_classes_come_back(tmp_path, suffix):
             "cannot be used: The ranked examples of class 7 have the positions 0 to 1",
         ),
         ({"position": [0, 1, 4]}, "cannot be used: .* entry 2 is 4; rank the examples again"),
-        ({"position": [1.5, 0.0, -1.0]}, "used: Positions are integers|CSV conversion error to int32"),
+        ({"position": [1.5, 0.0, -1.0]}, "used: `position` must be integers|CSV conversion error to int32"),
         ({"position": [2**40, 0, -1]}, "entry 0 is 1099511627776|CSV conversion error to int32"),
         ({"gain": [0.5, np.inf, np.nan]}, "used: Gains are finite where .* entry 1 is inf at position 0;"),
-        ({"gain": ["x", "y", "z"]}, "used: Gains are floating point|CSV conversion error to float"),
+        ({"gain": ["x", "y", "z"]}, "used: `gain` must be floating point|CSV conversion error to float"),
         ({"class": [7, 7, -1]}, "used: Classes must be text, or whole numbers from 0 .* got -1 as entry 2"),
-        ({"id": ["a", "b", "b"]}, "used: Ids name one example each, and 'b' is the name of entry 2"),
+        ({"id": ["a", "b", "b"]}, "used: `ids` must be unique, got 'b' as entry 2"),
         ({"index": [0, 2, 1]}, "used: its index column must be 0, 1, 2, ... in this order; sort"),
         ({"gain": None}, "it has 0 columns 'gain', and a ranking has one|it has no array 'gain'"),
     ],
@@ -311,7 +311,7 @@ def test_columns_that_are_no_ranking_are_refused(tmp_path, suffix, changes, mess
     ("changes", "message"),
     [
         ({"position": pa.array([1, None, -1])}, "1 entries of its column 'position' are empty"),
-        ({"id": pa.array(["a", None, "c"])}, "used: Ids are text, and entry 1 is None;"),
+        ({"id": pa.array(["a", None, "c"])}, "used: `ids` must be text, got None as entry 1"),
     ],
 )
 def test_empty_entries_are_refused(tmp_path, suffix, changes, message):
@@ -325,7 +325,7 @@ def test_empty_entries_are_refused(tmp_path, suffix, changes, message):
 
 def test_a_file_without_rows_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("# {}\nindex,id,class,position,gain\n")
-    with pytest.raises(InputError, match=r"used: A ranking has one entry or more .* position has \[0\];"):
+    with pytest.raises(InputError, match=r"used: `position` must be \[n\], one entry or more, got \[0\]"):
         Ranking.load(tmp_path / "r.csv")
 
 
@@ -351,7 +351,7 @@ def test_an_edited_file_is_refused_though_it_could_be_a_ranking(tmp_path, before
     text = path.read_text()
     assert text.count(before) == 1
     path.write_text(text.replace(before, after))
-    with pytest.raises(InputError, match=r"by its checksum: it was damaged or edited|damaged or was edited: Ids"):
+    with pytest.raises(InputError, match=r"by its checksum: it was damaged or edited|damaged or was edited: `ids`"):
         Ranking.load(path)
 
 
@@ -377,17 +377,17 @@ def test_places_that_cannot_be_used(tmp_path):
         Ranking.load(tmp_path / "folder.csv")
     (tmp_path / "file").write_text("")
     for use in (example().save, ranking_files.check_writable):
-        with pytest.raises(InputError, match=r"cannot be written to .*nowhere.*No such file"):
+        with pytest.raises(InputError, match=r"nowhere.* must be a file that can be written, .*No such file"):
             use(tmp_path / "nowhere" / "r.parquet")
-        with pytest.raises(InputError, match=r"cannot be written to .*Not a directory"):
+        with pytest.raises(InputError, match=r"must be a file that can be written, .*Not a directory"):
             use(tmp_path / "file" / "r.parquet")
-        with pytest.raises(InputError, match=r"cannot be written to .*folder.csv.* directory"):
+        with pytest.raises(InputError, match=r"folder.csv must be a file that can be written, .* directory"):
             use(tmp_path / "folder.csv")
     for use in (example().save, ranking_files.check_writable):
         with pytest.raises(InputError, match="A path must be without NUL characters"):
             use("a\0b.parquet")
     for use in (example().save, Ranking.load, ranking_files.check_writable):
-        with pytest.raises(InputError, match=r"\.parquet, \.csv or \.npz file, and .*r\.txt"):
+        with pytest.raises(InputError, match=r"\.parquet, \.csv or \.npz file, got .*r\.txt"):
             use(tmp_path / "r.txt")
     ranking_files.check_writable(tmp_path / "r.csv")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.csv"]

@@ -123,7 +123,9 @@ def test_weights_of_the_jitted_functions_times_any_factor(factor):
 def test_weights_that_fixed_point_does_not_hold_are_refused():
     weights = WEIGHTS.copy()
     weights[3] = 1e9
-    with pytest.raises(InputError, match=r"at least 1\.2e-07 times its largest, and 39 are less, .* beside 1e\+09; ra"):
+    with pytest.raises(
+        InputError, match=r"at least 1\.2e-07 times its largest, got 39 that are less, .* beside 1e\+09. Ra"
+    ):
         rank(Z, objective="facility_location", weights=weights)
     # Within another class it hides no one.
     rank(Z, np.arange(N) == 3, objective="facility_location", weights=weights)
@@ -169,5 +171,5 @@ def test_symmetry_is_relative_to_the_largest_similarity():
         rank(similarity=given)
     given = S * 1e-9
     given[2, 5] = given[5, 2] = -1e-10
-    with pytest.raises(InputError, match="from 0 to 1, and at row 2, column 5 stands -1e-10"):
+    with pytest.raises(InputError, match="from 0 to 1, got -1e-10 at row 2, column 5"):
         rank(similarity=given)
