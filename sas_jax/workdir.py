@@ -34,7 +34,7 @@ OWN_FILES = (
     "latent_classes-*.npy",
     "ranking.parquet",
     "ranking-*.parquet",
-    "ranking*.parquet.partial",
+    "ranking*.parquet.partial*",
     "subset-[0-9]*.npy",
 )
 OWNER = "inputs.json"  # beside checkpoints: the inputs of the stage that they are of
