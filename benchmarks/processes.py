@@ -1,7 +1,7 @@
 """Memory of each process where several embed, cluster and rank together: 1, 2 and 4 processes on this machine.
 
     python -m benchmarks.processes measure [--n=400_000 --classes=100]
-    python -m benchmarks.processes write   # the lines of docs/scaling.md
+    python -m benchmarks.processes write   # the lines of docs/scaling.md, once it has a place for them
 
 The stages between a proxy and a ranking, as `python -m sas_jax.main --distributed` does them: each process makes its
 part of the embeddings (rows that were drawn, in place of a network's), all write one file, find latent classes, and

@@ -156,10 +156,9 @@ def split(read: Callable[[slice], np.ndarray], number: int, shape: tuple[int, ..
 
     def part(index: Any) -> np.ndarray:
         first, stop, _ = index[0].indices(shape[0])
-        found = np.zeros((stop - first, *shape[1:]), np.float32)
-        if first < number:
-            found[: number - first] = read(slice(first, min(stop, number)))
-        return found
+        rows = np.asarray(read(slice(min(first, number), min(stop, number))), np.float32)
+        missing = stop - first - len(rows)
+        return np.concatenate([rows, np.zeros((missing, *shape[1:]), np.float32)]) if missing else rows
 
     return jax.make_array_from_callback(shape, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])), part)
 
