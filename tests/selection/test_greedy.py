@@ -378,7 +378,7 @@ def test_as_accelerators_do_it():
         ({"similarity": np.eye(3), "budget": 1.5}, "whole number of picks, 1 or more, got 1.5"),
         ({"similarity": np.eye(3), "budget": None}, "whole number of picks, 1 or more, got None"),
         ({"similarity": np.eye(3), "budget": "3"}, "whole number of picks, 1 or more, got '3'"),
-        ({"similarity": np.eye(3), "mesh": 3}, "a jax.sharding.Mesh of one axis, and this is 3"),
+        ({"similarity": np.eye(3), "mesh": 3}, "a jax.sharding.Mesh of one axis, got 3"),
     ],
 )
 def test_errors(arguments, message):
