@@ -66,20 +66,19 @@ class Peak:
 def child(folder: Path, classes: int, limit: int) -> None:
     """Ranks under the limit; the last line that is printed is what was measured."""
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    from sas_jax import latent_classes
-    from sas_jax.rank_file import rank_file
+    from sas_jax import rank_file
 
-    peak, began, assign, seconds = Peak(), time.perf_counter(), latent_classes.assign, {}
+    peak, began, cluster, seconds = Peak(), time.perf_counter(), rank_file.cluster, {}
 
     def timed(*arguments: Any, **options: Any) -> np.ndarray:
         start = time.perf_counter()
-        found = assign(*arguments, **options)
+        found = cluster(*arguments, **options)
         seconds["kmeans"] = time.perf_counter() - start
         print(f"{classes:,} classes in {seconds['kmeans']:.0f} s, at most {peak.bytes / 1e9:.2f} GB so far", flush=True)
         return found
 
-    latent_classes.assign = timed
-    print(rank_file(str(folder / "E.npy"), str(folder / "r.parquet"), kmeans=classes, fraction=FRACTION))
+    rank_file.cluster = timed
+    print(rank_file.rank_file(str(folder / "E.npy"), str(folder / "r.parquet"), kmeans=classes, fraction=FRACTION))
     seconds["all"] = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "peak_bytes": peak.bytes}))
 

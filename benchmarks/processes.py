@@ -56,15 +56,9 @@ def child(folder: Path, processes: int, place: int, address: str, n: int, classe
     peaks["embeddings"] = peak.look()
     devices.wait_for_all("embeddings.npy is there")
     z, mesh = files.map_array(path), devices.mesh()
-    labels = latent_classes.assign(
-        "kmeans",
-        embeddings=z,
-        key=settings.key(0),
-        num_classes=classes,
-        restarts=1,
-        iterations=3,
-        mesh=mesh if processes > 1 else None,
-    )
+    labels = latent_classes.kmeans(
+        settings.key(0), z, num_classes=classes, restarts=1, iterations=3, mesh=mesh if processes > 1 else None
+    ).labels
     peaks["classes"] = peak.look()
     ranking = rank(z, np.load(folder / "classes.npy"), normalize=False, budget=n // 5, mesh=mesh)
     peaks["ranking"] = peak.look()

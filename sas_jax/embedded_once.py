@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import os
 import socket
 import urllib.parse
 import urllib.request
@@ -18,7 +17,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
-from sas_jax import files
+from sas_jax import devices, files
 from sas_jax.errors import InputError
 from sas_jax.workdir import fingerprint
 
@@ -180,7 +179,7 @@ def identity(name: str) -> list[str]:
 
 def _ahead(function: Callable[[int], Any], arguments: Iterable[int]) -> Iterator[Any]:
     """function(a) of each argument in order, computed by all cores a few ahead of where they are taken."""
-    workers = os.cpu_count() or 1
+    workers = devices.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Any] = deque()
         for argument in arguments:

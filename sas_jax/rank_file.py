@@ -8,7 +8,7 @@ import numpy as np
 
 from sas_jax import arrays, devices, files, settings
 from sas_jax.errors import InputError, shown
-from sas_jax.latent_classes.by_kmeans import cluster
+from sas_jax.latent_classes.passes import cluster
 from sas_jax.progress import Progress
 from sas_jax.selection import budgets as division
 from sas_jax.selection import checks, ranking_files

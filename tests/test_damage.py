@@ -67,7 +67,7 @@ def replayed(finished, monkeypatch):
     trained = types.SimpleNamespace(params={}, batch_stats={})
     monkeypatch.setattr(stages, "load_trained", lambda *_, **__: trained)
     monkeypatch.setattr(stages, "embed", lambda *_, **__: np.load(finished.workdir / "embeddings.npy"))
-    monkeypatch.setattr(stages.partition, "make", make)
+    monkeypatch.setattr(stages.latent_classes, "make", make)
     monkeypatch.setattr(stages, "rank_embeddings", rank)
     monkeypatch.setattr(stages, "_measured", measured)
     monkeypatch.setattr(stages.report, "html", lambda **_: "<html>")

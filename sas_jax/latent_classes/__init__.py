@@ -20,9 +20,10 @@ from sas_jax.latent_classes.by_file import from_file
 from sas_jax.latent_classes.compared import agreement
 from sas_jax.latent_classes.kmeans import KMeans, kmeans
 from sas_jax.latent_classes.method import Given, Inputs, Known, Method
+from sas_jax.latent_classes.passes import kmeans_by_passes
 
 __all__ = ["METHODS", "Given", "Inputs", "KMeans", "Known", "agreement", "check", "clip", "few_labels", "from_file",
-           "kmeans", "make", "number"]  # fmt: skip
+           "kmeans", "kmeans_by_passes", "make", "number"]  # fmt: skip
 
 METHODS: dict[str, Method] = {
     module.NAME: module.METHOD for module in (by_kmeans, by_few_labels, by_clip_zeroshot, by_labels, by_file)

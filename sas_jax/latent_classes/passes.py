@@ -1,10 +1,13 @@
 """k-means of rows that memory does not hold: Lloyd's iterations as passes over a mapped file, a block at a time."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from sas_jax import arrays, settings
+from sas_jax import arrays, devices, settings
 from sas_jax.errors import InputError
 from sas_jax.latent_classes.kmeans import KMeans, Rows, assigned, kmeans, numbered
 from sas_jax.progress import Progress
@@ -13,6 +16,26 @@ _BLOCK_NUMBERS = 1 << 22  # of a block of rows: 16 MiB, several times on its way
 SAMPLE = 1 << 15  # rows that the first centres are found on, at least,
 SAMPLE_PER_CLASS = 64  # and at least so many a class
 ENOUGH = 1e-3  # the pass that lowers the inertia by less than this share of it is the last
+
+
+def cluster(
+    key: jax.Array, x: arrays.Rows, *, num_classes: int, restarts: int = 5, mesh: Mesh | None = None
+) -> np.ndarray:
+    """k-means, of a mapped file of more than a third of this machine's memory by passes over it.
+
+    Args:
+        key: a typed PRNG key.
+        x: float [n, d].
+        num_classes: in [1, n].
+        restarts, mesh: see `kmeans`.
+
+    Returns:
+        int32 [n], the classes.
+    """
+    # As read, on the device, and what is made of it there.
+    if mesh is None and arrays.on_disk(x) and 3 * 4 * math.prod(x.shape) > devices.memory():
+        return kmeans_by_passes(key, x, num_classes=num_classes, restarts=restarts).labels
+    return kmeans(key, x, num_classes=num_classes, restarts=restarts, mesh=mesh).labels
 
 
 @settings.fixed

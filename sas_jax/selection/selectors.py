@@ -1,4 +1,4 @@
-"""The selectors by name: all that an arm of a comparison may choose its images with. A new one is added here alone."""
+"""The selectors by name: all that an arm of a comparison may choose its images with. Its look is in results/."""
 
 import dataclasses
 import functools
