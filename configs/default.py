@@ -179,7 +179,7 @@ def get_config() -> ConfigDict:
 
     # How a run is executed. Nothing here changes its numbers, so these fields may change when a run resumes.
     config.runtime = runtime = ConfigDict()
-    # Write a checkpoint every so many epochs, and at the end of a chunk of steps after so many seconds.
+    # Write a checkpoint after this many epochs, or at the end of the first chunk of steps after this many seconds.
     runtime.checkpoint_epochs = 10
     runtime.checkpoint_seconds = 120.0
     # Number of newest checkpoints to keep per training run, >= 1. The one with the lowest loss is kept as well.
@@ -230,7 +230,7 @@ def _train() -> ConfigDict:
     train.remat = False
     # Number of steps with a non-finite loss or gradient that a run may skip, >= 0. With 0 the first one ends the run.
     train.skip_nonfinite = 0
-    # On a GPU: bit-identical runs and restarts, at some cost in speed. A CPU always has them.
+    # On a GPU: bit-identical runs and restarts, at some cost in speed. On a CPU, runs are always bit-identical.
     train.deterministic = False
     return train
 
