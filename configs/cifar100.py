@@ -1,4 +1,4 @@
-"""CIFAR-100 with the settings of the authors' code: a ResNet-10 proxy, a ResNet-18, 400 epochs of SimCLR.
+"""CIFAR-100 with the training settings of the authors' code: a ResNet-10 proxy, a ResNet-18, 400 epochs of SimCLR.
 
     python -m sas_jax.main --config=configs/cifar100.py
 

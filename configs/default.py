@@ -103,7 +103,7 @@ def get_config() -> ConfigDict:
 
     config.selection = selection = ConfigDict()
     # "sas" (Algorithm 1 of the paper), "facility_location" or "similarity_sum" (what the authors' code computes). No
-    # measurable difference between the three has been found yet (docs/results.md).
+    # measurable difference between the three after contrastive training has been found yet (docs/results.md).
     selection.objective = "sas"
     # "cosine" (max(0, mean over pairs of views); one vector per example), or "clipped_cosine" (mean of max(0, .)) and
     # "gaussian" (mean of exp(-distance^2 / tau)), which compare all pairs of views.

@@ -62,7 +62,7 @@ def array(what: str, values: Any) -> np.ndarray:
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; another library's array that is not here
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"{what} must be an array, got a {type(values).__name__} that NumPy makes none of ({reason}). Give an "
+            f"{what} must be an array, got a {type(values).__name__} that NumPy cannot convert ({reason}). Give an "
             "array in the host's memory, with rows of one length."
         ) from error
 

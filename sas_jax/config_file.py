@@ -70,7 +70,7 @@ def _run(path: str) -> ConfigDict:
     name = str(shipped().get(name) or files.expanded(name))
     if not os.path.isfile(name):
         fix = "Correct the path, or name a shipped config (sas-jax --help lists them)."
-        raise InputError(f"{wanted}, got {place}, which is no file. {fix}")
+        raise InputError(f"{wanted}, got {place}, which is not a file. {fix}")
     try:
         with _our_configs(Path(name).absolute().parent):
             names = runpy.run_path(name)

@@ -68,10 +68,7 @@ def export_subset(
     subset = whole.subset(fraction=fraction, size=size, rounding=rounding, budgets=budgets)
     ids = None if whole.ids is None else whole.ids[subset].tolist()
     if images and ids is None:
-        raise InputError(
-            f"{ranking} must have ids for --images, got none, so that nobody knows which images it is of. Rank again "
-            "with --ids."
-        )
+        raise InputError(f"{ranking} must have ids for --images, got none. Rank again with --ids.")
     if output and format:
         index_files.write(output, *_formatted(format, whole, subset))
     elif output:

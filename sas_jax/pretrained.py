@@ -319,7 +319,7 @@ def _load_hf(name: str, rest: str) -> Model:
 
 def _check_onnx(rest: str, field: str) -> None:
     if not os.path.isfile(os.path.expanduser(rest)):
-        raise InputError(f"{field} must name an ONNX file, got {shown(rest)}, which is no file. Correct the path.")
+        raise InputError(f"{field} must name an ONNX file, got {shown(rest)}, which is not a file. Correct the path.")
 
 
 def _load_onnx(name: str, rest: str) -> Model:

@@ -67,7 +67,7 @@ def rank_file(
     if kmeans is not None and (checks.integer(kmeans) or 0) < 1:
         raise InputError(f"--kmeans must be a whole number, 1 or more, got {shown(kmeans)}. Choose one, or none.")
     if classes and kmeans:
-        raise InputError("--classes and --kmeans both say what the latent classes are; give one of the two.")
+        raise InputError("At most one of --classes and --kmeans must be given, got both. Give one.")
     values = files.mapped(embeddings)
     budget = None if fraction == 1 else division.size_of(fraction, len(values))
     paths = {"classes": classes, "weights": weights, "initial": initial, "where": where}
@@ -117,7 +117,7 @@ def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> 
     try:
         return cluster(settings.key(seed), _means(rows), num_classes=number)
     except InputError as error:
-        raise InputError(f"--kmeans={number} is not possible: {error}") from error
+        raise InputError(f"With --kmeans={number}, {error}") from error
 
 
 def _means(rows: arrays.LazyRows) -> arrays.Rows:

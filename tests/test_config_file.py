@@ -105,7 +105,7 @@ def test_a_frozen_config_and_one_with_references_are_taken(written):
     ["none.py", "~/none.py", ".", "http://host/a.py", "\udcff.py", "x" * 300, "x" * 100_000, "", "/dev/null/x.py"],
 )
 def test_a_path_that_is_no_file(path):
-    assert "which is no file. Correct the path, or name a shipped config" in refused(path)
+    assert "which is not a file. Correct the path, or name a shipped config" in refused(path)
 
 
 @pytest.mark.parametrize(

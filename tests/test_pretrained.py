@@ -150,7 +150,7 @@ def test_weights_that_cannot_be_fetched_are_one_sentence(fake_timm, monkeypatch,
 
 def test_an_onnx_file_must_be_there(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    with pytest.raises(InputError, match=r"must name an ONNX file, got .*which is no file"):
+    with pytest.raises(InputError, match=r"must name an ONNX file, got .*which is not a file"):
         pretrained.check(f"onnx/{tmp_path / 'none.onnx'}", field="--model")
 
 

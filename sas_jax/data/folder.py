@@ -119,7 +119,7 @@ def find(folder: str) -> Found:
     """
     root = expanded(folder)
     if not root.is_dir():
-        raise InputError(f"A folder of images must be there, got {folder!r}, which is no folder. Correct the path.")
+        raise InputError(f"A folder of images must be there, got {folder!r}, which is not a folder. Correct the path.")
     left_out: list[str] = []
     try:
         paths = sorted(_image_paths(root, left_out), key=_as_image_folder)

@@ -23,7 +23,7 @@ def paths_below(root: str, ids: Sequence[str]) -> list[str]:
     """
     above = os.path.abspath(os.path.expanduser(root))
     if not os.path.isdir(above):
-        raise InputError(f"A folder of images must be there, got {root!r}, which is no folder. Correct the path.")
+        raise InputError(f"A folder of images must be there, got {root!r}, which is not a folder. Correct the path.")
     missing = [name for name in ids if not (_is_below(name) and os.path.isfile(os.path.join(above, name)))]
     if missing:
         raise InputError(

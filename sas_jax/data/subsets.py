@@ -144,8 +144,8 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
         complete = np.array_equal(np.sort(numbers[own]), np.arange(len(own)))
         if k < len(wanted) - 1 and not complete:
             raise InputError(
-                f"The split {name!r} must be whole, since the numbers of {wanted[k + 1]!r} go on behind it, got a part "
-                f"of it in the data set here. Load all of it, or import by ids."
+                f"The split {name!r} must be complete, because the numbers of {wanted[k + 1]!r} continue after it, got "
+                f"only a part of it. Load the whole split, or import by ids."
             )
         first += len(own)
     used = found[found >= 0]

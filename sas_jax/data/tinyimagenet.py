@@ -51,7 +51,7 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
         )
     root = files.expanded(path)
     if not root.is_dir():
-        raise InputError(f"The unpacked {NAME} must be there, got {path!r}, which is no folder. Correct the path.")
+        raise InputError(f"The unpacked {NAME} must be there, got {path!r}, which is not a folder. Correct the path.")
     wnids = sorted(set(_lines(root, "wnids.txt")))
     number = {wnid: i for i, wnid in enumerate(wnids)}
     found = [_train(root, number)] + ([_val(root, number)] if test_split else [])

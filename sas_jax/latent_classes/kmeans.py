@@ -103,18 +103,14 @@ def kmeans(
     x = x if isinstance(x, jax.Array | arrays.LazyRows) else arrays.array("The rows of k-means", x)
     if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.number) or jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise InputError(
-            f"k-means wants a matrix of real numbers [n, d] and was given {x.dtype} {list(x.shape)}: "
-            "pass one row per example."
+            f"`x` must be real numbers [n, d], got {x.dtype} {list(x.shape)}. Give one row for each example."
         )
     n = x.shape[0]
     for name, value in (("num_classes", num_classes), ("restarts", restarts), ("iterations", iterations)):
         if value < 1:
-            raise InputError(f"k-means wants {name} of at least 1 and was given {value}: raise it.")
+            raise InputError(f"`{name}` must be 1 or more, got {value}. Raise it.")
     if num_classes > n:
-        raise InputError(
-            f"k-means wants at least as many rows as classes, and num_classes={num_classes} is more than the "
-            f"{n} rows given: lower num_classes."
-        )
+        raise InputError(f"`num_classes` must be at most the {n} rows of `x`, got {num_classes}. Lower it.")
     with np.errstate(over="ignore"):
         if mesh is None:
             rows = jnp.array(x, jnp.float32)  # a copy, which _to_unit_box may overwrite
@@ -122,8 +118,8 @@ def kmeans(
             rows = devices.split(lambda part: np.asarray(x[part]), n, (n + -n % mesh.size, x.shape[1]), mesh)
     if bad := rows.shape[0] - int(_finite_rows(rows)):
         raise InputError(
-            f"k-means wants finite numbers, and {bad} of the {n} rows hold NaN, infinity or a number beyond float32: "
-            "mend or leave out those rows."
+            f"`x` must be finite in float32, got NaN, infinity or a larger number in {bad} of {n} rows. "
+            "Correct those rows, or leave them out."
         )
 
     points, scale, shift = _to_unit_box(rows, number=n)
@@ -357,8 +353,8 @@ def _fill_empty(x: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tuple
     different = len(np.unique(x, axis=0))
     if different < k:
         raise InputError(
-            f"k-means wants at least as many different rows as classes, and only {different} of the {len(x)} rows "
-            f"differ for num_classes={k}: lower num_classes, or look whether the encoder has collapsed."
+            f"`num_classes` must be at most the {different} distinct rows of `x`, got {k} for {len(x)} rows. "
+            "Lower it, or check whether the encoder has collapsed."
         )
     for empty in np.setdiff1d(np.arange(k), labels):
         company = np.bincount(labels, minlength=k)[labels] > 1

@@ -109,8 +109,8 @@ def _pass(
         block_labels, block_distances, block_sums, block_counts, finite = map(np.asarray, found)
         if not finite:
             raise InputError(
-                f"k-means wants finite numbers, and among the rows {at.start} to {at.stop - 1} is one that holds NaN, "
-                f"infinity or a number beyond float32: mend or leave out those rows."
+                f"`x` must be finite in float32, got NaN, infinity or a larger number in rows {at.start} to "
+                f"{at.stop - 1}. Correct those rows, or leave them out."
             )
         labels[at], distances[at] = block_labels, block_distances
         np.add(sums, block_sums, out=sums)

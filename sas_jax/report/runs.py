@@ -84,12 +84,12 @@ def read(path: str) -> Run:
     results = workdir.read("results.json", Results)
     if results is None:
         raise InputError(
-            f"A report must be given a run with results.json, got {path}, whose run has not measured an arm yet. Run "
-            "it on with python -m sas_jax.main, without --stop_after."
+            f"A report must be given a run with results.json, got {path}, which has not evaluated an arm yet. Resume "
+            "it with python -m sas_jax.main, without --stop_after."
         )
     if not any(stage.startswith("evaluate") for stage in results["stages"]):
         raise InputError(
-            f"A report must be given a run that was evaluated, got {path}, which has not come so far. Run it on with "
+            f"A report must be given a run that was evaluated, got {path}, which has no evaluation yet. Resume it with "
             "python -m sas_jax.main, without --stop_after."
         )
     damage = []

@@ -32,8 +32,8 @@ def choice(what: str, value: str, known: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in known:
         return value
     nearest = difflib.get_close_matches(str(value), known, n=1)
-    meant = f"; did you mean {nearest[0]!r}?" if nearest else "; choose one of them."
-    raise InputError(f"The {what} is one of {', '.join(known)}, and this is {shown(value)}{meant}")
+    meant = f"Did you mean {nearest[0]!r}?" if nearest else "Choose one of them."
+    raise InputError(f"The {what} must be one of {', '.join(known)}, got {shown(value)}. {meant}")
 
 
 def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
@@ -158,7 +158,7 @@ def initial(values: np.ndarray | None, n: int) -> np.ndarray:
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
         raise InputError(
             f"`initial` must be integers [k], indices of examples already chosen, got {values.dtype} {_shape(values)}. "
-            "Of a mask, give numpy.flatnonzero(mask)."
+            "For a mask, give numpy.flatnonzero(mask)."
         )
     bad = np.flatnonzero((values < 0) | (values >= n))
     if bad.size:
@@ -190,7 +190,7 @@ def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
             "all."
         )
     if not result.any():
-        raise InputError("`weights` must hold one above 0, got none. Give one of the examples more.")
+        raise InputError("`weights` must have an entry above 0, got none. Raise at least one.")
     if (total := result.sum()) > _LARGEST_GAIN:
         raise InputError(
             f"Gains are float32 and can reach the weights' sum, so that must be at most {_LARGEST_GAIN:.3g}, and it is "

@@ -291,7 +291,7 @@ def _placed(values: Any, specs: Any, mesh: Mesh) -> Any:
 def _checked(similarity, embeddings) -> jax.Array:
     """The one of the two that was given, if its shape and type will do."""
     if (similarity is None) == (embeddings is None):
-        raise InputError("Give either a similarity matrix or embeddings=, one of the two.")
+        raise InputError("Exactly one of `similarity` and `embeddings` must be given, got neither or both. Give one.")
     values = jnp.asarray(embeddings if similarity is None else similarity)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise InputError(f"`similarity` and `embeddings` must be floating point, got {values.dtype}. Convert them.")

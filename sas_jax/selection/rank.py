@@ -91,7 +91,7 @@ def rank(
     if self_similarity is not None:
         self_similarity = checks.unit_interval("self_similarity", self_similarity)
     if (embeddings is None) == (similarity is None):
-        raise InputError("Give either embeddings or similarity=, one of the two.")
+        raise InputError("Exactly one of `similarity` and `embeddings` must be given, got neither or both. Give one.")
     parameters: dict[str, Any] = {"self_similarity": self_similarity}
     if embeddings is None:
         kind = "matrix"

@@ -76,7 +76,7 @@ class Ranking:
             InputError: neither or both given, out of range, or beyond what was ranked.
         """
         if (fraction is None) == (size is None):
-            raise InputError("A subset has either a fraction= or a size=; give one of the two.")
+            raise InputError("Exactly one of `fraction` and `size` must be given, got neither or both. Give one.")
         if rounding not in ("nearest", "floor"):
             raise InputError(f"`rounding` must be 'nearest' or 'floor', got {rounding!r}. Choose one.")
         if rounding == "floor" and budgets not in (None, division.PROPORTIONAL):

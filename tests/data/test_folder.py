@@ -236,12 +236,12 @@ def test_more_than_one_percent_broken_is_an_error(tmp_path, count, refused):
 
 
 def test_a_folder_that_is_not_there_or_holds_no_image(tmp_path):
-    with pytest.raises(InputError, match=r"got '.*/missing', which is no folder\. Correct"):
+    with pytest.raises(InputError, match=r"got '.*/missing', which is not a folder\. Correct"):
         folder.read_folder(str(tmp_path / "missing"), image_size=8)
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"with none\. Correct the path"):
         folder.read_folder(str(tmp_path), image_size=8)
-    with pytest.raises(InputError, match="which is no folder"):
+    with pytest.raises(InputError, match="which is not a folder"):
         folder.read_folder(str(tmp_path / "notes.txt"), image_size=8)
 
 

@@ -171,7 +171,7 @@ def test_links_do_not_lie_among_the_images(tmp_path, images, monkeypatch, folder
 
 
 def test_places_that_cannot_be_used(tmp_path, images):
-    with pytest.raises(InputError, match=r"A folder of images must be there, got '.*nowhere', which is no folder"):
+    with pytest.raises(InputError, match=r"A folder of images must be there, got '.*nowhere', which is not a folder"):
         links.make(str(tmp_path / "subset"), str(tmp_path / "nowhere"), IDS)
     with pytest.raises(InputError, match=r"must be in a place .* \(No such file or directory\)"):
         links.make(str(tmp_path / "nowhere" / "subset"), str(images), IDS)

@@ -150,7 +150,7 @@ def test_a_pipe_or_a_huge_file_is_not_read(root):
 
 def test_another_folder(root, tmp_path):
     for path in (tmp_path / "none", root / "wnids.txt"):
-        with pytest.raises(InputError, match=r"The unpacked tinyimagenet must be there, got '.*', which is no folder"):
+        with pytest.raises(InputError, match=r"The unpacked tinyimagenet must be there, got .*which is not a folder"):
             load(path)
     (root / "train").rename(root / "elsewhere")
     with pytest.raises(InputError, match=r"A folder of images must be there, got '.*train'"):

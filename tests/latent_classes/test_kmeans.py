@@ -224,16 +224,16 @@ def test_one_trace_for_all_restarts(monkeypatch):
 @pytest.mark.parametrize(
     ("x", "options", "sentence"),
     [
-        (np.zeros((3, 2)), {"num_classes": 4}, "num_classes=4 is more than the 3 rows"),
-        (np.zeros((3, 2)), {"num_classes": 0}, "num_classes of at least 1 and was given 0"),
-        (np.zeros((3, 2)), {"num_classes": 1, "restarts": 0}, "restarts of at least 1"),
-        (np.zeros((3, 2)), {"num_classes": 1, "iterations": 0}, "iterations of at least 1"),
-        (np.zeros(3), {"num_classes": 1}, r"matrix of real numbers \[n, d\] and was given float64 \[3\]"),
-        (np.array([["a"]]), {"num_classes": 1}, "matrix of real numbers"),
-        (np.zeros((3, 2)) * 1j, {"num_classes": 1}, "matrix of real numbers"),
-        (np.array([[0.0], [np.nan], [np.inf]]), {"num_classes": 1}, "2 of the 3 rows hold NaN, infinity"),
-        (np.array([[0.0], [1e300]]), {"num_classes": 1}, "1 of the 2 rows hold NaN, infinity or a number beyond"),
-        (np.repeat(np.eye(3), 5, axis=0), {"num_classes": 4}, "only 3 of the 15 rows differ for num_classes=4"),
+        (np.zeros((3, 2)), {"num_classes": 4}, "`num_classes` must be at most the 3 rows of `x`, got 4"),
+        (np.zeros((3, 2)), {"num_classes": 0}, "`num_classes` must be 1 or more, got 0"),
+        (np.zeros((3, 2)), {"num_classes": 1, "restarts": 0}, "`restarts` must be 1 or more"),
+        (np.zeros((3, 2)), {"num_classes": 1, "iterations": 0}, "`iterations` must be 1 or more"),
+        (np.zeros(3), {"num_classes": 1}, r"must be real numbers \[n, d\], got float64 \[3\]"),
+        (np.array([["a"]]), {"num_classes": 1}, "must be real numbers"),
+        (np.zeros((3, 2)) * 1j, {"num_classes": 1}, "must be real numbers"),
+        (np.array([[0.0], [np.nan], [np.inf]]), {"num_classes": 1}, "infinity or a larger number in 2 of 3 rows"),
+        (np.array([[0.0], [1e300]]), {"num_classes": 1}, "infinity or a larger number in 1 of 2 rows"),
+        (np.repeat(np.eye(3), 5, axis=0), {"num_classes": 4}, "at most the 3 distinct rows of `x`, got 4 for 15 rows"),
     ],
 )
 def test_bad_input(x, options, sentence):

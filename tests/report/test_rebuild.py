@@ -198,7 +198,7 @@ def alter(name, **fields):
     ("spoil", "message"),
     [
         (remove("config.json"), "which has no config.json. Give a directory that python -m sas_jax.main made"),
-        (remove("results.json"), "whose run has not measured an arm yet"),
+        (remove("results.json"), "which has not evaluated an arm yet"),
         (remove("ranking.parquet"), "ranking.parquet"),
         (write("results.json", '{"arms": ['), "got a damaged file (it is not JSON)"),
         (write("results.json", "[" * 100_000), "got a damaged file (it is not JSON)"),

@@ -55,7 +55,7 @@ def test_embeddings_of_any_layout(convert):
         (
             Elsewhere(),
             True,
-            "got a Elsewhere that NumPy makes none of .can't convert cuda:0 device type tensor to numpy.. Give",
+            "got a Elsewhere that NumPy cannot convert .can't convert cuda:0 device type tensor to numpy.. Give",
         ),
         ([1.0, 2.0], True, r"`embeddings` must be \[n, d\].*\[2\]"),
         (np.ones((3, 0)), True, r"`embeddings` must be \[n, d\].*\[3, 0\]"),
@@ -126,7 +126,7 @@ def test_weights_of_any_real_type(convert):
         ([1.0, 1.0, INF], "finite, 0 or more, got inf as entry 2"),
         ([1.0, 1.0, 1e39], "finite, 0 or more, got 1e.39 as entry 2"),
         ([-1.0, 1.0, 1.0], "finite, 0 or more, got -1.0 as entry 0"),
-        ([0.0, 0.0, 0.0], "must hold one above 0"),
+        ([0.0, 0.0, 0.0], "must have an entry above 0"),
     ],
 )
 def test_weights_that_cannot_be_used(values, message):
@@ -146,7 +146,7 @@ def test_initial_keeps_its_order(values, expected):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([True, False, True, False, False], r"integers \[k\], .* got bool \[5\]. Of a mask, give"),
+        ([True, False, True, False, False], r"integers \[k\], .* got bool \[5\]. For a mask, give"),
         ([1.0, 2.0], r"got float64 \[2\]"),
         ([[1, 2]], r"got int64 \[1, 2\]"),
         (3, r"got int64 \[\]"),
@@ -251,7 +251,7 @@ def test_flags_are_bools():
 
 def test_a_choice_of_any_type_is_answered():
     assert checks.choice("objective", "sas", ("sas", "other")) == "sas"
-    refused(checks.choice, "objective", "saz", ("sas", "other"), message="this is 'saz'; did you mean 'sas'?")
+    refused(checks.choice, "objective", "saz", ("sas", "other"), message="got 'saz'. Did you mean 'sas'?")
     for value in (None, 3, ["sas"], np.array(["sas", "other"])):
         refused(checks.choice, "objective", value, ("sas", "other"), message="The objective is one of sas, other, and")
 

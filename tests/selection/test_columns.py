@@ -51,7 +51,7 @@ def test_columns_get_their_types():
         ({"position": [], "gain": [], "classes": []}, r"`position` must be .* one entry or more, got \[0\]"),
         ({"position": [[0, 1, -1]]}, r"`position` must be .* got \[1, 3\]"),
         ({"position": 0}, r"`position` must be .* got \[\]"),
-        ({"position": [[0, 1], [2]]}, "Positions must be an array, got a list that NumPy makes none of"),
+        ({"position": [[0, 1], [2]]}, "Positions must be an array, got a list that NumPy cannot convert"),
         ({"gain": [1.0, 0.5]}, r"position has \[3\] and gain \[2\]"),
         ({"classes": [0, 0, 0, 0]}, r"position has \[3\] and classes \[4\]"),
         ({"ids": ["a", "b"]}, r"position has \[3\] and ids \[2\]"),

@@ -188,8 +188,8 @@ def test_no_n_by_n_is_made_of_embeddings():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "Give either a similarity matrix or embeddings="),
-        ({"similarity": np.eye(3), "embeddings": np.eye(3)}, "Give either a similarity matrix or embeddings="),
+        ({}, "Exactly one of `similarity` and `embeddings`"),
+        ({"similarity": np.eye(3), "embeddings": np.eye(3)}, "Exactly one of `similarity` and `embeddings`"),
         ({"similarity": np.ones((3, 2))}, r"`similarity` must be \[n, n\], got \[3, 2\]"),
         ({"similarity": np.eye(3, dtype=int)}, "floating point, got int"),
         ({"embeddings": np.ones(3)}, r"`embeddings` must be \[n, d\].*\[3\]"),

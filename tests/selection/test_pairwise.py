@@ -77,7 +77,7 @@ def test_embeddings_equal_the_pair_form_of_cosine():
 
 def test_errors():
     views = unit(np.random.default_rng(5), 4, 2, 3)
-    with pytest.raises(InputError, match=r"one of cosine, clipped_cosine, gaussian, and this is 'gausian'.*'gaussian'"):
+    with pytest.raises(InputError, match=r"one of cosine, clipped_cosine, gaussian, got 'gausian'.*'gaussian'"):
         pairwise.pairwise(views, kind="gausian")
     with pytest.raises(InputError, match=r"`views` must be \[n, m, d\], m views of each example, got \(2, 3\)"):
         pairwise.pairwise(views[0])

@@ -228,8 +228,8 @@ GOOD = bad_embeddings()
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "either embeddings or similarity="),
-        ({"embeddings": GOOD, "similarity": np.eye(20)}, "either embeddings or similarity="),
+        ({}, "Exactly one of `similarity` and `embeddings`"),
+        ({"embeddings": GOOD, "similarity": np.eye(20)}, "Exactly one of `similarity` and `embeddings`"),
         ({"embeddings": bad_embeddings(r3=np.nan, r7=np.inf)}, "must be finite, got NaN or infinity .* rows 3, 7"),
         ({"embeddings": bad_embeddings(**{f"r{k}": np.nan for k in range(9)})}, "in rows 0, 1, 2, 3, 4 and 4 more"),
         ({"embeddings": bad_embeddings(r5=0)}, "got a norm of 0 in row 5"),
@@ -251,10 +251,10 @@ GOOD = bad_embeddings()
         ({"embeddings": GOOD, "classes": np.full(20, 2**31)}, "got 2147483648 as entry 0"),
         (
             {"embeddings": GOOD, "objective": "facility"},
-            "sas.*and this is 'facility'; did you mean 'facility_location'",
+            "sas.*got 'facility'. Did you mean 'facility_location'",
         ),
-        ({"embeddings": GOOD, "objective": "xyz"}, "sas, facility_location, similarity_sum, and this is 'xyz'; choose"),
-        ({"embeddings": GOOD, "kind": "cosin"}, "cosine, clipped_cosine, gaussian, .*did you mean 'cosine'"),
+        ({"embeddings": GOOD, "objective": "xyz"}, "sas, facility_location, similarity_sum, got 'xyz'. Choose"),
+        ({"embeddings": GOOD, "kind": "cosin"}, "cosine, clipped_cosine, gaussian, .*Did you mean 'cosine'"),
         ({"embeddings": GOOD, "tau": 0}, "tau must be more than 0, got 0"),
         ({"embeddings": GOOD, "self_similarity": 2}, "self_similarity must be from 0 to 1, got 2"),
         ({"embeddings": GOOD, "budget": 21}, "from 1 to the 20 candidates, got 21"),

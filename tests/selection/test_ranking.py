@@ -143,8 +143,8 @@ def test_a_fraction_is_exactly_that_many(fraction, size):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "either a fraction= or a size="),
-        ({"fraction": 0.5, "size": 2}, "either a fraction= or a size="),
+        ({}, "Exactly one of `fraction` and `size` must be given"),
+        ({"fraction": 0.5, "size": 2}, "Exactly one of `fraction` and `size` must be given"),
         ({"fraction": 0}, "at most 1, got 0"),
         ({"fraction": 1.5}, "at most 1, got 1.5"),
         ({"fraction": "0.2"}, "A fraction must be a number, got '0.2'"),
