@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results_plot, results_tables, tables
-from sas_jax import plan, shapes, typed
-from sas_jax.errors import InputError
+from sas_jax import plan, pretrained, shapes, typed
+from sas_jax.errors import InputError, shown
 from sas_jax.report import comparison
 from sas_jax.results.schema import Results
 from sas_jax.typed import Anything
@@ -37,7 +37,8 @@ _ACCURACY = ("value", "low", "high", "n")
 _ENVIRONMENT = ("python", "versions", "platform", "backend", "devices", "commit")
 _LATENT_CLASSES = ("method", "embeddings", "num_classes", "agreement")
 _PLACES = ("proxy.embeddings", "latent_classes.file", "latent_classes.labels_file", "latent_classes.embeddings",
-           "selection.file", "data.folder", "data.test_folder")  # fmt: skip
+           "selection.file", "selection.similarity_embeddings", "data.folder", "data.test_folder")  # fmt: skip
+_PLACES_OF_PARTITIONS = ("file", "labels_file", "embeddings", "similarity_embeddings")
 
 
 def collect(
@@ -105,18 +106,25 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: an arm is in both, or they differ in more than their arms.
     """
+    partitions = [content["results"].get("partitions", {}) for content in (first, second)]
+    both = sorted(partitions[0].keys() & partitions[1].keys())
     for name, one, other in (
         *((name, first.get(name), second.get(name)) for name in ("config", "listed")),
         *((name, first["results"][name], second["results"][name]) for name in ("dataset", "selection")),
+        *((f"partition {name}", partitions[0][name], partitions[1][name]) for name in both),
     ):
         if one != other:
-            raise InputError(f"Runs to be joined must have the same {name}, got {one} and {other}. Keep them apart.")
+            raise InputError(
+                f"Runs to be joined must have the same {name}, got {shown(one)} and {shown(other)}. Keep them apart."
+            )
     arms = {arm["name"]: arm for arm in first["results"]["arms"]}
     new = {arm["name"]: arm for arm in second["results"]["arms"] if arm.get("selector")}  # one untrained encoder serves
-    if both := sorted(arms.keys() & new.keys()):
-        raise InputError(f"Runs to be joined must have no arm in common, got {', '.join(both)} in both. Leave one out.")
+    if twice := sorted(arms.keys() & new.keys()):
+        raise InputError(
+            f"Runs to be joined must have no arm in common, got {', '.join(twice)} in both. Leave one out."
+        )
     texts = {name: ", ".join(dict.fromkeys((first[name], second[name]))) for name in ("hardware", "date")}
-    results = first["results"] | {"arms": [*arms.values(), *new.values()]}
+    results = first["results"] | {"partitions": partitions[0] | partitions[1], "arms": [*arms.values(), *new.values()]}
     return first | texts | {"wanted": max(first["wanted"], second["wanted"], len(arms | new) - 1), "results": results}
 
 
@@ -226,9 +234,9 @@ def _tuple(value: Any) -> Any:
 
 
 def without_directory(name: str, value: Any) -> Any:
-    """A file's name without its directory, which says nothing elsewhere."""
-    is_path = name in _PLACES or (name.startswith("partitions.") and isinstance(value, str))
-    return Path(value).name if is_path and value else value
+    """A file's name without its directory, which says nothing elsewhere; the names of networks stay."""
+    is_place = name in _PLACES or (name.startswith("partitions.") and name.rpartition(".")[2] in _PLACES_OF_PARTITIONS)
+    return Path(value).name if is_place and value and not pretrained.is_model(value) else value
 
 
 def _devices(environment: dict[str, Any]) -> str:

@@ -66,8 +66,8 @@ def compute_dtype(name: str) -> str:
 
 
 def mesh(num_devices: int | None = None) -> Mesh:
-    """Returns the one-axis mesh over the first `num_devices` devices (all of them by default)."""
-    devices = jax.devices()[:num_devices]
+    """Returns the one-axis mesh over this process's first `num_devices` devices; by default all of all processes."""
+    devices = jax.devices() if num_devices is None else jax.local_devices()[:num_devices]
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
@@ -101,7 +101,11 @@ def free_memory() -> int:
             free = int(line.split()[1]) * 1024
     # A container's limit (cgroup v2), where there is one; "max" is none.
     limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
-    return min(free, int(limit) - int(used)) if limit.isdecimal() and used.isdecimal() else free
+    if not (limit.isdecimal() and used.isdecimal()):
+        return free
+    fields = (line.split() for line in _read("/sys/fs/cgroup/memory.stat").splitlines())
+    cached = sum(int(value) for name, value in fields if name in ("inactive_file", "active_file"))
+    return min(free, int(limit) - int(used) + cached)
 
 
 def memory() -> int:

@@ -130,6 +130,8 @@ def write_parts(path: epath.Path, part: np.ndarray, n: int) -> None:
 
     def write(aside: epath.Path) -> None:
         file = np.lib.format.open_memmap(os.fspath(aside), mode="w+", dtype=part.dtype, shape=(n, *part.shape[1:]))
+        with open(aside, "r+b") as opened:  # a full disk is an error here, and a signal where a page is written
+            os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
         for first, block in blocks:
             for process, rows in enumerate(block):
                 start = process * len(part) + first
@@ -174,12 +176,13 @@ def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[
     return unit_rows(vectors, where=where, log=log)
 
 
-def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None]) -> np.ndarray:
+def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None], means: bool = True) -> np.ndarray:
     """Embeddings made elsewhere, float [n, d] or [n, m, d], as `read_embeddings` returns them.
 
     Args:
         vectors: one or m of each example.
         where: what holds them, in sentences.
+        means: whether rows of norms up to 1 are means of unit vectors, which stay as they are.
         log: gets a sentence on what was done to them.
 
     Raises:
@@ -195,7 +198,7 @@ def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None]) ->
             f"{where} must hold finite vectors other than zero, got others in {int(bad.sum())} of {n} rows, the first "
             f"row {int(bad.argmax())}. Correct what made them."
         )
-    if vectors.ndim == 2 and norms.max() <= arrays.LARGEST_NORM:
+    if means and vectors.ndim == 2 and norms.max() <= arrays.LARGEST_NORM:
         log(f"{where}: no norm is over 1, so the rows are taken as means of unit vectors")
         return vectors
     log(f"{where}: each vector is divided by its norm")

@@ -63,7 +63,7 @@ class Encoder:
         """
         if not isinstance(images, StreamedImages):
             images = _uint8(arrays.array("images", images))
-        if type(batch_size) is not int or batch_size < 1:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a whole number, 1 or more, got {shown(batch_size)}. Choose one.")
         return embed(self._encode, self.variables, images, views=self.views, batch_size=batch_size, label="features")
 

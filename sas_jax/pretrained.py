@@ -119,7 +119,11 @@ class RandomViews:
     def draw(self, images: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """uint8 [b, s, s, 3] of images with these indices, int [b], to uint8 [b * count, s, s, 3], image by image."""
         seen = dataclasses.replace(self.views, size=images.shape[1], mean=(0, 0, 0), std=(1, 1, 1))
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a GPU is the network's
+        try:
+            device = jax.local_devices(backend="cpu")[0]  # a GPU is the network's
+        except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+            device = None
+        with jax.default_device(device):
             drawn = _draw(settings.key(self.seed), images, indices.astype(np.int32), views=seen, count=self.count)
         return np.asarray(drawn).reshape(-1, *images.shape[1:])
 
@@ -207,7 +211,7 @@ def embed_images(
         log: gets a sentence on what is done.
 
     Returns:
-        float32 [n, d], as `unit_rows` returns them.
+        float32 [n, d], of norm 1.
 
     Raises:
         InputError: the network cannot be used, or its file in `folder` holds something else.
@@ -220,7 +224,7 @@ def embed_images(
 
     cache = epath.Path(folder) / f"pretrained-{re.sub('[^A-Za-z0-9._]+', '-', name)[-100:]}.npz"
     vectors = cached(make, len(images), of=name, model=path_of(name) or name, source=source, cache=cache, log=log)
-    return unit_rows(vectors, where=f"{field} ({name})", log=log)
+    return unit_rows(vectors, where=f"{field} ({name})", log=log, means=False)
 
 
 # The kinds of networks.

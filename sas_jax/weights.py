@@ -170,7 +170,7 @@ def _safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     checksum = metadata.pop(_CHECKSUM, None)
     if checksum is not None and checksum != _checksum(arrays, metadata):
-        raise ValueError("by its checksum it is not as it was written")
+        raise ValueError(f"its checksum is another; leave {_CHECKSUM} out of the metadata of weights that you changed")
     return arrays, metadata
 
 

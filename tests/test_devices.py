@@ -51,13 +51,14 @@ def test_a_version_of_xla_that_may_not_know_a_flag_is_not_given_it(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("limit", "used", "expected"), [("", "", 4096_000), ("max", "7", 4096_000), ("1000000", "400000", 600_000)]
+    ("limit", "used", "expected"), [("", "", 4096_000), ("max", "7", 4096_000), ("1000000", "400000", 750_000)]
 )
 def test_free_memory_counts_what_caches_files_and_knows_a_container_s_limit(monkeypatch, limit, used, expected):
     files = {
         "/proc/meminfo": "MemTotal:  9000 kB\nMemFree: 10 kB\nMemAvailable:    4000 kB\n",
         "/sys/fs/cgroup/memory.max": limit,
         "/sys/fs/cgroup/memory.current": used,
+        "/sys/fs/cgroup/memory.stat": "anon 5\ninactive_file 100000\nactive_file 50000\n",
     }
     monkeypatch.setattr(devices, "_read", files.__getitem__)
     assert devices.free_memory() == expected

@@ -242,7 +242,7 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
         ({"kmeans": 61}, "With --kmeans=61, `num_classes` must be at most the 60 rows"),
         (
             {"embeddings": "same.npy", "kmeans": 3},
-            "With --kmeans=3, `num_classes` must be at most the 2 distinct rows",
+            "With --kmeans=3, `num_classes` must be at most the 1 distinct rows",
         ),
         ({"objective": "fl"}, "The objective must be one of sas, facility_location, similarity_sum, got 'fl'"),
         ({"weights": "i.npy"}, "Weights must have one entry for each example, so [60], got [2]"),

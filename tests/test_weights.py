@@ -123,7 +123,7 @@ def test_a_damaged_export_gives_the_same_features_or_is_refused(encoder, saved):
             continue
         np.testing.assert_array_equal(found.apply(images), features)
     saved.write_bytes(whole.replace(b"[0.1, 0.2, 0.3]", b"[0.1, 0.2, 0.4]"))
-    with pytest.raises(InputError, match="by its checksum it is not as it was written"):
+    with pytest.raises(InputError, match=r"its checksum is another; leave sas_jax\.checksum out"):
         sas_jax.load_encoder(saved)
 
 

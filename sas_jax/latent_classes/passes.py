@@ -78,13 +78,20 @@ def kmeans_by_passes(
             sums, counts = _pass(x, centres, scale, shift, labels, distances, progress)
         inertia = float(distances.sum(dtype=np.float64))
         empty = np.flatnonzero(counts == 0)
-        if not len(empty) and (done == iterations or before - inertia < ENOUGH * inertia):
+        if done >= iterations or (not len(empty) and before - inertia <= ENOUGH * inertia):
             break
         centres = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
         if len(empty):
             farthest = np.argsort(-distances, kind="stable")[: len(empty)]
             centres[empty] = np.asarray(x[farthest]) / scale - shift
         before, done = inertia, done + 1
+    for label in empty:  # rows that float32 hardly tells apart: each class gets one all the same
+        row = int(np.argmax(np.where(counts[labels] > 1, distances, -1)))
+        counts[labels[row]] -= 1
+        counts[label] = 1
+        labels[row], distances[row] = label, 0
+        centres[label] = np.asarray(x[row : row + 1])[0] / scale - shift
+    inertia = float(distances.sum(dtype=np.float64))
     labels, centres = numbered(labels, centres)
     return KMeans(labels, (centres + shift) * scale, inertia * float(scale) ** 2)
 

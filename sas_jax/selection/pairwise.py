@@ -49,7 +49,7 @@ def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: 
         raise InputError(f"`views` must be [n, m, d], m views of each example, got {np.shape(views)}. Reshape them.")
     views = jnp.asarray(views, jnp.float32)
     n, m, _ = views.shape
-    devices = list(mesh.devices.flat) if mesh is not None else jax.devices()[:1]
+    devices = list(mesh.devices.flat) if mesh is not None else jax.local_devices()[:1]
     # A step of the map within a device makes [chunk, n, m, m] products, 64 MB at most. The chunk does not depend on the
     # number of devices: on a CPU a product of another shape has other bits.
     chunk = max(1, min(_CHUNK, 2**24 // (n * m * m)))

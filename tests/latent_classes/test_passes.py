@@ -64,3 +64,13 @@ def test_what_is_not_finite_beyond_the_sample_is_found(small):
     x[bad, 3] = np.nan
     with pytest.raises(InputError, match=rf"must be finite in float32, got NaN, .* in rows {bad // 64 * 64} to \d+"):
         passes.kmeans_by_passes(KEY, x, num_classes=6, restarts=1)
+
+
+def test_passes_end_where_float32_tells_rows_apart_and_their_distances_do_not(small):
+    """As `kmeans` does, a class that stays empty gets a row."""
+    near = np.nextafter(np.float32(1), np.float32(2), dtype=np.float32)
+    values = np.array([1, near, np.nextafter(near, np.float32(2)), -3, 5], np.float32)
+    x = np.stack([values[np.arange(200) % 5], np.ones(200, np.float32)], axis=1)
+    found = passes.kmeans_by_passes(KEY, x, num_classes=5, restarts=1, iterations=4)
+    assert np.unique(found.labels).tolist() == [0, 1, 2, 3, 4]
+    assert found.inertia < 1e-3
