@@ -84,7 +84,7 @@ def differences(contents: Sequence[dict[str, Any]]) -> str | None:
     Returns:
         An SVG file, the same bytes every time; None where nothing can be compared yet.
     """
-    rows = [(row, row.difference) for row in short_rows(contents) if row.difference]
+    rows = [(row, row.difference) for row in short_rows(contents)]
     if not rows:
         return None
     height = _ROW * len(rows) + 60

@@ -6,7 +6,7 @@ from typing import Any
 
 from sas_jax.results import differences, numbers, schema, selectors, tables
 from sas_jax.results.arms import EPOCHS, PRIMARY, Group, Measure, grouped, main_setting, settings, titles
-from sas_jax.results.differences import Difference, Differences
+from sas_jax.results.differences import FEWEST_SEEDS, Difference, Differences
 from sas_jax.results.latent_classes import named
 from sas_jax.results.schema import Results
 from sas_jax.results.tables import Table, Value
@@ -65,11 +65,11 @@ class Short:
     latent_classes: str
     chosen: Measure | None
     random: Measure | None
-    difference: Difference | None
+    difference: Difference
 
 
 def short_rows(contents: Sequence[dict[str, Any]]) -> list[Short]:
-    """A row for each run and partition, by the linear probe."""
+    """A row for each run and partition that has seeds enough for a difference to be claimed, by the linear probe."""
     rows = []
     for content in contents:
         groups = groups_of(content)
@@ -81,7 +81,9 @@ def short_rows(contents: Sequence[dict[str, Any]]) -> list[Short]:
             if random and group.is_as_large_as(random) and (listed or group.kind.selector == SHORT_SELECTOR):
                 classes = content.get("listed", "a list") if listed else latent_classes(content, group.kind.partition)
                 measured = (group.measures.get("probe"), random.measures.get("probe"))
-                rows.append(Short(content["title"], classes, *measured, found.get((group.kind, RANDOM, "probe"))))
+                difference = found.get((group.kind, RANDOM, "probe"))
+                if difference and difference.seeds >= FEWEST_SEEDS:
+                    rows.append(Short(content["title"], classes, *measured, difference))
     return rows
 
 
