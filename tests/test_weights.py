@@ -130,7 +130,7 @@ def test_a_damaged_export_gives_the_same_features_or_is_refused(encoder, saved):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.ma.array(np.zeros((1, 4, 4, 3), np.uint8), mask=True), "must have a value everywhere, and 48 of the 48"),
+        (np.ma.array(np.zeros((1, 4, 4, 3), np.uint8), mask=True), "must have a value everywhere, got 48 masked of 48"),
         ([[1], [2, 3]], "images must be an array"),
         (np.zeros((0, 4, 4, 3), np.uint8), r"must be \[n, h, w, 3\], one or more with pixels, got \[0, 4, 4, 3\]"),
         (np.zeros((2, 0, 4, 3), np.uint8), r"got \[2, 0, 4, 3\]"),

@@ -78,7 +78,8 @@ def test_where_one_fails_the_others_are_asked_to_end_and_its_exit_code_is_given(
 
 
 def test_who_does_not_end_is_killed(stage):
-    play(stage, '[ "$K" = 0 ] && exit 2\ntrap "" TERM\necho $$ > pid\nexec sleep 60')
+    first = '[ "$K" = 0 ] && { until [ -s pid ]; do sleep 0.1; done; exit 2; }'  # not before the other is at work
+    play(stage, f'{first}\ntrap "" TERM\necho $$ > pid\nexec sleep 60')
     started = time.monotonic()
     stage.run("local.sh", "2", *FLAGS, code=2, GRACE_SECONDS=1)
     assert time.monotonic() - started < 30

@@ -715,4 +715,4 @@ def test_a_batch_that_does_not_divide_by_the_devices(tmp_path, data_dir):
 def test_labels_where_there_are_none(tmp_path):
     draw_folder(tmp_path / "images", 40)
     text = bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images"), "latent_classes.method": "labels"})
-    assert "has images without labels: use 'kmeans'" in text
+    assert "config.latent_classes.method must not be 'labels' where images have no label, got it for" in text
