@@ -104,8 +104,8 @@ def check_partition_name(name: Any) -> None:
     """Raises InputError unless a partition may be called so."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", name):
         raise InputError(
-            f"A name in config.partitions must be 1 to 64 letters, digits and underscores, none of which comes first, "
-            f"as it is a part of file names, got {shown(name)}. Rename it."
+            f"A name in config.partitions must be 1 to 64 letters, digits and underscores and must not start with an "
+            f"underscore, got {shown(name)}. Rename it."
         )
 
 

@@ -193,7 +193,7 @@ class Workdir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(
-                    f"--workdir must be free of other processes, got {self.path}, where one is at work. Wait for it, "
+                    f"--workdir must not be in use by another process, got {self.path}, which is. Wait for it, "
                     "or choose another."
                 ) from error
             yield

@@ -10,7 +10,7 @@ from sas_jax import embedded_once
 
 
 def test_work_ahead_keeps_the_order_and_is_bounded(monkeypatch):
-    monkeypatch.setattr(embedded_once.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(embedded_once.devices, "cpu_count", lambda: 3)
     begun, taken = [], []
     for value in embedded_once._ahead(lambda a: begun.append(a) or a * a, range(30)):
         taken.append(value)

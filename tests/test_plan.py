@@ -223,7 +223,7 @@ def test_a_name_of_an_arm_that_is_as_it_was_keeps_what_was_trained():
         ({"arms": (("sas@other", 0.2, 0),)}, "The partition of the arm 'sas'.*'fine', 'truth', got 'other'"),
         ({"arms": (("random@fine", 0.2, 0),)}, "looks at it, got 'random@fine'. Write 'random'"),
         ({"partitions": {"a/b": {"method": "labels"}}}, "letters, digits and underscores.*got 'a/b'"),
-        ({"partitions": {"_a": {"method": "labels"}}}, "none of which comes first.*got '_a'"),
+        ({"partitions": {"_a": {"method": "labels"}}}, "must not start with an underscore, got '_a'"),
         ({"partitions": {3: {"method": "labels"}}}, "letters, digits and underscores.*got 3"),
         ({"partitions": {"a": {"epochs": 3}}}, "config.partitions.NAME.FIELD must have.*got config.partitions.a.epoch"),
         ({"partitions": {"a": 3}}, "config.partitions.NAME.FIELD must have"),

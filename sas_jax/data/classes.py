@@ -64,8 +64,8 @@ def _of(split: Split, table: np.ndarray, kind: str) -> Split:
     chosen = np.flatnonzero(labels >= 0)
     if not len(chosen):
         raise InputError(
-            f"config.data.classes must name classes of which there are {kind} images, got none. Correct the names or "
-            f"the split."
+            f"config.data.classes must name classes that have {kind} images, got classes without any. Correct the "
+            f"names or the split."
         )
     images = split.images
     return Split(

@@ -32,8 +32,8 @@ def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, li
     for name, values in (("gain", gain), ("classes", classes), ("ids", ids)):
         if values is not None and values.shape != position.shape:
             raise InputError(
-                f"A ranking has one entry an example in each of its columns, and position has {list(position.shape)} "
-                f"and {name} {list(values.shape)}; give columns of the same examples."
+                f"`{name}` must have one entry for each example, as `position` has ({list(position.shape)}), got "
+                f"{list(values.shape)}. Give columns of the same examples."
             )
     n = len(position)
     classes, names = checks.classes(classes, n)
@@ -55,8 +55,8 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
     if bad.size:
         k = counts[places[bad[0]]]
         raise InputError(
-            f"The {k} ranked examples of class {classes[bad[0]]} have the positions 0 to {k - 1}, each once, others "
-            f"-1, and entry {bad[0]} is {given[bad[0]]}; rank the examples again."
+            f"`position` must be 0 to {k - 1}, each once, for the {k} ranked examples of class {classes[bad[0]]} and "
+            f"-1 for the others, got {given[bad[0]]} as entry {bad[0]}. Rank the examples again."
         )
     first = np.cumsum(counts) - counts
     times = np.bincount(first[places[ranked]] + position[ranked], minlength=int(counts.sum()))
@@ -64,8 +64,8 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
         slot = int(np.argmax(times > 1))
         place = int(np.searchsorted(first, slot, side="right")) - 1
         raise InputError(
-            f"The ranked examples of class {labels[place]} have the positions 0 to {counts[place] - 1}, each once, and "
-            f"position {slot - first[place]} stands there {times[slot]} times; rank the examples again."
+            f"`position` must be 0 to {counts[place] - 1}, each once, in class {labels[place]}, got "
+            f"{slot - first[place]} {times[slot]} times. Rank the examples again."
         )
     return position.astype(np.int32, copy=False)
 
@@ -82,7 +82,7 @@ def _gains(gain: np.ndarray, position: np.ndarray) -> np.ndarray:
     if bad.size:
         i = bad[0]
         raise InputError(
-            f"Gains are finite where an example was ranked and nan elsewhere (or all are nan, of a selector without), "
-            f"and entry {i} is {gain[i]} at position {position[i]}; rank the examples again."
+            f"`gain` must be finite where an example is ranked and nan elsewhere (or nan everywhere, for a selector "
+            f"without gains), got {gain[i]} as entry {i} at position {position[i]}. Rank the examples again."
         )
     return gain

@@ -189,8 +189,8 @@ class Checkpoints:
             self._remove_unfinished()  # again, since a thread of a failed write may have made it anew
         if self._lost is not None:
             raise InputError(
-                f"The checkpoint of step {self._lost} must be written to {self.directory}, got no room. Make room and "
-                "run the same command again, which goes on from the one before."
+                f"The checkpoint of step {self._lost} must be written to {self.directory}, got a full disk. Free some "
+                "space and run the same command again; it resumes from the checkpoint before."
             )
 
 

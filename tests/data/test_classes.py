@@ -75,9 +75,9 @@ UNLABELLED = dataclasses.replace(split((0, 1)), labels=None)
         (dataset(), (3,), r"got 3\. Correct it; the nearest is"),
         (dataset(), ("cat", "fox", "cat"), r"must name each class once, got 'cat' twice\. Remove one"),
         (Dataset("toy", split((0, 1)), None, None), ("cat",), r"without labels, got 1 names for toy\. Empty it"),
-        (dataset(train=(0, 1)), ("eel",), r"of which there are training images, got none"),
-        (dataset(), ("eel",), r"of which there are test images, got none"),
-        (Dataset("toy", split((0, 1)), UNLABELLED, NAMES), ("cat",), r"of which there are test images, got none"),
+        (dataset(train=(0, 1)), ("eel",), r"that have training images, got classes without any"),
+        (dataset(), ("eel",), r"that have test images, got classes without any"),
+        (Dataset("toy", split((0, 1)), UNLABELLED, NAMES), ("cat",), r"that have test images, got classes without any"),
     ],
 )
 def test_what_cannot_be_kept_is_said(given, names, sentence):

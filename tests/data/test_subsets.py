@@ -145,7 +145,7 @@ def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(
             listed([0]),
             np.delete(JOINED, 2),
             {"order": "original", "split": "train+unlabelled"},
-            "The split 'train' must be whole",
+            "The split 'train' must be complete",
         ),
         (listed([0]), np.array(["a_1", "a_01"]), {"order": "original"}, "must differ, got two that are the same"),
         (listed([0]), np.array(["1", "0"]), {"order": "original", "split": "a+b"}, "one without a name"),

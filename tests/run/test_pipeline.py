@@ -677,7 +677,7 @@ def test_a_run_whose_config_is_missing_is_not_redone_unasked(copied, data_dir):
 
 def test_two_processes_in_one_workdir(tmp_path):
     with Workdir(tmp_path / "run").held():
-        assert "where one is at work" in bad(tmp_path)
+        assert "must not be in use by another process" in bad(tmp_path)
 
 
 def test_a_damaged_config_in_the_workdir(tmp_path, data_dir):

@@ -57,7 +57,10 @@ def test_labels_may_have_any_numbers():
         (lambda key: baselines.random(key, 0), "`n` must be a whole number of 1 or more, got 0"),
         (lambda key: baselines.random(key, 2.5), "`n` must be a whole number of 1 or more, got 2.5"),
         (lambda key: baselines.random(key, "9"), "`n` must be a whole number of 1 or more, got '9'"),
-        (lambda key: baselines.random(key, 3, ids=["a", "b"]), r"position has \[3\] and ids \[2\]"),
+        (
+            lambda key: baselines.random(key, 3, ids=["a", "b"]),
+            r"`ids` must have one entry for each example, .* got \[2\]",
+        ),
         (lambda key: baselines.random_balanced(key, []), "`classes` must hold at least one, got none"),
         (lambda key: baselines.random_balanced(key, 3), r"so \[1\], got \[\]"),
         (lambda key: baselines.random_balanced(key, [0, [1]]), "Classes must be an array"),

@@ -253,7 +253,9 @@ def test_a_choice_of_any_type_is_answered():
     assert checks.choice("objective", "sas", ("sas", "other")) == "sas"
     refused(checks.choice, "objective", "saz", ("sas", "other"), message="got 'saz'. Did you mean 'sas'?")
     for value in (None, 3, ["sas"], np.array(["sas", "other"])):
-        refused(checks.choice, "objective", value, ("sas", "other"), message="The objective is one of sas, other, and")
+        refused(
+            checks.choice, "objective", value, ("sas", "other"), message="The objective must be one of sas, other, got"
+        )
 
 
 def test_what_does_not_fit_a_sentence_is_named_by_its_type():

@@ -31,7 +31,7 @@ def test_positions_are_checked_as_defined(rows):
         assert found[0].tolist() == list(position)
         assert found[2].tolist() == list(classes)
     else:
-        with pytest.raises(InputError, match="have the positions 0 to"):
+        with pytest.raises(InputError, match="`position` must be 0 to"):
             columns.check(position, gains, classes, None)
 
 
@@ -52,26 +52,29 @@ def test_columns_get_their_types():
         ({"position": [[0, 1, -1]]}, r"`position` must be .* got \[1, 3\]"),
         ({"position": 0}, r"`position` must be .* got \[\]"),
         ({"position": [[0, 1], [2]]}, "Positions must be an array, got a list that NumPy cannot convert"),
-        ({"gain": [1.0, 0.5]}, r"position has \[3\] and gain \[2\]"),
-        ({"classes": [0, 0, 0, 0]}, r"position has \[3\] and classes \[4\]"),
-        ({"ids": ["a", "b"]}, r"position has \[3\] and ids \[2\]"),
+        ({"gain": [1.0, 0.5]}, r"`gain` must have one entry for each example, .* got \[2\]"),
+        ({"classes": [0, 0, 0, 0]}, r"`classes` must have one entry for each example, .* got \[4\]"),
+        ({"ids": ["a", "b"]}, r"`ids` must have one entry for each example, as `position` has \(\[3\]\), got \[2\]"),
         ({"position": [0.5, 1.0, -1.0]}, "`position` must be integers, -1 where not ranked, got float64"),
-        ({"position": np.array([0, 1, 2**64 - 1], np.uint64)}, "and entry 2 is 18446744073709551615"),
-        ({"position": [0.0, 1.0, 1e300]}, "and entry 2 is 1e\\+300"),
+        ({"position": np.array([0, 1, 2**64 - 1], np.uint64)}, "got 18446744073709551615 as entry 2"),
+        ({"position": [0.0, 1.0, 1e300]}, "got 1e\\+300 as entry 2"),
         ({"position": ["0", "1", "-1"]}, "`position` must be integers, -1 where not ranked, got <U2"),
         ({"position": [True, False, True]}, "`position` must be integers, -1 where not ranked, got bool"),
-        ({"position": [0, 2, -1]}, "The 2 ranked examples of class 5 have the positions 0 to 1, .* entry 1 is 2;"),
-        ({"position": [0, 2**40, -1]}, "entry 1 is 1099511627776;"),
-        ({"position": [0, 1, -2]}, "entry 2 is -2;"),
-        ({"position": [0, 0, -1]}, "class 5 have the positions 0 to 1, each once, and position 0 stands there 2 times"),
+        (
+            {"position": [0, 2, -1]},
+            "must be 0 to 1, each once, for the 2 ranked examples of class 5 .* got 2 as entry 1",
+        ),
+        ({"position": [0, 2**40, -1]}, "got 1099511627776 as entry 1"),
+        ({"position": [0, 1, -2]}, "got -2 as entry 2"),
+        ({"position": [0, 0, -1]}, "must be 0 to 1, each once, in class 5, got 0 2 times"),
         ({"classes": [5, 5, -1]}, "Classes must be text, or whole numbers from 0 .*got -1 as entry 2"),
         ({"classes": [5.0, 5.0, 5.5]}, r"Classes must be text, or whole numbers .* got 5\.5 as entry 2"),
         ({"gain": ["1", "2", "3"]}, "`gain` must be floating point, nan where not ranked, got <U1"),
         ({"gain": [True, True, False]}, "`gain` must be floating point, nan where not ranked, got bool"),
-        ({"gain": [1.0, np.inf, NAN]}, "Gains are finite where .* entry 1 is inf at position 1;"),
-        ({"gain": [1.0, 1e39, NAN]}, "entry 1 is inf at position 1;"),
-        ({"gain": [1.0, NAN, NAN]}, "entry 1 is nan at position 1;"),
-        ({"gain": [1.0, 0.5, 0.0]}, "entry 2 is 0.0 at position -1;"),
+        ({"gain": [1.0, np.inf, NAN]}, "`gain` must be finite where .* got inf as entry 1 at position 1"),
+        ({"gain": [1.0, 1e39, NAN]}, "got inf as entry 1 at position 1"),
+        ({"gain": [1.0, NAN, NAN]}, "got nan as entry 1 at position 1"),
+        ({"gain": [1.0, 0.5, 0.0]}, "got 0.0 as entry 2 at position -1"),
         ({"ids": ["a", "b", "a"]}, "must be unique, got 'a' as entry 2"),
     ],
 )
@@ -84,9 +87,11 @@ def test_what_is_no_ranking_is_refused(changes, message):
 
 
 def test_two_classes_are_told_apart():
-    with pytest.raises(InputError, match="examples of class 9 have the positions 0 to 1, each once, and position 1"):
+    with pytest.raises(InputError, match="must be 0 to 1, each once, in class 9, got 1 "):
         columns.check([0, 1, 1, 1], np.full(4, NAN), [3, 9, 3, 9], None)
-    with pytest.raises(InputError, match="examples of class 9 have the positions 0 to 1, each once, and position 0"):
+    with pytest.raises(InputError, match="must be 0 to 1, each once, in class 9, got 0 "):
         columns.check([0, 0, -1, 0], np.full(4, NAN), [3, 9, 5, 9], None)
-    with pytest.raises(InputError, match=r"The 1 ranked examples of class 9 .* 0 to 0, .* entry 3 is 1;"):
+    with pytest.raises(
+        InputError, match=r"must be 0 to 0, each once, for the 1 ranked examples of class 9 .* got 1 as entry 3"
+    ):
         columns.check([0, -1, 1, 1], np.full(4, NAN), [3, 9, 3, 9], None)

@@ -24,9 +24,11 @@ def test_columns_have_their_types():
     ranking = example()
     assert (ranking.position.dtype, ranking.gain.dtype, ranking.classes.dtype) == (np.int32, np.float32, np.int32)
     assert len(ranking) == 8
-    with pytest.raises(InputError, match=r"position has \[2\] and classes \[3\]"):
+    with pytest.raises(
+        InputError, match=r"`classes` must have one entry for each example, as `position` has \(\[2\]\), got \[3\]"
+    ):
         Ranking([0, 1], [0.0, 0.0], [0, 0, 0])
-    with pytest.raises(InputError, match="position 0 stands there 2 times"):
+    with pytest.raises(InputError, match="got 0 2 times"):
         Ranking([0, 0], [0.0, 0.0], [0, 0])
     with pytest.raises(InputError, match=r"`metadata` must be a mapping, got 'sas'. Give {} for none."):
         Ranking([0, 1], [0.0, 0.0], [0, 0], metadata="sas")

@@ -284,12 +284,12 @@ def test_names_of_classes_come_back(tmp_path, suffix):
     [
         (
             {"position": [1, 1, -1]},
-            "cannot be used: The ranked examples of class 7 have the positions 0 to 1",
+            "cannot be used: `position` must be 0 to 1, each once, in class 7",
         ),
-        ({"position": [0, 1, 4]}, "cannot be used: .* entry 2 is 4; rank the examples again"),
+        ({"position": [0, 1, 4]}, "cannot be used: .* got 4 as entry 2. Rank the examples again"),
         ({"position": [1.5, 0.0, -1.0]}, "used: `position` must be integers|CSV conversion error to int32"),
-        ({"position": [2**40, 0, -1]}, "entry 0 is 1099511627776|CSV conversion error to int32"),
-        ({"gain": [0.5, np.inf, np.nan]}, "used: Gains are finite where .* entry 1 is inf at position 0;"),
+        ({"position": [2**40, 0, -1]}, "got 1099511627776 as entry 0|CSV conversion error to int32"),
+        ({"gain": [0.5, np.inf, np.nan]}, "used: `gain` must be finite where .* got inf as entry 1 at position 0"),
         ({"gain": ["x", "y", "z"]}, "used: `gain` must be floating point|CSV conversion error to float"),
         ({"class": [7, 7, -1]}, "used: Classes must be text, or whole numbers from 0 .* got -1 as entry 2"),
         ({"id": ["a", "b", "b"]}, "used: `ids` must be unique, got 'b' as entry 2"),

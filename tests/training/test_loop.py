@@ -364,7 +364,9 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(trainer, images, tm
             disk.enter_context(small_files())
 
         before_step(patch, 12, fill)
-        with pytest.raises(InputError, match=r"step 15 must be written to .*, got no room. Make room and run the same"):
+        with pytest.raises(
+            InputError, match=r"step 15 must be written to .*, got a full disk. Free some space and run the same"
+        ):
             run(trainer, images, tmp_path)
     said = []
     assert run(trainer, images, tmp_path, log=said.append).steps == 15
