@@ -294,8 +294,8 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "fl"}, "The objective is one of sas, facility_location, similarity_sum"),
-        ({"kind": "cosin"}, "The kind of similarity is one of cosine, clipped_cosine, gaussian"),
+        ({"objective": "fl"}, "The objective must be one of sas, facility_location, similarity_sum"),
+        ({"kind": "cosin"}, "The kind of similarity must be one of cosine, clipped_cosine, gaussian"),
         ({"weights": "negative.npy"}, "`weights` must be finite, 0 or more, got -1"),
         ({"initial": "w.npy"}, "`initial` must be integers [k], indices of examples already chosen"),
         ({"where": "c.npy"}, "`where` must be bool [60]"),
