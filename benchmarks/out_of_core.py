@@ -83,10 +83,21 @@ def child(folder: Path, classes: int, limit: int) -> None:
     print(json.dumps({"seconds": seconds, "peak_bytes": peak.bytes}))
 
 
-def measure(folder: Path, n: int, classes: int, limit: int) -> dict[str, Any]:
-    """Draws, ranks and removes."""
+def provenance(command: str) -> dict[str, Any]:
+    """On what, when and by which command something was measured."""
     from sas_jax import environment
 
+    return {
+        "environment": environment.describe(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+    }
+
+
+def measure(folder: Path, n: int, classes: int, limit: int) -> dict[str, Any]:
+    """Draws, ranks and removes."""
     path = folder / "E.npy"
     draw(path, n, classes)
     size = path.stat().st_size
@@ -105,11 +116,9 @@ def measure(folder: Path, n: int, classes: int, limit: int) -> dict[str, Any]:
         for name in ("E.npy", "r.parquet", "r.parquet.partial"):
             (folder / name).unlink(missing_ok=True)
     return {
-        "environment": environment.describe(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "date": datetime.date.today().isoformat(),
-        "command": f"python -m benchmarks.out_of_core measure --n={n} --classes={classes} --limit_gb={limit / 1e9:g}",
+        **provenance(
+            f"python -m benchmarks.out_of_core measure --n={n} --classes={classes} --limit_gb={limit / 1e9:g}"
+        ),
         "examples": n,
         "features": FEATURES,
         "classes": classes,

@@ -39,8 +39,7 @@ def compare(rankings: dict[tuple[str, str], Ranking], labels: np.ndarray) -> dic
         "partitions": by name, the agreement with the labels and the sizes of the latent classes. "rankings": by
         "selector@partition", at each fraction: "shared", the share of the subset that is in that of the same selector
         within LABELS (None where that is not ranked; by chance it is the fraction), and "fewest" and "most", images of
-        a
-        label in it.
+        a label in it.
     """
     partitions = {name: ranking.classes for (_, name), ranking in rankings.items()}
     about = {}

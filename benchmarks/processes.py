@@ -1,7 +1,6 @@
 """Memory of each process where several embed, cluster and rank together: 1, 2 and 4 processes on this machine.
 
     python -m benchmarks.processes measure [--n=400_000 --classes=100]
-    python -m benchmarks.processes write   # the lines of docs/scaling.md, once it has a place for them
 
 The stages between a proxy and a ranking, as `python -m sas_jax.main --distributed` does them: each process makes its
 part of the embeddings (rows that were drawn, in place of a network's), all write one file, find latent classes, and
@@ -10,7 +9,6 @@ pages of the mapped file are the system's. It writes docs/results/processes.json
 """
 
 import argparse
-import datetime
 import json
 import os
 import socket
@@ -22,9 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import tables
-from benchmarks.out_of_core import FEATURES, Peak, draw
-from benchmarks.selection import processor
+from benchmarks.out_of_core import FEATURES, Peak, draw, provenance
 from benchmarks.topology import ROOT
 
 PROCESSES = (1, 2, 4)
@@ -85,8 +81,6 @@ def run(folder: Path, processes: int, n: int, classes: int) -> list[dict[str, An
 
 def measure(n: int, classes: int) -> dict[str, Any]:
     """All numbers of processes, on the same rows and, for the ranking, the same classes."""
-    from sas_jax import environment
-
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -107,11 +101,7 @@ def measure(n: int, classes: int) -> dict[str, Any]:
             print(found[-1], flush=True)
     assert all(one["ranking"] == found[0]["ranking"] for one in found), "the rankings differ"
     return {
-        "environment": environment.describe(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "date": datetime.date.today().isoformat(),
-        "command": f"python -m benchmarks.processes measure --n={n} --classes={classes}",
+        **provenance(f"python -m benchmarks.processes measure --n={n} --classes={classes}"),
         "examples": n,
         "features": FEATURES,
         "num_classes": classes,
@@ -119,25 +109,9 @@ def measure(n: int, classes: int) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, Any]) -> str:
-    """What the json says, in Markdown."""
-    lines = [
-        f"Measured: {found['processor']}, {found['cores']} cores, {found['date']}; commit "
-        f"{found['environment']['commit']}. `{found['command']}`.\n",
-        f"| processes | MB of each at its start | embeddings, {found['examples']:,} x {found['features']} | k-means, "
-        f"{found['num_classes']} classes | ranking, classes of {CLASS_SIZE:,} |\n| ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for one in found["runs"]:
-        peaks = " | ".join(
-            f"{one['peaks'][stage] / 1e6:.0f}" for stage in ("start", "embeddings", "classes", "ranking")
-        )
-        lines.append(f"| {one['processes']} | {peaks} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("measure", "write", "child"))
+    parser.add_argument("action", choices=("measure", "child"))
     parser.add_argument("--n", type=int, default=400_000)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -149,11 +123,8 @@ def main() -> None:
     if options.action == "child":
         given = options.folder, options.processes, options.place, options.address, options.n, options.classes
         child(*given)
-    elif options.action == "measure":
-        options.output.write_text(json.dumps(measure(options.n, options.classes), indent=1) + "\n")
     else:
-        page = ROOT / "docs" / "scaling.md"
-        page.write_text(tables.insert(page.read_text(), "processes", table(json.loads(options.output.read_text()))))
+        options.output.write_text(json.dumps(measure(options.n, options.classes), indent=1) + "\n")
 
 
 if __name__ == "__main__":

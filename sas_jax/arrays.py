@@ -18,16 +18,16 @@ class LazyRows:
 
     def __init__(self, source: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]):
         """`convert` gives float32 rows for some of the source's."""
-        self._source = source
+        self.source = source
         self._convert = convert
         self.shape, self.ndim, self.dtype = source.shape, source.ndim, np.dtype(np.float32)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """float32, of some of the rows."""
-        chosen = self._source[index]
+        chosen = self.source[index]
         found = np.empty(chosen.shape, np.float32)
         for begin in range(0, len(chosen), BLOCK_ROWS):
             found[begin : begin + BLOCK_ROWS] = self._convert(chosen[begin : begin + BLOCK_ROWS])
@@ -36,11 +36,6 @@ class LazyRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(np.float32 if dtype is None else dtype, copy=False)
 
-    @property
-    def on_disk(self) -> bool:
-        """Whether they are read from a mapped file."""
-        return on_disk(self._source)
-
 
 Rows = np.ndarray | LazyRows
 
@@ -48,7 +43,7 @@ Rows = np.ndarray | LazyRows
 def on_disk(values: Any) -> bool:
     """Whether these are rows of a mapped file."""
     if isinstance(values, LazyRows):
-        return values.on_disk
+        values = values.source
     while isinstance(values, np.ndarray):
         values = values.base
     return isinstance(values, mmap.mmap)

@@ -15,7 +15,7 @@ _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 class InputError(ValueError):
     """Something given from outside cannot be used.
 
-    Its text is one line for the person who gave it: what was wanted, what was found, what to do. The commands print it
+    The message is one line for the user: what was wanted, what was found and what to do. The commands print it
     without a traceback; every other exception is a defect of ours and keeps its traceback. Whatever was given stands
     in it with its control characters escaped, and without its middle where it is very long.
     """

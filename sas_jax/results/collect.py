@@ -35,10 +35,10 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
 
     Returns:
         "dataset", "latent_classes", "partitions" (by the names of config.partitions, as far as arms name them) and
-        "selection" as far as those stages are done, "stages" with their
-        "wall_seconds", and "arms": the untrained encoder first, then each trained arm with its "probe", "knn",
-        "probe_few" (by fraction of the labels), "probe_coarse" and "geometry", and as
-        "supervised" the accuracy of the same network trained on the subset with labels.
+        "selection" as far as those stages are done, "stages" with their "wall_seconds", and "arms": the untrained
+        encoder first, then each trained arm with its "probe", "knn", "probe_few" (by fraction of the labels),
+        "probe_coarse" and "geometry", and as "supervised" the accuracy of the same network trained on the subset with
+        labels.
     """
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}
