@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sas_jax.encoder import load_encoder as load_encoder
     from sas_jax.errors import InputError as InputError
+    from sas_jax.run import pipeline as pipeline
     from sas_jax.selection.rank import rank as rank
     from sas_jax.selection.ranking import Ranking as Ranking
 
@@ -21,10 +22,12 @@ _HOMES = {
     "rank": "sas_jax.selection.rank",
 }
 
-__all__ = ["InputError", "Ranking", "__version__", "load_encoder", "rank"]
+__all__ = ["InputError", "Ranking", "__version__", "load_encoder", "pipeline", "rank"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pipeline":
+        return importlib.import_module("sas_jax.run.pipeline")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -21,24 +21,24 @@ _CONFIGS = next(each for each in (_PACKAGE / "configs", _PACKAGE.parent / "confi
 """The configs that are shipped: in an installed package, or beside it in a checkout."""
 
 
-def read(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def read(path: str, *, fields: Sequence[str] = ()) -> ConfigDict:
     """The config that a file makes, with some fields replaced.
 
     Args:
         path: of a Python file that defines get_config(), or the name of a shipped config, such as "cifar100"; what
             follows a ":" is passed to it.
-        overrides: each "section.field=value", the value as text.
+        fields: each "section.field=value", the value as text; they replace the file's.
 
     Returns:
         The config, checked and locked.
 
     Raises:
-        InputError: the file cannot be run, or it or an override does not fit configs/default.py.
+        InputError: the file cannot be run, or it or a field does not fit configs/default.py.
     """
     config = _run(path)
     config_checks.named(config)
-    for override in overrides:
-        name, _, text = override.partition("=")
+    for given in fields:
+        name, _, text = given.partition("=")
         if (wanted := field(name)) is None:
             raise config_checks.unknown(name)
         *sections, last = name.split(".")

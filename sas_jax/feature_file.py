@@ -69,7 +69,7 @@ def feature_file(
     if path.suffix != ".npy":
         raise InputError(f"--output must end in .npy, got {shown(output)}. Name it so.")
     check_writable(path.parent)
-    given = config_file.read(config, fields) if config else None
+    given = config_file.read(config, fields=fields) if config else None
     network = (
         pretrained.load(model, field="--model") if model else load_encoder(encoder, arm=arm, allow_older=allow_older)
     )

@@ -38,7 +38,7 @@ def main() -> None:
     from sas_jax.results import printed
     from sas_jax.run import pipeline
 
-    config = config_file.read(CONFIG.value, FIELDS.value)
+    config = config_file.read(CONFIG.value, fields=FIELDS.value)
     name = plan.config_name(CONFIG.value)
     if WORKDIR.value == "":
         raise InputError("--workdir must name a directory, got ''. Name one, or leave the flag out.")

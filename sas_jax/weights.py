@@ -71,7 +71,7 @@ def write(path: str, variables: Mapping[str, Any], built: Built) -> None:
     check_writable(path)
     metadata = {"format": "pt"} | {name: json.dumps(value) for name, value in dataclasses.asdict(built).items()}
     arrays = torch_names.to_torch(variables, depth=built.depth)
-    data = safetensors.numpy.save(arrays, metadata | {_CHECKSUM: _checksum(arrays, metadata)})
+    data = safetensors.numpy.save(arrays, metadata | {_CHECKSUM: json.dumps(_checksum(arrays, metadata))})
     try:
         files.write_whole(files.expanded(path), lambda aside: aside.write_bytes(data))
     except OSError as error:
@@ -169,7 +169,7 @@ def _safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     (length,) = struct.unpack_from("<Q", data)
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     checksum = metadata.pop(_CHECKSUM, None)
-    if checksum is not None and checksum != _checksum(arrays, metadata):
+    if checksum is not None and checksum.strip('"') != _checksum(arrays, metadata):
         raise ValueError(f"its checksum is another; leave {_CHECKSUM} out of the metadata of weights that you changed")
     return arrays, metadata
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -30,8 +31,7 @@ def named():
             found |= {f"{name}.{member}": getattr(owner, member) for member in listed}
         elif kind != "currentmodule":
             path = name if name.startswith("sas_jax") else f"{module}.{name}"
-            owner, _, member = path.rpartition(".")
-            found[path] = getattr(importlib.import_module(owner), member)
+            found[path] = pkgutil.resolve_name(path)
     return found
 
 
@@ -76,7 +76,8 @@ def sections(name):
 
 
 def test_the_page_holds_the_public_names():
-    assert {f"sas_jax.{name}" for name in sas_jax.__all__ if name[0] != "_"} <= named().keys()
+    shown = {".".join(path.split(".")[:2]) for path in named()}
+    assert {f"sas_jax.{name}" for name in sas_jax.__all__ if name[0] != "_"} <= shown
 
 
 @every

@@ -141,7 +141,7 @@ def test_wrong_values_on_the_command_line_are_one_sentence_each(name, config, mo
     assert len(set(texts)) >= 30
     for text in texts:
         with pytest.raises(InputError) as caught:
-            config_file.read("configs/default.py", [f"{name}={text}"])
+            config_file.read("configs/default.py", fields=[f"{name}={text}"])
         one_sentence(caught.value, f"config.{name}")
     assert dict(flat(config.to_dict())) == DEFAULTS
 
@@ -168,7 +168,7 @@ def test_wrong_values_in_a_partition_are_one_sentence_each(name, monkeypatch):
     monkeypatch.setattr(config_file, "_run", lambda path: config)
     for text in wrong_texts(whole):
         with pytest.raises(InputError) as caught:
-            config_file.read("configs/default.py", [f"partitions.fine.{name}={text}"])
+            config_file.read("configs/default.py", fields=[f"partitions.fine.{name}={text}"])
         one_sentence(caught.value, f"config.partitions.fine.{name}")
     for value in WRONG_VALUES[type(DEFAULTS[whole])]:
         config = default.get_config()
@@ -199,14 +199,14 @@ def test_what_is_no_section_is_one_sentence_each(section):
         one_sentence(caught.value, "config.")
     for text in ("", "3", "{}", "None", "\0", "\udcff", "x" * 100_000):
         with pytest.raises(InputError) as caught:
-            config_file.read("configs/default.py", [f"{section}={text}"])
+            config_file.read("configs/default.py", fields=[f"{section}={text}"])
         one_sentence(caught.value, "config.")
 
 
 @pytest.mark.parametrize("name", ["", "__class__", "_x", "a/b", "\0", "\udcff", "é", "x" * 100_000])
 def test_what_is_no_name_of_a_partition_is_one_sentence(name):
     with pytest.raises(InputError) as caught:
-        config_file.read("configs/default.py", [f"partitions.{name}.num_classes=3"])
+        config_file.read("configs/default.py", fields=[f"partitions.{name}.num_classes=3"])
     one_sentence(caught.value, "config.partitions")
 
 

@@ -25,7 +25,7 @@ def written(tmp_path):
 
 def refused(path, *overrides):
     with pytest.raises(InputError) as caught:
-        config_file.read(path, overrides)
+        config_file.read(path, fields=overrides)
     text = str(caught.value)
     assert len(text) <= 300, text
     assert "\n" not in text
@@ -96,7 +96,7 @@ def test_a_file_that_makes_no_config(tmp_path, content, reason):
 def test_a_frozen_config_and_one_with_references_are_taken(written):
     references = "from ml_collections import FieldReference; c.ignore_type().__enter__(); c.seed = FieldReference(7)"
     for lines in (["from ml_collections import FrozenConfigDict", "c = FrozenConfigDict(c)"], [references]):
-        config = config_file.read(written(*lines), ["train.epochs=3"])
+        config = config_file.read(written(*lines), fields=["train.epochs=3"])
         assert (config.train.epochs, config.seed) == (3, 7 if lines == [references] else default.get_config().seed)
 
 
@@ -143,7 +143,9 @@ def test_lists_numbers_and_arguments_are_taken(written):
 
 
 def test_overrides_replace_the_files_fields_the_last_of_a_name_wins():
-    config = config_file.read("configs/digits.py", ["seed=3", "data.folder=a=b", "seed=4", "arms=(('full', 1.0, 0),)"])
+    config = config_file.read(
+        "configs/digits.py", fields=["seed=3", "data.folder=a=b", "seed=4", "arms=(('full', 1.0, 0),)"]
+    )
     assert (config.seed, config.data.folder, config.arms) == (4, "a=b", (("full", 1.0, 0),))
     assert config.train.to_dict() == digits.get_config().train.to_dict()
 

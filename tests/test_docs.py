@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import sas_jax
 from configs import default
 
 ROOT = Path(__file__).parent.parent
@@ -76,11 +75,6 @@ def test_index_lists_every_page():
     assert sorted(listed[1].split()) == sorted(
         page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index"
     )
-
-
-def test_api_has_every_public_name():
-    shown = re.findall(r"^\.\. auto\w+:: ([\w.]+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
-    assert {f"sas_jax.{public}" for public in sas_jax.__all__ if not public.startswith("_")} <= set(shown)
 
 
 def code(page):

@@ -56,7 +56,7 @@ def test_images_are_read_at_the_networks_size(tmp_path, folder, monkeypatch):
 def test_a_configs_training_images_in_their_order(tmp_path):
     fields = [f"data.dir={tmp_path}", "data.image_size=8"]
     feature_file(str(tmp_path / "E.npy"), model="timm/fake", config="digits", fields=fields)
-    config = command.config_file.read("digits", fields)
+    config = command.config_file.read("digits", fields=fields)
     train = command.sas_jax.data.load(config.data).train
     np.testing.assert_allclose(np.load(tmp_path / "E.npy"), train.images.mean(axis=(1, 2)) / 255, rtol=1e-5)
     assert (tmp_path / "E.ids.txt").read_text().splitlines() == list(train.ids)

@@ -196,7 +196,7 @@ def to_the_report(source, folder):
     root = folder / "files"
     root.mkdir()
     fields = [f"{name}={value}" for name, value in source.write(root).items()]
-    config = config_file.read("image_folder", fields)
+    config = config_file.read("image_folder", fields=fields)
     config.data.image_size = 8
     for encoder in (config.proxy.encoder, config.encoder):
         encoder.depth, encoder.width, encoder.head_features, encoder.stem = 10, 0.125, 16, "3x3"
