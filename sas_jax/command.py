@@ -18,6 +18,8 @@ except ValueError as error:  # of a setting in the environment, which JAX reads 
     _text = f"JAX's settings in the environment must be such as JAX knows, got another ({error}). Correct or unset it."
     print(f"sas_jax: {_text}", file=sys.stderr)
     sys.exit(2)
+except KeyboardInterrupt:  # importing it takes a second
+    sys.exit(130)
 
 from sas_jax import files, preemption, terminal
 from sas_jax.errors import InputError, shown
@@ -73,9 +75,9 @@ def _exit(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _platforms() -> str | None:
-    """What JAX_PLATFORMS names."""
-    return jax.config.values["jax_platforms"]
+def _setting(name: str) -> Any:
+    """The value of one of JAX's settings, by its name in the environment."""
+    return jax.config.values[name.lower()]
 
 
 def _without_devices() -> str:
@@ -83,8 +85,10 @@ def _without_devices() -> str:
     try:
         jax.devices()
     except Exception as error:  # RuntimeError, or an AssertionError without a word
+        if (cpus := _setting("JAX_NUM_CPU_DEVICES")) not in (None, -1) and cpus < 1:
+            return f"JAX_NUM_CPU_DEVICES must be 1 or more, got {cpus}. Correct or unset it."
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        platforms = _platforms()
+        platforms = _setting("JAX_PLATFORMS")
         wanted = "JAX_PLATFORMS must name" if platforms else "JAX must find"
         return (
             f"{wanted} a platform that this machine and this installation of JAX have, got "

@@ -95,6 +95,15 @@ def test_a_setting_that_jax_does_not_know_is_one_sentence(setting):
     assert (done.returncode, done.stdout) == (2, "")
 
 
+def test_a_number_of_cpu_devices_below_one_is_refused(monkeypatch):
+    def devices():
+        raise RuntimeError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(command, "_setting", lambda name: {"JAX_NUM_CPU_DEVICES": 0}[name])
+    assert command._without_devices() == "JAX_NUM_CPU_DEVICES must be 1 or more, got 0. Correct or unset it."
+
+
 @pytest.mark.parametrize(
     ("platforms", "error", "sentence"),
     [
@@ -113,5 +122,5 @@ def test_no_device_is_told_whatever_jax_raises(monkeypatch, platforms, error, se
 
     assert command._without_devices() == ""
     monkeypatch.setattr(jax, "devices", devices)
-    monkeypatch.setattr(command, "_platforms", lambda: platforms)
+    monkeypatch.setattr(command, "_setting", lambda name: {"JAX_PLATFORMS": platforms}.get(name))
     assert re.fullmatch(sentence + " JAX_PLATFORMS, or set it to cpu.", command._without_devices().replace("\n", "|"))

@@ -244,6 +244,21 @@ def test_a_mesh_has_one_axis():
     refused(checks.mesh, jax.devices(), message="Mesh of one axis, got a list.")
 
 
+class Elsewhere:
+    """A device of another process."""
+
+    def __init__(self, process_index):
+        self.process_index = process_index
+
+
+def test_a_mesh_of_some_processes_is_refused(monkeypatch):
+    """The others would not know of its programs, and these would wait for them."""
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    both, whole = (jax.sharding.Mesh(np.array([Elsewhere(i) for i in range(k)]), ("x",)) for k in (2, 3))
+    refused(checks.mesh, both, message="must hold devices of one process or of all 3, got one of 2.")
+    assert checks.mesh(whole) is whole
+
+
 def test_flags_are_bools():
     assert checks.flag("normalize", np.True_) is True
     refused(checks.flag, "normalize", "no", message="normalize must be True or False, got 'no'.")
