@@ -118,6 +118,12 @@ def memory() -> int:
     return min(found)
 
 
+def memory_of_one() -> float:
+    """Bytes of memory that this process may use of one accelerator; infinite for CPUs, which have the machine's."""
+    stats = jax.local_devices()[0].memory_stats()
+    return stats["bytes_limit"] if stats else math.inf
+
+
 def _read(path: str) -> str:
     """A file of the operating system's, "" where it is not there."""
     try:

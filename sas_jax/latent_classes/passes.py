@@ -21,7 +21,7 @@ ENOUGH = 1e-3  # the pass that lowers the inertia by less than this share of it 
 def cluster(
     key: jax.Array, x: arrays.Rows, *, num_classes: int, restarts: int = 5, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """k-means, of a mapped file of more than a third of this machine's memory by passes over it.
+    """k-means, by passes where the rows take over a third of an accelerator's memory or, in a file, of this machine's.
 
     Args:
         key: a typed PRNG key.
@@ -32,8 +32,9 @@ def cluster(
     Returns:
         int32 [n], the classes.
     """
-    # As read, on the device, and what is made of it there.
-    if mesh is None and arrays.on_disk(x) and 3 * 4 * math.prod(x.shape) > devices.memory():
+    needed = 3 * 4 * math.prod(x.shape)  # as read, on the device, and what is made of it there
+    most = min(devices.memory_of_one(), devices.memory() if arrays.on_disk(x) else math.inf)
+    if mesh is None and needed > most:
         return kmeans_by_passes(key, x, num_classes=num_classes, restarts=restarts).labels
     return kmeans(key, x, num_classes=num_classes, restarts=restarts, mesh=mesh).labels
 

@@ -1,5 +1,7 @@
 """k-means by passes over a file: the classes of k-means in memory where these are plain, in blocks of any size."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -74,3 +76,17 @@ def test_passes_end_where_float32_tells_rows_apart_and_their_distances_do_not(sm
     found = passes.kmeans_by_passes(KEY, x, num_classes=5, restarts=1, iterations=4)
     assert np.unique(found.labels).tolist() == [0, 1, 2, 3, 4]
     assert found.inertia < 1e-3
+
+
+@pytest.mark.parametrize(("file", "memory", "of_one", "by_passes"), [
+    (True, 1e9, math.inf, False), (True, 1000, math.inf, True), (False, 1000, math.inf, False),
+    (False, 1e9, 1000, True),
+])  # fmt: skip
+def test_passes_are_for_what_no_memory_holds(tmp_path, monkeypatch, file, memory, of_one, by_passes):
+    np.save(tmp_path / "E.npy", np.zeros((50, 4), np.float32))
+    for name in ("kmeans", "kmeans_by_passes"):
+        monkeypatch.setattr(passes, name, lambda *_, name=name, **__: passes.KMeans(name, None, 0.0))
+    monkeypatch.setattr(passes.devices, "memory", lambda: memory)
+    monkeypatch.setattr(passes.devices, "memory_of_one", lambda: of_one)
+    x = np.load(tmp_path / "E.npy", mmap_mode="r" if file else None)
+    assert passes.cluster(KEY, x, num_classes=2) == ("kmeans_by_passes" if by_passes else "kmeans")
