@@ -39,7 +39,7 @@ test-accelerator: $(VENV)/ready
 # Runtime, which weigh gigabytes: an environment of its own.
 test-torch:
 	$(MAKE) VENV=$(VENV)-torch EXTRAS=dev,pretrained PINS="torch==2.14.1 torchvision==0.29.1 onnx==1.23.2" $(VENV)-torch/ready
-	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py tests/test_pretrained_torch.py \
+	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py tests/pretrained/test_pretrained_torch.py \
 		tests/latent_classes/test_clip_model.py tests/run/test_sources.py
 
 # Compiles for TPU chips that are not there. An environment of its own: with libtpu, JAX looks for TPUs at every start.

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 import sas_jax.data
 from sas_jax import config_file, pretrained
 from sas_jax.data import Split
-from sas_jax.embedded_once import identity
 from sas_jax.encoder import load_encoder
 from sas_jax.errors import InputError, shown
 from sas_jax.files import beside, expanded, write_whole
 from sas_jax.networks import make_views
+from sas_jax.pretrained.hub import identity
 from sas_jax.resumed_rows import forget, resumed_rows
 from sas_jax.views import Views
 from sas_jax.workdir import check_writable, fingerprint, write_array

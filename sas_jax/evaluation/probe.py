@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from sas_jax import arrays, logistic, settings
 from sas_jax.errors import InputError
-from sas_jax.evaluation import blocks, labelled, streamed
+from sas_jax.evaluation import blocks, labelled, logistic_sgd
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
 
 SOLVERS = ("auto", "lbfgs", "sgd")
@@ -105,8 +105,8 @@ def linear_probe(
 
     def correct(fitted: _Examples, measured: _Examples, penalty: float, what: str) -> np.ndarray:
         if solver == "sgd":
-            model = streamed.fit(order, *fitted, num_classes=num_classes, l2=penalty)
-            return streamed.predict(model, measured[0], what=what) == measured[1]
+            model = logistic_sgd.fit(order, *fitted, num_classes=num_classes, l2=penalty)
+            return logistic_sgd.predict(model, measured[0], what=what) == measured[1]
         x, y = logistic.checked_examples(blocks.whole(measured[0]), measured[1], num_classes=num_classes, what=what)
         model = logistic.fit(
             blocks.whole(fitted[0]), fitted[1], num_classes=num_classes, l2=penalty, max_iterations=max_iterations

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from sas_jax import embedded_once
 from sas_jax.errors import InputError
 from sas_jax.images import Images
+from sas_jax.pretrained import hub
+from sas_jax.pretrained.batches import in_batches
+from sas_jax.pretrained.cache import cached
 
 # The 18 with which the paper names CIFAR's classes (data/prompts.md in its repository); {} is the name.
 TEMPLATES = tuple(
@@ -68,7 +70,7 @@ def embed_images(
         log(f"CLIP: embedding {len(images):,} images by {name} on {model.device}")
         return model.images(images, batch_size=batch_size)
 
-    return embedded_once.cached(make, len(images), of="CLIP", model=name, source=source, cache=cache, log=log)
+    return cached(make, len(images), of="CLIP", model=name, source=source, cache=cache, log=log)
 
 
 def embed_names(name: str, class_names: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> np.ndarray:
@@ -158,7 +160,7 @@ class Clip:
             with torch.inference_mode():
                 return _unit(self._model.get_image_features(pixel_values=pixels.to(self.device)).pooler_output)
 
-        batches = embedded_once.in_batches(len(images), prepare, forward, batch_size=batch_size, label="CLIP")
+        batches = in_batches(len(images), prepare, forward, batch_size=batch_size, label="CLIP")
         return np.concatenate(list(batches))
 
     def names(self, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
@@ -182,7 +184,7 @@ def check_installed() -> None:
     Raises:
         InputError: the extra is not installed.
     """
-    embedded_once.check_installed("CLIP", "torch", "transformers", extra="clip")
+    hub.check_installed("CLIP", "torch", "transformers", extra="clip")
 
 
 def load(name: str) -> Clip:
@@ -199,7 +201,7 @@ def load(name: str) -> Clip:
     from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPModel
 
     name = os.path.expanduser(name)
-    with contextlib.nullcontext("") if os.path.exists(name) else embedded_once.hub() as problem:
+    with contextlib.nullcontext("") if os.path.exists(name) else hub.asked_if_reachable() as problem:
         try:
             kind = AutoConfig.from_pretrained(name).model_type
             if kind != "clip":

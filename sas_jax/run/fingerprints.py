@@ -14,8 +14,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sas_jax import devices, plan, pretrained
-from sas_jax.embedded_once import model_files
 from sas_jax.latent_classes import METHODS, Inputs
+from sas_jax.pretrained.hub import model_files
 from sas_jax.selection.budgets import PROPORTIONAL
 from sas_jax.selection.selectors import LISTED, SELECTORS
 from sas_jax.workdir import fingerprint

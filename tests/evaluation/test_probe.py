@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sas_jax import logistic
 from sas_jax.errors import InputError
-from sas_jax.evaluation import L2_GRID, accuracy, blocks, labelled, linear_probe, probe, streamed
+from sas_jax.evaluation import L2_GRID, accuracy, blocks, labelled, linear_probe, logistic_sgd, probe
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 TRAIN, TEST = slice(0, 1400), slice(1400, None)
@@ -139,7 +139,7 @@ def test_what_is_too_large_for_lbfgs_is_streamed(monkeypatch):
 
 def test_streams_from_a_mapped_file_with_fractions_and_a_grid(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 64 * 320)
-    monkeypatch.setattr(streamed, "fit", functools.partial(streamed.fit, steps=300))
+    monkeypatch.setattr(logistic_sgd, "fit", functools.partial(logistic_sgd.fit, steps=300))
     files = {}
     for name in ("train_x", "test_x"):
         np.save(tmp_path / f"{name}.npy", GIVEN[name].astype(np.float32))

@@ -1,6 +1,6 @@
 """What of pretrained networks needs neither PyTorch nor ONNX Runtime: names, batches, the shape of outputs, the cache.
 
-tests/test_pretrained_torch.py loads real, tiny networks.
+test_pretrained_torch.py loads real, tiny networks.
 """
 
 import contextlib

@@ -18,6 +18,7 @@ from PIL import Image  # noqa: E402
 
 from sas_jax import pretrained  # noqa: E402
 from sas_jax.errors import InputError  # noqa: E402
+from sas_jax.pretrained import by_onnx  # noqa: E402
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(5, 20, 20, 3), dtype=np.uint8)
 
@@ -87,7 +88,7 @@ def graph(path, operation="GlobalAveragePool", shape=("n", 3, 8, 8), metadata=No
 def test_onnx_of_any_batch_size_and_normalisation(tmp_path, batch, metadata):
     loaded = load(graph(tmp_path / "m.onnx", shape=(batch, 3, 8, 8), metadata=metadata))
     assert loaded.size == 8
-    mean, std = metadata.values() if metadata else (pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD)
+    mean, std = metadata.values() if metadata else (by_onnx.IMAGENET_MEAN, by_onnx.IMAGENET_STD)
     small = np.stack([np.asarray(Image.fromarray(x).resize((8, 8), Image.Resampling.BICUBIC)) for x in IMAGES])
     found = features(loaded, batch_size=3)
     np.testing.assert_allclose(found, (small.mean(axis=(1, 2)) / 255 - mean) / std, atol=1e-5)

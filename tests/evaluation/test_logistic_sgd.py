@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from sas_jax import logistic
 from sas_jax.errors import InputError
-from sas_jax.evaluation import blocks, streamed
+from sas_jax.evaluation import blocks, logistic_sgd
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 DIGITS = (DIGITS / 16).astype(np.float32)
@@ -35,7 +35,7 @@ def small_blocks(monkeypatch):
 
 
 def accuracy(model):
-    return np.mean(streamed.predict(model, TEST_X) == TEST_Y)
+    return np.mean(logistic_sgd.predict(model, TEST_X) == TEST_Y)
 
 
 @pytest.mark.parametrize("l2", [1e-5, 1e-3])
@@ -45,7 +45,7 @@ def test_is_as_good_as_lbfgs(l2, small, request):
     if small:
         request.getfixturevalue("small_blocks")
     exact = logistic.fit(X, Y, num_classes=10, l2=l2)
-    found = streamed.fit(KEY, X[BY_CLASS], Y[BY_CLASS], num_classes=10, l2=l2)
+    found = logistic_sgd.fit(KEY, X[BY_CLASS], Y[BY_CLASS], num_classes=10, l2=l2)
     right = np.mean(np.asarray(logistic.predict(exact, TEST_X)) == TEST_Y)
     assert abs(accuracy(found) - right) <= 0.0051  # half a point: two of 397 digits
     assert exact.loss - 1e-5 <= found.loss <= exact.loss + 5e-4
@@ -53,7 +53,7 @@ def test_is_as_good_as_lbfgs(l2, small, request):
 
 
 def test_how_it_ended_is_told():
-    found = streamed.fit(KEY, X, Y, num_classes=10, l2=1e-3, steps=30, epochs=1)
+    found = logistic_sgd.fit(KEY, X, Y, num_classes=10, l2=1e-3, steps=30, epochs=1)
     assert found.iterations == 30
     logits = X @ np.asarray(found.weights) + np.asarray(found.bias)
     logits -= logits.max(axis=1, keepdims=True)
@@ -69,27 +69,27 @@ def test_how_it_ended_is_told():
 
 
 def test_epochs_and_steps_are_each_a_least():
-    assert streamed.fit(KEY, X, Y, num_classes=10, l2=1e-3, steps=1, epochs=7).iterations == 7 * (1400 // 512)
+    assert logistic_sgd.fit(KEY, X, Y, num_classes=10, l2=1e-3, steps=1, epochs=7).iterations == 7 * (1400 // 512)
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_a_mapped_file_and_anything_with_slices_give_the_same(tmp_path):
     np.save(tmp_path / "x.npy", X)
     options = {"num_classes": 10, "l2": 1e-3, "steps": 20}
-    plain = streamed.fit(KEY, X, Y, **options)
+    plain = logistic_sgd.fit(KEY, X, Y, **options)
     watched = Watched(X)
     for given in (np.load(tmp_path / "x.npy", mmap_mode="r"), watched):
-        found = streamed.fit(KEY, given, Y, **options)
+        found = logistic_sgd.fit(KEY, given, Y, **options)
         np.testing.assert_array_equal(found.weights, plain.weights)
-        np.testing.assert_array_equal(streamed.predict(found, given), streamed.predict(plain, X))
+        np.testing.assert_array_equal(logistic_sgd.predict(found, given), logistic_sgd.predict(plain, X))
     assert max(watched.asked) <= 320
-    other = streamed.fit(jax.random.key(1), X, Y, **options)
+    other = logistic_sgd.fit(jax.random.key(1), X, Y, **options)
     assert not np.array_equal(other.weights, plain.weights)
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_an_epoch_visits_every_example_once_in_mixed_blocks():
-    seen = list(streamed._shuffled(np.random.default_rng(0), X[BY_CLASS], np.arange(1400), 320))
+    seen = list(logistic_sgd._shuffled(np.random.default_rng(0), X[BY_CLASS], np.arange(1400), 320))
     np.testing.assert_array_equal(np.sort(np.concatenate([numbers for _, numbers in seen])), np.arange(1400))
     for block, numbers in seen:
         np.testing.assert_array_equal(block, X[BY_CLASS][numbers])
@@ -103,7 +103,7 @@ def test_an_epoch_visits_every_example_once_in_mixed_blocks():
 @pytest.mark.usefixtures("small_blocks")
 def test_moments_keep_their_digits_far_from_zero():
     far = X + np.float32(300)
-    mean, covariance = streamed._moments(far, 320, "the test")
+    mean, covariance = logistic_sgd._moments(far, 320, "the test")
     np.testing.assert_allclose(mean, np.float64(far).mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(covariance, np.cov(np.float64(far).T, bias=True), atol=1e-5)
 
@@ -111,7 +111,7 @@ def test_moments_keep_their_digits_far_from_zero():
 @pytest.mark.usefixtures("small_blocks")
 def test_predict_in_blocks_is_predict():
     model = logistic.fit(X, Y, num_classes=10, l2=1e-2, max_iterations=20)
-    np.testing.assert_array_equal(streamed.predict(model, TEST_X), logistic.predict(model, TEST_X))
+    np.testing.assert_array_equal(logistic_sgd.predict(model, TEST_X), logistic.predict(model, TEST_X))
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_predict_in_blocks_is_predict():
 def test_bad_input(change, sentence):
     options = {"x": X, "y": Y, "num_classes": 10, "l2": 1e-5} | change
     with pytest.raises(InputError, match=sentence):
-        streamed.fit(KEY, **options)
+        logistic_sgd.fit(KEY, **options)
 
 
 def test_features_to_predict_are_checked():
     model = logistic.Logistic(np.zeros((64, 10)), np.zeros(10), 0, 0.0, 0.0)
     with pytest.raises(InputError, match=r"test set must have finite features, got .* in 397 of its 397"):
-        streamed.predict(model, np.full((397, 64), np.nan))
+        logistic_sgd.predict(model, np.full((397, 64), np.nan))

@@ -1,0 +1,116 @@
+"""Features of images from a pretrained network: timm/NAME, hf/NAME or onnx/FILE. They need the extra [pretrained].
+
+Each kind of network brings its own preprocessing. PyTorch, timm, transformers and ONNX Runtime are imported when a
+network is loaded.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+
+import numpy as np
+from etils import epath
+
+from sas_jax import files
+from sas_jax.embedding import unit_rows
+from sas_jax.errors import InputError, shown
+from sas_jax.images import Images
+from sas_jax.pretrained import by_hf, by_onnx, by_timm
+from sas_jax.pretrained.cache import cached
+from sas_jax.pretrained.hub import asked_if_reachable, check_installed
+from sas_jax.pretrained.model import Model, RandomViews
+
+__all__ = ["KINDS", "Model", "RandomViews", "check", "embed_images", "is_model", "load", "path_of"]
+
+KINDS = {each.NAME: each.KIND for each in (by_timm, by_hf, by_onnx)}
+"""By the first part of a name."""
+
+
+def is_model(name: str) -> bool:
+    """Whether a field or an argument names a pretrained network, and not a .npy file."""
+    kind, slash, _ = name.partition("/")
+    return kind in KINDS and bool(slash) and not name.endswith(".npy")
+
+
+def path_of(name: str) -> str:
+    """The file or folder that holds the network; "" where it is known by its name only."""
+    place = os.path.expanduser(name.partition("/")[2])
+    return place if os.path.exists(place) else ""
+
+
+def check(name: str, *, field: str) -> None:
+    """Finds out whether a network can be loaded, as far as that shows without loading it.
+
+    Args:
+        name: "timm/NAME", "hf/NAME", "onnx/FILE", or a folder in place of NAME.
+        field: the argument or field that holds it.
+
+    Raises:
+        InputError: no such name, no such file, or the extra is not installed.
+    """
+    kind, _, rest = name.partition("/")
+    if kind not in KINDS or not rest:
+        raise InputError(
+            f"{field} must be timm/NAME, hf/NAME (or a folder for NAME) or onnx/FILE, got {shown(name)}. Write it so."
+        )
+    check_installed(f"{field} {kind}/...", *KINDS[kind].packages, extra="pretrained")
+    KINDS[kind].check(rest, field)
+
+
+def load(name: str, *, field: str) -> Model:
+    """Loads a pretrained network, on a GPU if the library finds one.
+
+    Args:
+        name, field: as of `check`.
+
+    Raises:
+        InputError: as `check`, or its weights cannot be loaded.
+    """
+    check(name, field=field)
+    kind, _, rest = name.partition("/")
+    with contextlib.nullcontext("") if path_of(name) else asked_if_reachable() as problem:
+        try:
+            return KINDS[kind].load(name, os.path.expanduser(rest))
+        except Exception as error:  # the hub's, the network's and damaged files' errors have no common type
+            raise InputError(
+                f"{field} must name a model that can be loaded, got {shown(name)}, which cannot "
+                f"({problem or files.reason(error)[:200]}). {KINDS[kind].fix}"
+            ) from error
+
+
+def embed_images(
+    name: str,
+    images: Images,
+    *,
+    source: str,
+    folder: epath.PathLike,
+    field: str,
+    batch_size: int = 64,
+    log: Callable[[str], None] = print,
+) -> np.ndarray:
+    """The features of images by a pretrained network, in place of a run's own embeddings.
+
+    Args:
+        name, field: as of `check`.
+        images: uint8 [n, h, w, 3].
+        source: as of `cached`.
+        folder: a path, local or remote, that keeps the features in a file named after the network.
+        batch_size: images at a time, at least 1.
+        log: gets a sentence on what is done.
+
+    Returns:
+        float32 [n, d], of norm 1.
+
+    Raises:
+        InputError: the network cannot be used, or its file in `folder` holds something else.
+    """
+
+    def make() -> np.ndarray:
+        model = load(name, field=field)
+        log(f"{name}: embedding {len(images):,} images on {model.device}")
+        return np.concatenate(list(model.images(images, batch_size=batch_size)))
+
+    cache = epath.Path(folder) / f"pretrained-{re.sub('[^A-Za-z0-9._]+', '-', name)[-100:]}.npz"
+    vectors = cached(make, len(images), of=name, model=path_of(name) or name, source=source, cache=cache, log=log)
+    return unit_rows(vectors, where=f"{field} ({name})", log=log, means=False)
