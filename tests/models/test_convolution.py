@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sas_jax import devices
-from sas_jax.models import ResNet, convolution
+from sas_jax.models import ResNet, convolution, resnet
 
 # kernel, stride, (before, after) of the padding, channels in and out, height and width: each form, and what has none.
 CASES = {
@@ -67,8 +67,10 @@ def test_groups_are_used_where_operands_are_large():
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_a_network_has_the_same_loss_and_gradients(count):
+def test_a_network_has_the_same_loss_and_gradients(count, monkeypatch):
     """On 1, 2 and 4 devices as in the plain form on one, to float32's tolerance."""
+    # Smooth: ReLU's slope jumps where rounding moves an activation past 0, and one of 300,000 is that near.
+    monkeypatch.setattr(resnet.nn, "relu", jax.nn.gelu)
     images = np.random.default_rng(0).standard_normal((16, 16, 16, 3)).astype(np.float32)
 
     def loss_and_gradient(convolve, mesh):
