@@ -247,20 +247,20 @@ def test_a_run_goes_on_bit_for_bit(name, images, tmp_path, monkeypatch):
 
 
 class Layers(nn.Module):
-    """Untrained its features tell digits apart a little, and learning has something to add."""
+    """Eight numbers an image: untrained they tell few digits apart, and learning has something to add."""
 
     @nn.compact
     def __call__(self, images, *, train):
-        x = images
-        for channels, stride in ((16, 1), (32, 2), (64, 2)):
-            x = nn.Conv(channels, (3, 3), stride, use_bias=False)(x)
+        x = images.reshape(len(images), -1)
+        for features in (64, 8):
+            x = nn.Dense(features, use_bias=False)(x)
             x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-        return x.mean(axis=(1, 2))
+        return x
 
 
 @pytest.mark.parametrize("name", ["byol", "simsiam", "moco"])
 def test_a_method_learns_digits(name, tmp_path):
-    """Past the untrained encoder by more than two standard errors."""
+    """Past the untrained encoder by more than three standard errors."""
     digits = load_digits()
     images = np.repeat((digits.images * 15.9).astype(np.uint8)[..., None], 3, axis=-1)
     method = METHODS[name].clone(encoder=Layers())
@@ -278,8 +278,8 @@ def test_a_method_learns_digits(name, tmp_path):
         return knn(features[bank], digits.target[bank], features[rest], digits.target[rest], num_classes=10)
 
     before = accuracy(trainer.init(jax.random.key(0)))
-    after = accuracy(fitted(trainer, images, tmp_path, epochs=15).state)
-    assert after.value > before.value + 2 * np.hypot(before.standard_error, after.standard_error)
+    after = accuracy(fitted(trainer, images, tmp_path, epochs=10).state)
+    assert after.value > before.value + 3 * np.hypot(before.standard_error, after.standard_error)
 
 
 class AlmostOne(nn.Module):
