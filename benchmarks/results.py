@@ -110,7 +110,8 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     both = sorted(partitions[0].keys() & partitions[1].keys())
     for name, one, other in (
         *((name, first.get(name), second.get(name)) for name in ("config", "listed")),
-        *((name, first["results"][name], second["results"][name]) for name in ("dataset", "selection")),
+        ("dataset", first["results"]["dataset"], second["results"]["dataset"]),
+        ("selection", *(_less_rounding(each["results"]["selection"]) for each in (first, second))),
         *((f"partition {name}", partitions[0][name], partitions[1][name]) for name in both),
     ):
         if one != other:
@@ -126,6 +127,11 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     texts = {name: ", ".join(dict.fromkeys((first[name], second[name]))) for name in ("hardware", "date")}
     results = first["results"] | {"partitions": partitions[0] | partitions[1], "arms": [*arms.values(), *new.values()]}
     return first | texts | {"wanted": max(first["wanted"], second["wanted"], len(arms | new) - 1), "results": results}
+
+
+def _less_rounding(selection: dict[str, Any]) -> dict[str, Any]:
+    """What two machines agree on: the turning point of the same ranking may differ by an image."""
+    return {name: value for name, value in selection.items() if name != "turning_fraction"}
 
 
 def _named(latent_classes: dict[str, Any]) -> dict[str, Any]:

@@ -290,7 +290,10 @@ def test_the_arms_of_two_machines_are_joined(content):
         arms = [arm for arm in content["results"]["arms"] if not arm.get("selector") or arm["seed"] in seeds]
         return content | {"results": content["results"] | {"arms": arms}}
 
-    whole = results.joined(part({0, 1, 2}), part({3, 4}) | {"hardware": "four cores"})
+    later = part({3, 4}) | {"hardware": "four cores"}
+    rounded = later["results"]["selection"] | {"turning_fraction": 0.1234}
+    later["results"] = later["results"] | {"selection": rounded}
+    whole = results.joined(part({0, 1, 2}), later)
     assert results_tables.short([whole]) == results_tables.short([content])
     assert whole["hardware"] == "two cores, four cores"
     assert sum(not arm.get("selector") for arm in whole["results"]["arms"]) == 1
