@@ -57,17 +57,17 @@ parse() {
         ARGUMENTS=("$@")
         break
         ;;
-      -*) die "$1 is no flag of this script: flags of sas_jax.main stand after --; see --help" ;;
+      -*) die "Flags before -- must be of this script, got $1. Put those of sas_jax.main after -- (see --help)." ;;
       *)
-        [[ -z $COMMAND ]] || die "one command at a time, but there are $COMMAND and $1: see --help"
+        [[ -z $COMMAND ]] || die "There must be one command, got $COMMAND and $1. Leave one out (see --help)."
         COMMAND=$1
         ;;
     esac
     shift
   done
-  [[ -n $COMMAND ]] || die "what to do is missing: see --help"
+  [[ -n $COMMAND ]] || die "There must be a command, got none. Give one (see --help)."
   if [[ $COMMAND != run && ${#ARGUMENTS[@]} -gt 0 ]]; then
-    die "only run takes flags of sas_jax.main, but $COMMAND was given some: leave them out"
+    die "Flags of sas_jax.main must be for run, got some for $COMMAND. Leave them out."
   fi
   refuse_dry_run "${ARGUMENTS[@]}"
 }
@@ -76,7 +76,7 @@ parse() {
 refuse_dry_run() {
   local flag
   for flag; do
-    [[ ! $flag =~ ^--?dry_run(=|$) ]] || die "$flag stands after --, where it is no dry run: put --dry_run before --"
+    [[ ! $flag =~ ^--?dry_run(=|$) ]] || die "$flag must be before --, got it after --, where it would be a real run: put --dry_run before --"
   done
 }
 
@@ -84,7 +84,7 @@ refuse_dry_run() {
 check_numbers() {
   local name
   for name; do
-    [[ ${!name:-0} =~ ^(0|[1-9][0-9]*)$ ]] || die "$name has to be a whole number, but is ${!name}: mend it"
+    [[ ${!name:-0} =~ ^(0|[1-9][0-9]*)$ ]] || die "$name must be a whole number, got ${!name}. Correct it."
   done
 }
 
@@ -93,7 +93,7 @@ need() {
   "$DRY_RUN" && return
   local program
   for program; do
-    command -v "$program" > /dev/null || die "$program is not there, or not on PATH: install it, as launch/README.md says"
+    command -v "$program" > /dev/null || die "$program must be on PATH, got none. Install it as launch/README.md says."
   done
 }
 
@@ -101,10 +101,10 @@ need() {
 name_run() {
   : "${NAME:?set it to a name for the run, such as NAME=cifar100}"
   [[ $NAME =~ ^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$ ]] ||
-    die "NAME has to be 1 to 22 small letters, digits and dashes, a letter first, but is $NAME: choose another"
+    die "NAME must be 1 to 22 small letters, digits and dashes, a letter first, got $NAME. Choose another."
   RECORD=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/$1
   LOGS=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/logs
-  [[ ! -e $RECORD || -f $RECORD ]] || die "$RECORD has to be a file, but is none: move it away, or choose another NAME"
+  [[ ! -e $RECORD || -f $RECORD ]] || die "$RECORD must be a file, got something else. Move it away, or choose another NAME."
 }
 
 # Until the script ends, no other command that changes something works on NAME.
@@ -112,7 +112,7 @@ lock() {
   "$DRY_RUN" && return
   mkdir -p "${RECORD%/*}"
   exec 9>> "$RECORD.lock"
-  flock --nonblock 9 || die "process $(< "$RECORD.lock") works on $NAME: end it first (Ctrl-C there, or kill it)"
+  flock --nonblock 9 || die "$NAME must be used by one process, got process $(< "$RECORD.lock") as well. End it first (Ctrl-C there, or kill it)."
   echo $$ > "$RECORD.lock"
 }
 
@@ -130,7 +130,7 @@ read_record() {
   while IFS='=' read -r field value; do
     [[ " ${RECORDED[*]} " == *" $field "* ]] || unreadable "$field is nothing that it should name"
     [[ -z ${!field:-} || ${!field} == "$value" ]] ||
-      die "$field is ${!field}, but $NAME was created with $value: unset $field, or choose another NAME"
+      die "$field must be $value, with which $NAME was created, got ${!field}. Unset it, or choose another NAME."
     printf -v "$field" '%s' "$value"
     read+="$field "
   done < "$RECORD"
@@ -139,7 +139,7 @@ read_record() {
   done
 }
 
-unreadable() { die "$RECORD cannot be used ($1): mend it or, where nothing of $NAME stands any longer, remove it"; }
+unreadable() { die "$RECORD must be the record of $NAME, got one that cannot be used ($1). Correct it or, if nothing of $NAME exists any longer, remove it."; }
 
 # What was deleted can still be fetched: its record stays, by another name.
 drop_record() { call mv -T "$RECORD" "$RECORD.deleted"; }
@@ -176,7 +176,7 @@ new_token() {
 main_flags() {
   local flag
   for flag in "${ARGUMENTS[@]}"; do
-    [[ $flag =~ ^--?workdir(=|$) ]] && die "the workdir is $BUCKET/runs/$NAME (from BUCKET and NAME): leave $flag out"
+    [[ $flag =~ ^--?workdir(=|$) ]] && die "The workdir must be $BUCKET/runs/$NAME (from BUCKET and NAME), got $flag. Leave it out."
   done
   FLAGS=(--distributed "--workdir=$BUCKET/runs/$NAME" "${ARGUMENTS[@]}")
 }
@@ -184,7 +184,7 @@ main_flags() {
 check_bucket() {
   : "${BUCKET:?set it to a bucket, or a folder in one, such as BUCKET=gs://my-bucket/sas_jax}"
   [[ $BUCKET == gs://* && $BUCKET != */ ]] ||
-    die "BUCKET has to be gs://... without a / at its end, but is $BUCKET: mend it"
+    die "BUCKET must be gs://... without a / at its end, got $BUCKET. Correct it."
 }
 
 # The workdir, from the bucket to runs/NAME.

@@ -29,14 +29,14 @@ while (($#)); do
       ;;
     *)
       [[ $1 =~ ^[1-9][0-9]*$ && -z $N ]] ||
-        die "$1 is not the number of processes; flags of sas_jax.main stand after --; see --help"
+        die "The number of processes must be a whole number, got $1. Put flags of sas_jax.main after -- (see --help)."
       N=$1
       ;;
   esac
   shift
 done
 : "${N:?give the number of processes first, such as: local.sh 2 -- --config=configs/digits.py}"
-(($#)) || die "flags of sas_jax.main are missing, such as: local.sh $N -- --config=configs/digits.py"
+(($#)) || die "There must be flags of sas_jax.main, got none. Give some, such as: local.sh $N -- --config=configs/digits.py"
 refuse_dry_run "$@"
 check_numbers GRACE_SECONDS
 LOGS=${LOGS:-runs/launch/local}

@@ -58,7 +58,7 @@ MAX_UNANSWERED=20
 main() {
   parse "$@"
   check_numbers MAX_RESTARTS LOG_LINES
-  [[ ${POLL_SECONDS:-30} =~ ^[0-9]*[.]?[0-9]+$ ]] || die "POLL_SECONDS has to be a number, but is $POLL_SECONDS: mend it"
+  [[ ${POLL_SECONDS:-30} =~ ^[0-9]*[.]?[0-9]+$ ]] || die "POLL_SECONDS must be a number, got $POLL_SECONDS. Correct it."
   name_run tpu_vm
   BUNDLE=${RECORD%/*}/sas_jax.bundle
   need gcloud git flock
@@ -68,7 +68,7 @@ main() {
       load created
       "$COMMAND"
       ;;
-    *) die "$COMMAND is no command: create, setup, run, status, logs, fetch or delete; see --help" ;;
+    *) die "The command must be create, setup, run, status, logs, fetch or delete, got $COMMAND. Correct it (see --help)." ;;
   esac
 }
 
@@ -80,7 +80,7 @@ settings() {
   CAPACITY=${CAPACITY:-on_demand} VALID_UNTIL=${VALID_UNTIL:-} SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-}
   EXTRAS=${EXTRAS:-tpu,gcp}
   [[ $CAPACITY =~ ^(on_demand|spot|reserved)$ ]] ||
-    die "CAPACITY has to be on_demand, spot or reserved, but is $CAPACITY: mend it"
+    die "CAPACITY must be on_demand, spot or reserved, got $CAPACITY. Correct it."
   RUNTIME_VERSION=${RUNTIME_VERSION:-$(runtime_version)}
 }
 
@@ -90,7 +90,7 @@ runtime_version() {
     v5p-*) echo v2-alpha-tpuv5 ;;
     v5litepod-*) echo v2-alpha-tpuv5-lite ;;
     v4-*) echo tpu-ubuntu2204-base ;;
-    *) die "no runtime version is known for ACCELERATOR_TYPE=$ACCELERATOR_TYPE: set RUNTIME_VERSION" ;;
+    *) die "ACCELERATOR_TYPE must be one whose runtime version is known, got $ACCELERATOR_TYPE. Set RUNTIME_VERSION." ;;
   esac
 }
 
@@ -249,7 +249,7 @@ echo \"started on \$(hostname)\""
 }
 
 run() {
-  ((${#ARGUMENTS[@]})) || die "run wants flags of sas_jax.main, such as: run -- --config=configs/cifar100.py"
+  ((${#ARGUMENTS[@]})) || die "There must be flags of sas_jax.main, got none. Give some, such as: run -- --config=configs/cifar100.py"
   main_flags
   prepare_start
   trap 'interrupted "no longer watching, but $NAME stands and costs: run watches on, delete ends it"' INT TERM

@@ -45,7 +45,7 @@ main() {
       load submitted
       "$COMMAND"
       ;;
-    *) die "$COMMAND is no command: run, status, logs, fetch or delete; see --help" ;;
+    *) die "The command must be run, status, logs, fetch or delete, got $COMMAND. Correct it (see --help)." ;;
   esac
 }
 
@@ -64,8 +64,8 @@ name_resources() {
 run() {
   local copy line
   lock
-  [[ ! -f $RECORD ]] || die "$NAME was submitted already ($RECORD): delete it first, or choose another NAME"
-  ((${#ARGUMENTS[@]})) || die "run wants flags of sas_jax.main, such as: run -- --config=configs/cifar100.py"
+  [[ ! -f $RECORD ]] || die "NAME must be a new one, got $NAME, which was submitted already ($RECORD). Delete it first, or choose another."
+  ((${#ARGUMENTS[@]})) || die "There must be flags of sas_jax.main, got none. Give some, such as: run -- --config=configs/cifar100.py"
   settings
   : "${TPU_TYPE:?set it to the slice, such as TPU_TYPE=v6e-16}"
   main_flags

@@ -103,7 +103,7 @@ def test_a_command_line_that_cannot_be_is_refused(stage, arguments):
 def test_a_time_to_end_that_is_no_number_is_refused_before_the_start(stage):
     play(stage, "true")
     _, err = stage.run("local.sh", "2", *FLAGS, code=2, GRACE_SECONDS="abc")
-    assert "GRACE_SECONDS has to be a whole number, but is abc" in err
+    assert "GRACE_SECONDS must be a whole number, got abc" in err
     assert not (stage.folder / "said-0").exists()
 
 

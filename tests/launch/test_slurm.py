@@ -86,7 +86,7 @@ def test_a_dry_run_asked_for_too_late_is_no_run(stage, late):
 
 def test_a_number_of_restarts_that_is_none_is_refused_before_the_run(stage):
     _, err = stage.run("slurm.sbatch", *FLAGS, code=2, SLURM_JOB_ID=7, MAX_RESTARTS="ten")
-    assert "MAX_RESTARTS has to be a whole number, but is ten" in err
+    assert "MAX_RESTARTS must be a whole number, got ten" in err
     assert stage.calls("srun") == []
 
 

@@ -144,7 +144,7 @@ def test_two_creates_of_one_name_ask_for_one_slice(stage, hangs):
     stage.wait(lambda: hangs.split()[1] in stage.names())
     before = record(stage)
     _, err = stage.run("tpu_vm.sh", "create", code=2, **ALL)
-    assert f"process {first.pid} works on digits: end it first" in err
+    assert f"got process {first.pid} as well. End it first" in err
     assert stage.names().count("create") == 1
     assert record(stage) == before
 
@@ -157,7 +157,7 @@ def test_while_run_watches_others_may_only_look(stage, command):
     stage.wait(lambda: "ssh" in stage.names())
     flags = FLAGS if command == "run" else ()
     _, err = stage.run("tpu_vm.sh", command, *flags, NAME="digits", code=2)
-    assert f"process {watcher.pid} works on digits: end it first" in err
+    assert f"got process {watcher.pid} as well. End it first" in err
     stage.run("tpu_vm.sh", "status", NAME="digits")
     stage.run("tpu_vm.sh", "fetch", NAME="digits")
     stage.run("tpu_vm.sh", command, "--dry_run", *flags, NAME="digits")
@@ -453,7 +453,7 @@ def test_a_record_that_cannot_be_used_is_said_to_be_so(stage, command, text, why
     stage.records.mkdir(parents=True)
     (stage.records / "tpu_vm").write_text(text)
     _, err = stage.run("tpu_vm.sh", command, code=2, **ALL)
-    assert f"{stage.records / 'tpu_vm'} cannot be used ({why}" in err
+    assert f"{stage.records / 'tpu_vm'} must be the record of digits, got one that cannot be used ({why}" in err
     assert stage.calls() == []
 
 
@@ -461,7 +461,7 @@ def test_a_record_that_cannot_be_used_is_said_to_be_so(stage, command, text, why
 def test_a_folder_where_the_record_has_to_be_is_said_to_be_in_the_way(stage, command):
     (stage.records / "tpu_vm").mkdir(parents=True)
     _, err = stage.run("tpu_vm.sh", command, code=2, **ALL)
-    assert "has to be a file" in err
+    assert "must be a file" in err
     assert stage.calls() == []
 
 
@@ -471,7 +471,7 @@ def test_a_program_that_is_missing_is_named_before_anything_is_done(stage, progr
         (stage.bin / name).symlink_to(shutil.which(name))
     (stage.bin / program).unlink(missing_ok=True)
     _, err = stage.run("tpu_vm.sh", "create", code=2, **ALL, PATH=stage.bin)
-    assert f"{program} is not there" in err
+    assert f"{program} must be on PATH, got none" in err
     assert stage.calls() == []
     assert not stage.records.exists()
 
@@ -479,7 +479,7 @@ def test_a_program_that_is_missing_is_named_before_anything_is_done(stage, progr
 def test_another_project_than_that_of_the_record_is_refused(stage):
     created(stage)
     _, err = stage.run("tpu_vm.sh", "delete", NAME="digits", PROJECT="other", code=2)
-    assert "PROJECT is other, but digits was created with my-project" in err
+    assert "PROJECT must be my-project, with which digits was created, got other" in err
     assert stage.calls() == []
 
 
