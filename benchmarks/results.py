@@ -68,9 +68,9 @@ def collect(
         InputError: there is no run, it has no results, or its files are damaged.
     """
     if not workdir.is_dir():
-        raise InputError(f"results are collected from the workdir of a run, but {workdir} is no directory: give one")
-    config = _read(workdir, "config.json", shapes.Config, "give a directory that python -m sas_jax.main made")
-    results = _read(workdir, "results.json", Results, "wait until the run has measured an arm, or run it on")
+        raise InputError(f"WORKDIR must be the directory of a run, got {workdir}, which is none. Correct it.")
+    config = _read(workdir, "config.json", shapes.Config, "Give a directory that python -m sas_jax.main made.")
+    results = _read(workdir, "results.json", Results, "Wait until the run has measured an arm, or go on with it.")
     try:
         environment = _read(workdir, "environment.json", dict[str, Anything], "")
     except InputError:  # it only tells of the machine
@@ -166,8 +166,7 @@ def write(results: Path, page: Path, shorts: Sequence[Path], images: Path) -> li
     found = {path: json.loads(path.read_text()) for path in sorted(results.glob("compare-*.json"))}
     if not found:
         raise InputError(
-            f"the tables are made from {results}/compare-*.json, but there is none: make one with python -m "
-            f"benchmarks.results collect"
+            f"{results} must hold a compare-*.json, got none. Make one with python -m benchmarks.results collect."
         )
     drawn, text = {}, _text(page)
     for path, content in found.items():
@@ -189,15 +188,15 @@ def write(results: Path, page: Path, shorts: Sequence[Path], images: Path) -> li
 def _read(workdir: Path, name: str, kind: Any, remedy: str) -> dict[str, Any]:
     path = workdir / name
     if not path.is_file():
-        raise InputError(f"results are collected from a run's {name}, but {workdir} has none: {remedy}")
+        raise InputError(f"WORKDIR must hold a {name}, got {workdir}, which has none. {remedy}")
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         content = None
     if defect := typed.defect(kind, content, path.stem):
         raise InputError(
-            f"{path} has to be as python -m sas_jax.main wrote it, but is damaged ({defect}): remove it, and run that "
-            f"again"
+            f"{path} must be as python -m sas_jax.main wrote it, got a damaged one ({defect}). Remove it, and run "
+            "that again."
         )
     assert isinstance(content, dict)
     return content
@@ -257,7 +256,7 @@ def _text(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError as error:
         raise InputError(
-            f"the tables go into {path}, but it is not there: write it, with the comments between which they stand"
+            f"{path} must be there, got none. Write it, with the comments between which the tables stand."
         ) from error
 
 
@@ -266,8 +265,8 @@ def _inserted(text: str, path: Path, stem: str, block: str) -> str:
         return tables.insert(text, stem, block)
     except ValueError as error:
         raise InputError(
-            f"{path} has to hold the lines <!-- {stem}: begin --> and <!-- {stem}: end -->, between which a table "
-            f"goes, but has not both: put them where it shall stand"
+            f"{path} must hold the lines <!-- {stem}: begin --> and <!-- {stem}: end -->, got not both. Put them where "
+            f"the table should be."
         ) from error
 
 
@@ -293,7 +292,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if options.action == "collect":
             if not (options.output.name.startswith("compare-") and options.output.suffix == ".json"):
-                raise InputError(f"the output has to be called compare-NAME.json, but is {options.output}: rename it")
+                raise InputError(f"The output must be called compare-NAME.json, got {options.output}. Rename it.")
             given = {name: getattr(options, name) for name in ("title", "listed", "command", "hardware", "date")}
             content = collect(options.workdir, **given)
             if options.onto:
