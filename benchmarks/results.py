@@ -100,7 +100,7 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """The arms of two runs of one config, made on other days or machines: each arm is a function of the config.
 
     Args:
-        first: The content of a compare-NAME.json; title, command and environment are its own.
+        first: The content of a compare-NAME.json; title, command and versions are its own.
         second: Of a later one.
 
     Raises:
@@ -124,9 +124,15 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         raise InputError(
             f"Runs to be joined must have no arm in common, got {', '.join(twice)} in both. Leave one out."
         )
-    texts = {name: ", ".join(dict.fromkeys((first[name], second[name]))) for name in ("hardware", "date")}
+    changed: dict[str, Any] = {name: _both(first[name], second[name]) for name in ("hardware", "date")}
+    commit = _both(*(each["environment"].get("commit") for each in (first, second)))
+    changed["environment"] = first["environment"] | {"commit": commit}
     results = first["results"] | {"partitions": partitions[0] | partitions[1], "arms": [*arms.values(), *new.values()]}
-    return first | texts | {"wanted": max(first["wanted"], second["wanted"], len(arms | new) - 1), "results": results}
+    return first | changed | {"wanted": max(first["wanted"], second["wanted"], len(arms | new) - 1), "results": results}
+
+
+def _both(one: Any, other: Any) -> str:
+    return ", ".join(dict.fromkeys((str(one), str(other))))
 
 
 def _less_rounding(selection: dict[str, Any]) -> dict[str, Any]:

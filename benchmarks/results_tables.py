@@ -140,7 +140,9 @@ def _origin(content: dict[str, Any]) -> str:
     named = ", ".join(f"{name} {versions[name]}" for name in ("sas_jax", "jax", "flax", "optax") if name in versions)
     dataset, latent = results["dataset"], results["latent_classes"]
     classes = f"{latent['num_classes']} latent classes from {latent_classes(content)}"
-    if purity := (latent.get("agreement") or {}).get("purity"):
+    if "listed" in content:  # the run's own classes and ranking chose nothing that an arm trained on
+        classes = f"a list of images that {SHORT_SELECTOR} chose within {content['listed']}"
+    elif purity := (latent.get("agreement") or {}).get("purity"):
         classes += f", {numbers.percent(purity)} of the images with the most frequent label of theirs"
     return (
         f"{content['hardware']}, {content['date']}; Python {environment.get('python')}, {named}; commit "

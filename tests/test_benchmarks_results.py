@@ -198,6 +198,9 @@ def test_a_list_of_images_is_a_row_with_what_it_was_selected_within(content):
     rows = results_tables.short_rows([listed])
     assert [(row.latent_classes, row.difference.sign) for row in rows] == [("clusters of old", 1)]
     assert results_tables.title(listed) == "Digits; a list by sas within clusters of old"
+    page = results_tables.run(listed, None)
+    assert "; a list of images that sas chose within clusters of old." in page
+    assert "latent classes from" not in page
 
 
 def test_the_plot_has_a_line_for_each_selector_and_the_level_of_all_images(content):
@@ -292,10 +295,12 @@ def test_the_arms_of_two_machines_are_joined(content):
 
     later = part({3, 4}) | {"hardware": "four cores"}
     rounded = later["results"]["selection"] | {"turning_fraction": 0.1234}
+    later["environment"] = later["environment"] | {"commit": "4567def"}
     later["results"] = later["results"] | {"selection": rounded}
     whole = results.joined(part({0, 1, 2}), later)
     assert results_tables.short([whole]) == results_tables.short([content])
     assert whole["hardware"] == "two cores, four cores"
+    assert whole["environment"]["commit"] == "0123abc, 4567def"
     assert sum(not arm.get("selector") for arm in whole["results"]["arms"]) == 1
     with pytest.raises(InputError, match=r"no arm in common, got .*sas-0\.2-s2"):
         results.joined(part({0, 1, 2}), part({2, 3}))
