@@ -97,14 +97,14 @@ def differences(contents: Sequence[dict[str, Any]]) -> str | None:
         rows=[""] * len(rows),
         height=height,
     )
-    axes.marker(0.0, "", "axis")
-    names = []
+    names, zero = [], axes.x(0.0)
     for at, (row, each) in enumerate(rows):
         style = "s1" if each.sign > 0 else "s2" if each.sign < 0 else "s0"
         axes.spread((each.low, each.high), (at + 0.15, at + 0.15), style)
         axes.point(each.value, at + 0.15, style)
         name = f"{row.images}; {row.latent_classes}"
         names.append(element("text", name, x=axes.left, y=axes.y(at - 0.1), class_="name"))
+        names.append(element("line", x1=zero, x2=zero, y1=axes.y(at), y2=axes.y(at + 0.3), class_="axis"))
     summary = "; ".join(f"{row.images}, {row.latent_classes}: {each}" for row, each in rows)
     return _file(axes.svg(summary), height, names, height)
 
