@@ -119,7 +119,7 @@ def fake_timm(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "timm", timm)
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace())
-    monkeypatch.setattr(pretrained, "hub", lambda: contextlib.nullcontext(""))
+    monkeypatch.setattr(pretrained, "asked_if_reachable", lambda: contextlib.nullcontext(""))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_unknown_names_get_the_nearest(fake_timm, name, nearest):
 
 @pytest.mark.parametrize(("problem", "said"), [("", "We couldn't connect to"), ("the hub is away", "the hub is away)")])
 def test_weights_that_cannot_be_fetched_are_one_sentence(fake_timm, monkeypatch, problem, said):
-    monkeypatch.setattr(pretrained, "hub", lambda: contextlib.nullcontext(problem))
+    monkeypatch.setattr(pretrained, "asked_if_reachable", lambda: contextlib.nullcontext(problem))
     with pytest.raises(InputError) as caught:
         pretrained.load("timm/resnet18", field="--model")
     assert f"got 'timm/resnet18', which cannot ({said}" in str(caught.value)
