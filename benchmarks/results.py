@@ -111,7 +111,7 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     for name, one, other in (
         *((name, first.get(name), second.get(name)) for name in ("config", "listed")),
         ("dataset", first["results"]["dataset"], second["results"]["dataset"]),
-        ("selection", *(_less_rounding(each["results"]["selection"]) for each in (first, second))),
+        ("selection", *(_ranking(each) for each in (first, second))),
         *((f"partition {name}", partitions[0][name], partitions[1][name]) for name in both),
     ):
         if one != other:
@@ -132,12 +132,14 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def _both(one: Any, other: Any) -> str:
-    return ", ".join(dict.fromkeys((str(one), str(other))))
+    texts = [text for each in (one, other) if each for text in str(each).split("; ")]
+    return "; ".join(dict.fromkeys(texts))
 
 
-def _less_rounding(selection: dict[str, Any]) -> dict[str, Any]:
-    """What two machines agree on: the turning point of the same ranking may differ by an image."""
-    return {name: value for name, value in selection.items() if name != "turning_fraction"}
+def _ranking(content: dict[str, Any]) -> dict[str, Any]:
+    """What chose the images. Of a run on a list the turning point says nothing, and differs between machines."""
+    chosen = content["results"]["selection"]
+    return {name: value for name, value in chosen.items() if name != "turning_fraction" or "listed" not in content}
 
 
 def _named(latent_classes: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +264,7 @@ def _text(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError as error:
         raise InputError(
-            f"{path} must be there, got none. Write it, with the comments between which the tables stand."
+            f"{path} must be a file, got none. Write it, with the comments between which the tables stand."
         ) from error
 
 
@@ -271,8 +273,8 @@ def _inserted(text: str, path: Path, stem: str, block: str) -> str:
         return tables.insert(text, stem, block)
     except ValueError as error:
         raise InputError(
-            f"{path} must hold the lines <!-- {stem}: begin --> and <!-- {stem}: end -->, got not both. Put them where "
-            f"the table should be."
+            f"{path} must hold the lines <!-- {stem}: begin --> and <!-- {stem}: end -->, got one or none of them. "
+            f"Put them where the table should be."
         ) from error
 
 

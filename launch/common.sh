@@ -76,7 +76,7 @@ parse() {
 refuse_dry_run() {
   local flag
   for flag; do
-    [[ ! $flag =~ ^--?dry_run(=|$) ]] || die "$flag must be before --, got it after --, where it would be a real run: put --dry_run before --"
+    [[ ! $flag =~ ^--?dry_run(=|$) ]] || die "$flag must be before --, got it after --, where the run would be real. Put --dry_run before --."
   done
 }
 
@@ -93,7 +93,7 @@ need() {
   "$DRY_RUN" && return
   local program
   for program; do
-    command -v "$program" > /dev/null || die "$program must be on PATH, got none. Install it as launch/README.md says."
+    command -v "$program" > /dev/null || die "$program must be on PATH, which it is not. Install it as launch/README.md says."
   done
 }
 
@@ -112,7 +112,7 @@ lock() {
   "$DRY_RUN" && return
   mkdir -p "${RECORD%/*}"
   exec 9>> "$RECORD.lock"
-  flock --nonblock 9 || die "$NAME must be used by one process, got process $(< "$RECORD.lock") as well. End it first (Ctrl-C there, or kill it)."
+  flock --nonblock 9 || die "$NAME must be used by no other process, got process $(< "$RECORD.lock"). End it first (Ctrl-C there, or kill it)."
   echo $$ > "$RECORD.lock"
 }
 

@@ -29,7 +29,7 @@ while (($#)); do
       ;;
     *)
       [[ $1 =~ ^[1-9][0-9]*$ && -z $N ]] ||
-        die "The number of processes must be a whole number, got $1. Put flags of sas_jax.main after -- (see --help)."
+        die "The number of processes must be one number from 1 up, got${N:+ $N and} $1. Put flags of sas_jax.main after --."
       N=$1
       ;;
   esac

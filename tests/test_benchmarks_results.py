@@ -297,10 +297,15 @@ def test_the_arms_of_two_machines_are_joined(content):
     rounded = later["results"]["selection"] | {"turning_fraction": 0.1234}
     later["environment"] = later["environment"] | {"commit": "4567def"}
     later["results"] = later["results"] | {"selection": rounded}
+    with pytest.raises(InputError, match="must have the same selection"):
+        results.joined(part({0, 1, 2}), later)
+    listed = {"listed": "clusters of old"}  # no arm trains on the run's own ranking
+    results.joined(part({0, 1, 2}) | listed, later | listed)
+    later["results"] = later["results"] | {"selection": content["results"]["selection"]}
     whole = results.joined(part({0, 1, 2}), later)
     assert results_tables.short([whole]) == results_tables.short([content])
-    assert whole["hardware"] == "two cores, four cores"
-    assert whole["environment"]["commit"] == "0123abc, 4567def"
+    assert whole["hardware"] == "two cores; four cores"
+    assert whole["environment"]["commit"] == "0123abc; 4567def"
     assert sum(not arm.get("selector") for arm in whole["results"]["arms"]) == 1
     with pytest.raises(InputError, match=r"no arm in common, got .*sas-0\.2-s2"):
         results.joined(part({0, 1, 2}), part({2, 3}))
@@ -343,11 +348,11 @@ def test_a_page_without_a_place_is_refused_and_nothing_is_written(pages, at, ste
     places = [pages[1], *pages[2]]
     places[at].write_text(f"<!-- {stem}: begin -->\n")
     before = [path.read_text() for path in places]
-    with pytest.raises(InputError, match=f"<!-- {stem}: end -->, got not both"):
+    with pytest.raises(InputError, match=f"<!-- {stem}: end -->, got one or none of them"):
         results.write(*pages)
     assert [path.read_text() for path in places] == before
     places[at].unlink()
-    with pytest.raises(InputError, match=r"must be there, got none\. Write it"):
+    with pytest.raises(InputError, match=r"must be a file, got none\. Write it"):
         results.write(*pages)
 
 

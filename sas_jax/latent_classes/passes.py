@@ -1,4 +1,4 @@
-"""k-means of rows that memory does not hold: Lloyd's iterations as passes over a mapped file, a block at a time."""
+"""k-means of rows that memory does not hold: Lloyd's iterations as passes over them, a block at a time."""
 
 import math
 
@@ -21,7 +21,7 @@ ENOUGH = 1e-3  # the pass that lowers the inertia by less than this share of it 
 def cluster(
     key: jax.Array, x: arrays.Rows, *, num_classes: int, restarts: int = 5, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """k-means, by passes where the rows take over a third of an accelerator's memory or, in a file, of this machine's.
+    """k-means, by passes where the rows take over a third of all accelerators' memory or, in a file, of this machine's.
 
     Args:
         key: a typed PRNG key.
@@ -33,7 +33,10 @@ def cluster(
         int32 [n], the classes.
     """
     needed = 3 * 4 * math.prod(x.shape)  # as read, on the device, and what is made of it there
-    most = min(devices.memory_of_one(), devices.memory() if arrays.on_disk(x) else math.inf)
+    one, count = devices.memory_of_one(), jax.local_device_count()
+    most = min(one * count, devices.memory() if arrays.on_disk(x) else math.inf)
+    if mesh is None and one < needed <= most:
+        mesh = devices.mesh()
     if mesh is None and needed > most:
         return kmeans_by_passes(key, x, num_classes=num_classes, restarts=restarts).labels
     return kmeans(key, x, num_classes=num_classes, restarts=restarts, mesh=mesh).labels
@@ -43,7 +46,7 @@ def cluster(
 def kmeans_by_passes(
     key: jax.Array, x: arrays.Rows, *, num_classes: int, restarts: int = 5, iterations: int = 100
 ) -> KMeans:
-    """Partitions rows of a file by k-means; what grows with their number in memory is one label and one distance a row.
+    """Partitions rows by k-means; what grows with their number in memory is one label and one distance a row.
 
     k-means++ and the restarts are done on a random sample, of SAMPLE_PER_CLASS rows a class and at least SAMPLE, by
     `kmeans`. From the best centres there each of Lloyd's iterations is one pass over all rows. A class that loses all

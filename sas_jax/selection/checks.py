@@ -323,21 +323,22 @@ def ids(values: np.ndarray | None, n: int) -> np.ndarray | None:
 
 
 def mesh(value: "Mesh | None") -> "Mesh | None":
-    """The mesh, if it is one of a single axis, of one process's devices or of all processes'; or None."""
+    """The mesh, if it is one of a single axis, of this process's devices or of all processes'; or None."""
     import jax
 
     if value is None:
         return None
     if not isinstance(value, jax.sharding.Mesh) or len(value.axis_names) != 1:
-        found = shown(value) if not hasattr(value, "axis_names") else f"one of the axes {', '.join(value.axis_names)}"
+        is_mesh = isinstance(value, jax.sharding.Mesh)
+        found = f"one of the axes {', '.join(value.axis_names)}" if is_mesh else shown(value)
         raise InputError(
             f"`mesh` must be a jax.sharding.Mesh of one axis, got {found}. Make one with sas_jax.devices.mesh()."
         )
-    some, count = len({each.process_index for each in value.devices.flat}), jax.process_count()
-    if 1 < some < count:
+    processes, count = {each.process_index for each in value.devices.flat}, jax.process_count()
+    if len(processes) < count and processes != {jax.process_index()}:
         raise InputError(
-            f"`mesh` must hold devices of one process or of all {count}, got one of {some}. Make one with "
-            "sas_jax.devices.mesh()."
+            f"`mesh` must hold devices of this process or of all {count}, got one of other {len(processes)}. Make one "
+            "with sas_jax.devices.mesh()."
         )
     return value
 

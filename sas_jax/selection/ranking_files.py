@@ -90,7 +90,7 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
             f"Ranking.save."
         ) from error
     try:
-        if not np.array_equal(found["index"], np.arange(len(found["index"]))):
+        if not np.array_equal(found["index"], np.arange(np.size(found["index"]))):
             raise InputError("its index column must be 0, 1, 2, ... in this order; sort the rows by it.")
         of, names = columns.check(found["position"], found["gain"], found["class"], found["id"])
     except InputError as error:

@@ -78,15 +78,16 @@ def test_passes_end_where_float32_tells_rows_apart_and_their_distances_do_not(sm
     assert found.inertia < 1e-3
 
 
-@pytest.mark.parametrize(("file", "memory", "of_one", "by_passes"), [
-    (True, 1e9, math.inf, False), (True, 1000, math.inf, True), (False, 1000, math.inf, False),
-    (False, 1e9, 1000, True),
+@pytest.mark.parametrize(("file", "memory", "of_one", "how"), [
+    (True, 1e9, math.inf, "one"), (True, 1000, math.inf, "passes"), (False, 1000, math.inf, "one"),
+    (False, 1e9, 1000, "all"), (False, 1e9, 200, "passes"), (True, 1000, 1000, "passes"),
 ])  # fmt: skip
-def test_passes_are_for_what_no_memory_holds(tmp_path, monkeypatch, file, memory, of_one, by_passes):
+def test_passes_are_for_what_no_memory_holds(tmp_path, monkeypatch, file, memory, of_one, how):
+    """2,400 bytes, on one of the eight devices, on all of them, or by passes."""
     np.save(tmp_path / "E.npy", np.zeros((50, 4), np.float32))
-    for name in ("kmeans", "kmeans_by_passes"):
-        monkeypatch.setattr(passes, name, lambda *_, name=name, **__: passes.KMeans(name, None, 0.0))
+    monkeypatch.setattr(passes, "kmeans", lambda *_, mesh, **__: passes.KMeans("all" if mesh else "one", None, 0.0))
+    monkeypatch.setattr(passes, "kmeans_by_passes", lambda *_, **__: passes.KMeans("passes", None, 0.0))
     monkeypatch.setattr(passes.devices, "memory", lambda: memory)
     monkeypatch.setattr(passes.devices, "memory_of_one", lambda: of_one)
     x = np.load(tmp_path / "E.npy", mmap_mode="r" if file else None)
-    assert passes.cluster(KEY, x, num_classes=2) == ("kmeans_by_passes" if by_passes else "kmeans")
+    assert passes.cluster(KEY, x, num_classes=2) == how

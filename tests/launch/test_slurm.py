@@ -80,7 +80,7 @@ def test_a_dry_run_calls_nothing(stage):
 @pytest.mark.parametrize("late", ["--dry_run", "--dry_run=true"])
 def test_a_dry_run_asked_for_too_late_is_no_run(stage, late):
     _, err = stage.run("slurm.sbatch", *FLAGS, late, code=2, SLURM_JOB_ID=7)
-    assert "give --dry_run first" in err
+    assert "Put --dry_run first" in err
     assert stage.calls("srun") == []
 
 

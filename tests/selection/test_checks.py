@@ -254,8 +254,12 @@ class Elsewhere:
 def test_a_mesh_of_some_processes_is_refused(monkeypatch):
     """The others would not know of its programs, and these would wait for them."""
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    both, whole = (jax.sharding.Mesh(np.array([Elsewhere(i) for i in range(k)]), ("x",)) for k in (2, 3))
-    refused(checks.mesh, both, message="must hold devices of one process or of all 3, got one of 2.")
+    own, other, both, whole = (
+        jax.sharding.Mesh(np.array([Elsewhere(i) for i in places]), ("x",)) for places in ([0], [1], [0, 1], [0, 1, 2])
+    )
+    refused(checks.mesh, both, message="must hold devices of this process or of all 3, got one of other 2.")
+    refused(checks.mesh, other, message="must hold devices of this process or of all 3, got one of other 1.")
+    assert checks.mesh(own) is own
     assert checks.mesh(whole) is whole
 
 

@@ -409,3 +409,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         example().save(path)
     assert path.read_bytes() == old
     assert [file.name for file in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_columns_that_are_single_values_are_refused(tmp_path):
+    np.savez(tmp_path / "r.npz", index=0, gain=0.0, position=0, **{"class": 0, "metadata": "{}"})
+    with pytest.raises(InputError, match=r"r\.npz"):
+        Ranking.load(tmp_path / "r.npz")
