@@ -139,17 +139,20 @@ def _origin(content: dict[str, Any]) -> str:
     versions = environment.get("versions", {})
     named = ", ".join(f"{name} {versions[name]}" for name in ("sas_jax", "jax", "flax", "optax") if name in versions)
     dataset, latent = results["dataset"], results["latent_classes"]
-    classes = f"{latent['num_classes']} latent classes from {latent_classes(content)}"
     if "listed" in content:  # the run's own classes and ranking chose nothing that an arm trained on
-        classes = f"a list of images that {SHORT_SELECTOR} chose within {content['listed']}"
-    elif purity := (latent.get("agreement") or {}).get("purity"):
-        classes += f", {numbers.percent(purity)} of the images with the most frequent label of theirs"
+        chosen = f"a list of images that {SHORT_SELECTOR} chose within {content['listed']}"
+    else:
+        chosen = f"{latent['num_classes']} latent classes from {latent_classes(content)}"
+        if purity := (latent.get("agreement") or {}).get("purity"):
+            chosen += f", {numbers.percent(purity)} of the images with the most frequent label of theirs"
+    joined = (content["hardware"], content["date"], environment.get("commit"))
+    hardware, date, commit = (str(text).replace("; ", " and ") for text in joined)
     return (
-        f"{content['hardware']}, {content['date']}; Python {environment.get('python')}, {named}; commit "
-        f"{environment.get('commit')}; `{content['command']}`. {dataset['name']}: "
+        f"Run on {hardware}, {date}, with Python {environment.get('python')}, {named}, "
+        f"commit {commit}, by `{content['command']}`. Data: {dataset['name']}, "
         f"{numbers.count(dataset['train_size'])} training and {numbers.count(dataset['test_size'])} test images; "
-        f"{classes}. **{progress(content)[:1].upper()}{progress(content)[1:]}.** What the config has otherwise than "
-        f"configs/default.py, and every seed's accuracy, is in the json."
+        f"{chosen}. **{progress(content)[:1].upper()}{progress(content)[1:]}.** The json has every seed's accuracy and "
+        f"the settings that differ from configs/default.py."
     )
 
 

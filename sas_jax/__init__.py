@@ -3,7 +3,7 @@
 Importing this is cheap; what the names need is imported when they are first used.
 """
 
-import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,21 +16,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "InputError": "sas_jax.errors",
-    "Ranking": "sas_jax.selection.ranking",
-    "load_encoder": "sas_jax.encoder",
-    "rank": "sas_jax.selection.rank",
+    "InputError": "sas_jax.errors:InputError",
+    "Ranking": "sas_jax.selection.ranking:Ranking",
+    "load_encoder": "sas_jax.encoder:load_encoder",
+    "pipeline": "sas_jax.run.pipeline",
+    "rank": "sas_jax.selection.rank:rank",
 }
 
 __all__ = ["InputError", "Ranking", "__version__", "load_encoder", "pipeline", "rank"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "pipeline":
-        return importlib.import_module("sas_jax.run.pipeline")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = pkgutil.resolve_name(_HOMES[name])
     globals()[name] = value
     return value
 

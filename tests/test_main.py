@@ -25,6 +25,10 @@ SMALL = [
     "--config.evaluation.probe_iterations=30",
     "--config.runtime.checkpoint_epochs=1",
 ]
+MORE = [  # of make test-kill
+    "--config.arms=(('selected', 0.2, 0), ('random', 0.2, 1, 'byol', 'steps'), ('k_center', 0.2, 0))",
+    "--config.evaluation.supervised_fractions=(0.2,)",
+]
 
 
 def start(module, *arguments):
@@ -66,7 +70,7 @@ def progress(workdir):
 def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_path):
     """kill -9 wherever it is: proxy, embedding, ranking, arms of two methods, their evaluation; `embed` at the end."""
     kills = int(os.environ.get("SAS_JAX_KILLS", 1))
-    flags = [*SMALL, *(["--config.evaluation.supervised_fractions=(0.2,)"] if kills > 1 else [])]
+    flags = [*SMALL, *(MORE if kills > 1 else [])]
     code, out, err = run("main", *flags, f"--workdir={tmp_path / 'whole'}")
     assert code == 0, err
     assert "Linear probe" in out
