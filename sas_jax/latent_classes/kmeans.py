@@ -2,8 +2,8 @@
 
 One matrix [n, d] on the device is all that grows with n x d; the [rows, classes] scores are made a block of rows at a
 time, so that no n x k matrix exists: 1.3 million x 512 into 1,000 classes take that matrix's 2.5 GiB and 0.1 GiB beside
-it. Sums over a class are products with a one-hot matrix and not scatters: a scatter adds in any order on a GPU, and the
-same key would then not always give the same classes.
+it. On accelerators the sum over a class is a product with a one-hot matrix and not a scatter: a GPU scatters in any
+order, and the same key would then not always give the same classes.
 
 With a mesh, of one process or of several, each device has a part of the rows, padded to equal parts, and all have the
 centres: the same functions, which then exchange sums, a few drawn rows and their places (see collectives.py).
@@ -28,6 +28,10 @@ from sas_jax.errors import InputError
 # block reads all centres and sums, which are more than its rows where there are very many classes.
 _BLOCK_ENTRIES = 1 << 20
 _BLOCK_ROWS = 128
+
+# A CPU scatters in order, and an iteration into 100 to 2,000 classes takes 0.5 to 0.65 of the time that it takes with
+# one-hot products (AMD EPYC, 2 cores, 2026-11-27). With few classes the product is faster.
+_FEWEST_SCATTERED = 64
 
 
 class KMeans(NamedTuple):
@@ -317,9 +321,8 @@ def assigned(rows, centres):
     def body(carry, block, start, fresh):
         labels, distances, sums, counts = carry
         label, distance = _nearest(block, centres)
-        mine = (label[:, None] == jnp.arange(k)) & fresh[:, None]
-        sums += jnp.matmul(mine.astype(block.dtype).T, block, precision=lax.Precision.HIGHEST)
-        counts += jnp.sum(mine, axis=0, dtype=jnp.int32)
+        added = _added_by_class(block, jnp.where(fresh, label, k), k)
+        sums, counts = sums + added[0], counts + added[1]
         # A row seen before keeps the label it was summed under: its bits may differ in another block.
         label = jnp.where(fresh, label, lax.dynamic_slice_in_dim(labels, start, len(label)))
         return (
@@ -331,6 +334,23 @@ def assigned(rows, centres):
 
     zeros = (jnp.zeros(rows.here, jnp.int32), jnp.zeros(rows.here), jnp.zeros_like(centres), jnp.zeros(k, jnp.int32))
     return _over_blocks(rows, k, body, zeros)
+
+
+def _added_by_class(block, labels, k):
+    """Returns the sum [k, d] and the number int32 [k] of the rows of each class; rows with the label k are ignored."""
+
+    def by_product():
+        one_hot = labels[:, None] == jnp.arange(k)
+        sums = jnp.matmul(one_hot.astype(block.dtype).T, block, precision=lax.Precision.HIGHEST)
+        return sums, jnp.sum(one_hot, axis=0, dtype=jnp.int32)
+
+    def by_scatter():
+        sums = jnp.zeros((k, block.shape[1]), block.dtype).at[labels].add(block, mode="drop")
+        return sums, jnp.zeros(k, jnp.int32).at[labels].add(1, mode="drop")
+
+    if k < _FEWEST_SCATTERED:
+        return by_product()
+    return lax.platform_dependent(cpu=by_scatter, default=by_product)
 
 
 def _finish(rows, centres):

@@ -96,6 +96,16 @@ def test_blocks_of_any_size_give_the_same_classes(monkeypatch, entries):
     np.testing.assert_allclose(blocked[2], whole[2], rtol=1e-5)
 
 
+@pytest.mark.parametrize("k", [module._FEWEST_SCATTERED - 1, module._FEWEST_SCATTERED])
+def test_sums_and_numbers_of_each_class_are_numpys_and_padding_is_left_out(k):
+    x, labels = mixture(n=500), np.random.default_rng(1).integers(k + 1, size=500)  # k: in no class
+    sums, numbers = jax.jit(module._added_by_class, static_argnums=2)(x, labels, k)
+    expected = np.zeros((k + 1, x.shape[1]))
+    np.add.at(expected, labels, x)
+    np.testing.assert_allclose(sums, expected[:k], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(numbers, np.bincount(labels, minlength=k + 1)[:k])
+
+
 def test_a_million_rows_into_a_thousand_classes_take_one_matrix():
     n, d, k = 1_300_000, 512, 1000
     matrix = n * d * 4
