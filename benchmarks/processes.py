@@ -1,6 +1,7 @@
 """Memory of each process where several embed, cluster and rank together: 1, 2 and 4 processes on this machine.
 
     python -m benchmarks.processes measure [--n=400_000 --classes=100]
+    python -m benchmarks.processes write   # the table of docs/scaling.md
 
 The stages between a proxy and a ranking, as `python -m sas_jax.main --distributed` does them: each process makes its
 part of the embeddings (rows that were drawn, in place of a network's), all write one file, find latent classes, and
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import tables
 from benchmarks.out_of_core import FEATURES, Peak, draw, provenance
 from benchmarks.topology import ROOT
 
@@ -109,9 +111,25 @@ def measure(n: int, classes: int) -> dict[str, Any]:
     }
 
 
+def table(found: dict[str, Any]) -> str:
+    """The table of docs/scaling.md."""
+    stages = list(found["runs"][0]["peaks"])
+    head = ["processes", *("JAX started" if stage == "start" else stage for stage in stages)]
+    lines = [head, ["---:"] * len(head)]
+    lines += [
+        [str(run["processes"]), *(f"{run['peaks'][stage] / 1e9:.2f} GB" for stage in stages)] for run in found["runs"]
+    ]
+    return (
+        f"Measured: {found['processor']}, {found['cores']} cores, {found['date']}; commit "
+        f"{found['environment']['commit']}. `{found['command']}`. {found['examples']:,} x {found['features']} rows, "
+        f"{4 * found['examples'] * found['features'] / 1e9:.2f} GB, into {found['num_classes']} classes. Largest "
+        "memory of a process so far, after each stage:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("measure", "child"))
+    parser.add_argument("action", choices=("measure", "write", "child"))
     parser.add_argument("--n", type=int, default=400_000)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -123,8 +141,11 @@ def main() -> None:
     if options.action == "child":
         given = options.folder, options.processes, options.place, options.address, options.n, options.classes
         child(*given)
-    else:
+    elif options.action == "measure":
         options.output.write_text(json.dumps(measure(options.n, options.classes), indent=1) + "\n")
+    else:
+        page = ROOT / "docs" / "scaling.md"
+        page.write_text(tables.insert(page.read_text(), "processes", table(json.loads(options.output.read_text()))))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from sas_jax.errors import InputError
 
 AXIS = "data"
 
-_GATHERED_AT_ONCE = 2**22  # numbers that each device holds while the processes' parts are gathered
+# Numbers that each device holds while the processes' parts are gathered. malloc keeps the memory of larger blocks.
+_GATHERED_AT_ONCE = 2**20
 _Scalar = TypeVar("_Scalar", bool, int)
 _Value = TypeVar("_Value")
 
