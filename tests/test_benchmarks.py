@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cases, measure, numpy_greedy, selection, tables
+from benchmarks import cases, measure, numpy_greedy, out_of_core, processes, selection, tables
 from benchmarks.implementations import IMPLEMENTATIONS, Task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,6 +260,13 @@ def test_page_shows_the_results_that_lie_beside_it():
         assert tables.insert(page, file.stem, tables.selection(json.loads(file.read_text()))) == page, (
             f"docs/tables.md does not show {file.name}: run python -m benchmarks.plot docs/results/selection-*.json"
         )
+
+
+@pytest.mark.parametrize("module", [out_of_core, processes])
+def test_scaling_md_shows_what_was_measured(module):
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    table = module.table(json.loads(module.OUTPUT.read_text()))
+    assert tables.insert(page, module.OUTPUT.stem, table) == page, f"run python -m {module.__name__} write"
 
 
 def test_benchmarks_md_states_the_range_of_the_ratios():
