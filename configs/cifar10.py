@@ -1,8 +1,8 @@
-"""CIFAR-10: as configs/cifar100.py, with ten latent classes.
+"""CIFAR-10 with the settings of configs/cifar100.py and ten latent classes.
 
     python -m sas_jax.main --config=configs/cifar10.py
 
-At this size it wants an accelerator.
+This size needs an accelerator.
 """
 
 from configs import default

@@ -3,7 +3,7 @@
     python -m sas_jax.main --config=configs/cifar100.py
 
 Reproduces the setting of Joshi & Mirzasoleiman 2023 (arXiv 2302.09195), section 5, with latent classes by k-means.
-At this size it wants an accelerator. What fits a CPU, and the time and numbers to expect of it, is in docs/cifar100.md.
+This size needs an accelerator. docs/cifar100.md has settings for a CPU, with the time and results to expect.
 """
 
 from configs import default

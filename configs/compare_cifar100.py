@@ -1,14 +1,15 @@
-r"""Does it hold on CIFAR-100? The paper's comparison: selectors, fractions, seeds, methods, and supervised training.
+r"""The paper's comparison on CIFAR-100: selectors, fractions, seeds, methods, and supervised training.
 
     python -m sas_jax.main --config=configs/compare_cifar100.py
 
-Against random subsets of the same size: the paper's Algorithm 1, facility location with and without the similarity of
-an example to itself, what the authors' code computes, and the baselines. At 20 % also with as many steps as the full
-set has, and under BYOL, SimSiam and MoCo; and networks trained with labels on the same subsets.
+Compares random subsets with subsets of the same size by the paper's Algorithm 1, by facility location with and without
+the similarity of an example to itself, by the objective of the authors' code, and by the baselines. At 20 % it also
+compares them with as many steps as on the full set, with BYOL, SimSiam and MoCo, and under supervised training on the
+same subsets.
 
-The arms are in the order in which they tell most, and each is kept when it is done, so a run may be stopped and gone
-on with at any time. With latent classes from the labels, the upper bound, and with the proxy and those arms of the
-first run that latent classes have no part in:
+The most informative arms come first. Each arm is saved when it finishes, so a run may be stopped and resumed at any
+time. The following commands use latent classes from the labels, the upper bound. They reuse the proxy, and the arms
+of the first run that do not depend on latent classes:
 
     cp -r runs/compare_cifar100 runs/compare_cifar100-labels
     python -m sas_jax.main --config=configs/compare_cifar100.py --config.latent_classes.method=labels --rerun \

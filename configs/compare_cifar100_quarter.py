@@ -1,13 +1,13 @@
-r"""Which partition finds a subset that beats random? All of CIFAR-100 and a quarter-width ResNet-10, for a CPU.
+r"""Compares partitions with random subsets: all of CIFAR-100 and a quarter-width ResNet-10, for a CPU.
 
     python -m benchmarks.pretrained --output=cifar100-efficientnet.npy
     python -m sas_jax.main --config=configs/compare_cifar100_quarter.py:cifar100-efficientnet.npy
 
-The first command embeds the images with a network that was trained on ImageNet; another .npy of floats [50000, d], in
-the data set's order, does as well. One proxy of 20 epochs then serves all partitions. The most telling arms come first,
-and each is kept when it is done: the run may be stopped and resumed at any time. --stop_after=rank ends it with the
-rankings, for `python -m benchmarks.partitions`. On two CPU cores the proxy takes about an hour, and an arm at 20 % some
-fifteen minutes.
+The first command embeds the images with a network trained on ImageNet. Any other .npy of floats [50000, d] in the data
+set's order works as well. All partitions share one proxy, trained for 20 epochs. The most informative arms come first,
+and each is saved when it finishes, so the run may be stopped and resumed at any time. --stop_after=rank ends it after
+the rankings, for `python -m benchmarks.partitions`. On two CPU cores the proxy takes about an hour, and an arm at 20 %
+about fifteen minutes.
 """
 
 from ml_collections import ConfigDict
@@ -33,10 +33,10 @@ def get_config(pretrained="cifar100-efficientnet.npy"):
             "labels": {"method": "labels"},
             "few10": {"method": "few_labels", "labelled_fraction": 0.1},
             "few1": {"method": "few_labels", "labelled_fraction": 0.01},
-            # k-means of the pretrained embeddings; the similarity stays the proxy's, but for the last.
+            # k-means of the pretrained embeddings; only the last of these also measures similarity by them.
             **{f"pretrained{k}": {"embeddings": pretrained, "num_classes": k} for k in (20, 100, 200, 500)},
             "pretrained": {"embeddings": pretrained, "num_classes": 100, "similarity_embeddings": pretrained},
-            # k-means of the proxy's embeddings, by other numbers of classes than the 100 of arms without a partition.
+            # k-means of the proxy's embeddings; arms without a partition use 100 classes.
             **{f"proxy{k}": {"num_classes": k} for k in (20, 200, 500)},
             "one": {"num_classes": 1},
         }

@@ -1,10 +1,10 @@
-r"""Does it hold on part of CIFAR-100? Twenty classes and a quarter-width ResNet-10: what two CPU cores can do.
+r"""The comparison on part of CIFAR-100: twenty classes and a quarter-width ResNet-10, for two CPU cores.
 
     python -m sas_jax.main --config=configs/compare_cifar100_small.py
 
-The classes are the first twenty by name, 10,000 images. The arms are in the order in which they tell most, and each is
-kept when it is done, so a run may be stopped and gone on with at any time. With latent classes from the labels, the
-upper bound, and with the proxy and those arms of the first run that latent classes have no part in:
+The classes are the first twenty by name, with 10,000 images. The most informative arms come first. Each arm is saved
+when it finishes, so a run may be stopped and resumed at any time. The following commands use latent classes from the
+labels, the upper bound. They reuse the proxy, and the arms of the first run that do not depend on latent classes:
 
     cp -r runs/compare_cifar100_small runs/compare_cifar100_small-labels
     python -m sas_jax.main --config=configs/compare_cifar100_small.py --config.latent_classes.method=labels --rerun \
@@ -60,7 +60,7 @@ def get_config():
     arms += [(selector, 0.2, 0, "simclr", "steps") for selector in ("sas", "random")]
     arms += [(selector, 0.2, 0, method) for method in ("byol", "simsiam", "moco") for selector in ("sas", "random")]
     config.arms = tuple(arms)
-    # In proportion to the network.
+    # Scaled to the network.
     for method in (config.methods.byol, config.methods.simsiam):
         method.head_hidden = method.predictor_hidden = method.head_features = 128
     config.methods.moco.queue_size = 1024

@@ -1,8 +1,8 @@
-"""Does it hold on digits? Every selector at every fraction, five seeds; other methods and equal steps at 20 %.
+"""The comparison on digits: every selector and fraction with five seeds; other methods and equal steps at 20 %.
 
 python -m sas_jax.main --config=configs/compare_digits.py
 
-It may be stopped and run again at any time: arms that are done are not trained again.
+It may be stopped and resumed at any time; finished arms are not trained again.
 """
 
 from configs import digits
@@ -23,7 +23,7 @@ SELECTORS = (
 
 def get_config():
     config = digits.get_config()
-    # Twice as long as the demonstration.
+    # Twice as many epochs as configs/digits.py.
     config.proxy.train.epochs = 20
     config.train.epochs = 40
     config.arms = tuple(

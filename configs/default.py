@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     # The proxy: a small network, trained on all images first, that only measures similarity.
     config.proxy = proxy = ConfigDict()
     # Embeddings that replace the proxy, which is then not trained: "timm/NAME", "hf/NAME" or "onnx/FILE" (those of a
-    # pretrained network, of each image as it is; extra [pretrained]), or a .npy file, float [n, d] in the data set's
+    # pretrained network, of unaugmented images; extra [pretrained]), or a .npy file, float [n, d] in the data set's
     # order ([n, m, d] for similarities that compare all views). Rows are normalised unless all norms are at most 1 (as
     # in a run's own embeddings.npy).
     proxy.embeddings = ""
@@ -90,15 +90,15 @@ def get_config() -> ConfigDict:
     # For few_labels: the fraction of each class's labels to use, in (0, 1]; or a .csv with the columns id,label.
     latent_classes.labelled_fraction = 0.01
     latent_classes.labels_file = ""
-    # The CLIP model: a folder saved by transformers, or a name on the Hugging Face hub. The batch size, also of other
-    # pretrained networks.
+    # The CLIP model: a folder saved by transformers, or a name on the Hugging Face hub. The batch size also applies to
+    # other pretrained networks.
     latent_classes.clip_model = "openai/clip-vit-base-patch32"
     latent_classes.clip_batch_size = 64
     # For clip_zeroshot: the class names, () for the data set's; and prompts with {} for the name, () for CLIP's 18
     # prompts for CIFAR.
     latent_classes.class_names = ()
     latent_classes.prompts = ()
-    # For file.
+    # For file: the .npy.
     latent_classes.file = ""
 
     config.selection = selection = ConfigDict()
@@ -238,8 +238,8 @@ def _train() -> ConfigDict:
 def _byol() -> ConfigDict:
     """BYOL's fields, in place of those of config.train.
 
-    From lightly's CIFAR-10 benchmark (lightly-ai/lightly, cifar10_benchmark.py: SGD at 0.06 for 128 images); that the
-    momentum rises to 1 is the paper's (arXiv 2006.07733).
+    From lightly's CIFAR-10 benchmark (lightly-ai/lightly, cifar10_benchmark.py: SGD at 0.06 for 128 images); the
+    momentum's rise to 1 is from the paper (arXiv 2006.07733).
     """
     byol = _sgd(learning_rate=0.12)
     # Projection head (hidden width, output features) and hidden width of the predictor; 0: that of the representation.
@@ -281,7 +281,7 @@ def _moco() -> ConfigDict:
 
 
 def _sgd(learning_rate: float) -> ConfigDict:
-    """The fields that the three methods share; their meaning is that of config.train."""
+    """The fields that the three methods share, with the same meaning as in config.train."""
     train = ConfigDict()
     train.optimizer = "sgd"
     train.learning_rate = learning_rate

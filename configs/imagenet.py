@@ -1,21 +1,23 @@
-"""ImageNet (ILSVRC 2012): 1.28 million images at 224 pixels, streamed; a ResNet-50 by SimCLR's recipe.
+"""ImageNet (ILSVRC 2012): 1.28 million streamed images at 224 pixels; a ResNet-50 with SimCLR's settings.
 
     python -m sas_jax.main --config=configs/imagenet.py
     python -m sas_jax.main --config=configs/imagenet.py --config.data.name=folder \\
         --config.data.folder=train --config.data.test_folder=val
 
-The first reads tfds's imagenet2012 (`tfds build imagenet2012 --file_format=array_record`, from the archives one has
-registered for); the second folders with a sub-folder for each class. Settings of Chen et al. 2020 (arXiv 2002.05709)
-for 100 epochs at a batch of 4,096: LARS, jitter of strength 1, blur. Two things differ from theirs: a crop is taken
-from the square of 224 pixels that an image is brought to first, and there is a proxy, a ResNet-18, for 30 epochs.
+The first command reads tfds's imagenet2012 (`tfds build imagenet2012 --file_format=array_record`, from archives that
+require registration). The second reads folders with a sub-folder per class. The settings are those of Chen et al. 2020
+(arXiv 2002.05709) for 100 epochs and batch size 4,096: LARS, jitter of strength 1, blur. There are two differences:
+crops are taken from images already resized and cropped to 224 x 224 pixels, and a proxy, a ResNet-18, is trained for
+30 epochs.
 
-It wants sixteen TPU v5e or v6e chips, or as many large GPUs: at this batch a step takes 9 GB a chip with
-config.train.remat, as compiled (docs/scaling.md), and the hosts have to decode what the chips take. The probe's
-features (1.28 million x 2,048 float32, 10.5 GB) are kept in a host's memory. With fewer chips, a smaller batch,
---config.train.batch_size=1024 and the same for config.proxy.train; where that is below 1,024, Adam in place of LARS:
+It needs sixteen TPU v5e or v6e chips, or as many large GPUs. At this batch size a step takes 9 GB per chip with
+config.train.remat, as compiled (docs/scaling.md), and the hosts must decode images as fast as the chips use them. The
+probe's features (1.28 million x 2,048 float32, 10.5 GB) are kept in a host's memory. With fewer chips, reduce the batch
+size: --config.train.batch_size=1024 and the same for config.proxy.train. Below 1,024, use Adam instead of LARS:
 --config.train.optimizer=adam --config.train.learning_rate=1e-3 --config.train.rate_scaling=none.
 
-Never run: no such machine was there. The tests take small images in both forms through it, cut down to a few channels.
+This config was never run in full, for lack of such a machine. Tests run it on small images of both formats with few
+channels.
 """
 
 from configs import default

@@ -1,13 +1,13 @@
-"""TinyImageNet: 100,000 images of 64 pixels in 200 classes, in the folder that its archive unpacks to.
+"""TinyImageNet: 100,000 images of 64 pixels in 200 classes, from its unpacked archive.
 
     python -m sas_jax.main --config=configs/tinyimagenet.py --config.data.folder=tiny-imagenet-200
 
-The probe is measured on val, for the classes of the archive's test images were never published. Settings as in the
-authors' code for Joshi & Mirzasoleiman 2023 (arXiv 2302.09195), with twice the learning rate of the other data sets. Of
-the two stems which that code has for these images, this is the one with a pool; the other, at four times the work, is
---config.proxy.encoder.stem=3x3 --config.encoder.stem=3x3.
+The probe is evaluated on val, because the classes of the archive's test images were never published. The settings are
+those of the authors' code for Joshi & Mirzasoleiman 2023 (arXiv 2302.09195), with twice the learning rate of the other
+data sets. That code has two stems for these images. This config uses the one with a pool; the other, at four times the
+computation, is --config.proxy.encoder.stem=3x3 --config.encoder.stem=3x3.
 
-At this size it wants an accelerator. It was never run in full: 4,000 of its images were, at a fraction of the width.
+This size needs an accelerator. This config was never run in full, only on 4,000 images at a fraction of the width.
 """
 
 from configs import default

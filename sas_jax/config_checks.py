@@ -1,4 +1,4 @@
-"""Whether a config can be used, before anything is computed: its fields one by one, then what they are together."""
+"""Checks a config before anything is computed: first each field, then combinations of fields."""
 
 import difflib
 import re
@@ -15,10 +15,10 @@ from sas_jax.selection.selectors import LISTED
 
 
 def check(config: ConfigDict) -> None:
-    """Finds what no run could use.
+    """Checks that a run can use a config.
 
     Raises:
-        InputError: the first such field, what it should be and what it is.
+        InputError: names the first invalid field, its valid values and its value.
     """
     for name, value in named(config).items():
         found = field(name)
@@ -46,7 +46,7 @@ def check(config: ConfigDict) -> None:
 
 
 def named(config: ConfigDict) -> dict[str, Any]:
-    """The values of a config by their fields' names; InputError unless its fields are those of configs/default.py."""
+    """Returns a config's values by field name; raises InputError unless it has the fields of configs/default.py."""
     try:
         values = _flat(config.to_dict())
     except RecursionError as error:
@@ -63,7 +63,7 @@ def named(config: ConfigDict) -> dict[str, Any]:
 
 
 def unknown(name: str) -> InputError:
-    """What to say of a name that is no field's."""
+    """Returns the error for a name that is not a field (raises it for fields of partitions)."""
     if name.partition(".")[0] == "partitions":
         raise InputError(
             f"config.partitions.NAME.FIELD must have as its FIELD one of {', '.join(OF_PARTITION)}, got "
@@ -83,7 +83,7 @@ def unknown(name: str) -> InputError:
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """{"data": {"name": "digits"}} -> {"data.name": "digits"}; the value of a field stays whole, whatever it is."""
+    """Flattens {"data": {"name": "digits"}} to {"data.name": "digits"}; a field's own value is not flattened."""
     values: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{above}{key}"
@@ -101,7 +101,7 @@ def _check_views(config: ConfigDict) -> None:
 
 
 def check_partition_name(name: Any) -> None:
-    """Raises InputError unless a partition may be called so."""
+    """Raises InputError unless `name` is a valid name of a partition."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", name):
         raise InputError(
             f"A name in config.partitions must be 1 to 64 letters, digits and underscores and must not start with an "
@@ -118,13 +118,13 @@ def _check_similarity(where: str, section: ConfigDict, config: ConfigDict) -> No
 
 
 def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> None:
-    """Checks latent classes; `given` are the fields that the section holds itself, the others are inherited."""
+    """Checks latent classes; `given` are the fields set in the section itself, all others are inherited."""
     method = METHODS[section.method]
     if method.needs and not section[method.needs]:
         raise InputError(
             f"{where}.{method.needs} must not be empty where {where}.method is {section.method!r}, got ''. Set it."
         )
-    # A field that the method does not look at is a mistake about the method; one that is never empty has its default.
+    # Setting a field that the method ignores is a mistake. Fields that cannot be empty keep their defaults.
     unread = [name for name in section if name in given and section[name] and name not in method.fields]
     for name in unread:
         if OF_PARTITION[name].fits("") or OF_PARTITION[name].fits(()):
@@ -136,7 +136,7 @@ def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> N
 
 
 def _check_file(config: ConfigDict, arms: tuple[plan.Arm, ...]) -> None:
-    """What config.selection says of a subset made elsewhere."""
+    """Checks the fields of config.selection for a subset made elsewhere."""
     section, wanted = config.selection, any(arm.selector == LISTED for arm in arms)
     if wanted and not section.file:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The fields of a config: what each may be. Checks, command-line values and error messages all come from this table."""
+"""The valid values of each config field. Checks, command-line parsing and error messages all use this table."""
 
 import ast
 import dataclasses
@@ -16,19 +16,19 @@ from sas_jax.selection.budgets import BUDGETS
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.training import optimizer
 
-_MANY = 1_000_000  # more images, epochs or iterations than any run has; what is larger is a slip
-_LONGEST = 4096  # characters of a text, as of a path
+_MANY = 1_000_000  # more images, epochs or iterations than any run has; larger values are mistakes
+_LONGEST = 4096  # characters of a text, such as a path
 _SWITCH = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """What a field may be.
+    """The valid values of a field.
 
     Attributes:
-        wanted: in words, behind "must be".
-        fits: whether it may have a value.
-        read: makes a value from the command line's text; what it raises says that it is none.
+        wanted: describes them, after "must be".
+        fits: whether a value is valid.
+        read: parses the command line's text; raises any exception for invalid text.
     """
 
     wanted: str
@@ -36,12 +36,12 @@ class Field:
     read: Callable[[str], Any]
 
     def check(self, name: str, value: Any) -> None:
-        """Raises InputError unless the field may have this value."""
+        """Raises InputError unless the value is valid."""
         if not self.fits(value):
             raise self.error(name, value)
 
     def parse(self, name: str, text: str) -> Any:
-        """The value that a text on the command line means; InputError where it means none that fits."""
+        """Parses a value from the command line; raises InputError if it is invalid."""
         try:
             value = self.read(text)
         except Exception as error:  # literal_eval raises MemoryError and RecursionError as well
@@ -50,7 +50,7 @@ class Field:
         return value
 
     def error(self, name: str, value: Any) -> InputError:
-        """What to say of a value that does not fit."""
+        """Returns the error for an invalid value."""
         return InputError(f"{name} must be {self.wanted}, got {shown(value)}. See configs/default.py.")
 
 
@@ -90,7 +90,7 @@ def _text(*, empty: bool = True) -> Field:
         if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST:
             return False
         try:
-            value.encode()  # what Python makes of other bytes on the command line cannot be
+            value.encode()  # fails for surrogates, with which Python represents other bytes on the command line
         except UnicodeEncodeError:
             return False
         return empty or bool(value)
@@ -107,10 +107,10 @@ def _several(each: Field, count: int | None = None) -> Field:
 
 
 def _tuple(text: str) -> tuple[Any, ...]:
-    """A tuple as Python writes it, or its only entry."""
+    """Parses a Python tuple, or its only entry."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a backslash
+            warnings.simplefilter("ignore")  # about backslashes
             value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):
         if text.lstrip().startswith(("(", "[")):
@@ -150,7 +150,7 @@ _TRAIN = _OPTIMIZER | {
 }
 _PREDICTOR = {"head_hidden": _whole(0, 65_536), "head_features": _whole(2, 65_536)}
 _MOMENTUM = {"momentum": _number(0, 1), "final_momentum": _number(0, 1)}
-_IMAGES = _whole(1, _MANY)  # at a time
+_IMAGES = _whole(1, _MANY)  # batch size
 
 FIELDS: dict[str, Field] = {
     "seed": _whole(0, LARGEST_SEED),
@@ -232,7 +232,7 @@ FIELDS: dict[str, Field] = {
             "batch_norm_groups": _whole(1, 65_536),
         },
     ),
-    "arms": Field(  # plan.arms says what is wrong with an entry
+    "arms": Field(  # plan.arms checks the entries
         "a tuple of entries such as ('random', 0.2, 0)", lambda value: isinstance(value, tuple | list), _tuple
     ),
     **_under(
@@ -261,17 +261,17 @@ FIELDS: dict[str, Field] = {
         },
     ),
 }
-"""By name, in the order of configs/default.py."""
+"""The fields by name, in the order of configs/default.py."""
 
 OF_PARTITION = {
     name.rpartition(".")[2]: field
     for name, field in FIELDS.items()
     if name.startswith("latent_classes.") or name in ("selection.budgets", "selection.similarity_embeddings")
 }
-"""What a section of config.partitions may hold."""
+"""The fields that a section of config.partitions may have."""
 
 
 def field(name: str) -> Field | None:
-    """The field "section.name" or "partitions.NAME.name" of a config; None where there is none."""
+    """Returns the field "section.name" or "partitions.NAME.name" of a config, or None."""
     section, _, rest = name.partition(".")
     return FIELDS.get(name) if section != "partitions" else OF_PARTITION.get(rest.partition(".")[2])

@@ -1,4 +1,4 @@
-"""A config from its file and the command line; a mistake in either is one sentence."""
+"""Reads a config from its file and the command line; mistakes in either raise InputError with one sentence."""
 
 import contextlib
 import functools
@@ -18,22 +18,22 @@ from sas_jax.errors import InputError, shown
 
 _PACKAGE = Path(__file__).parent
 _CONFIGS = next(each for each in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if each.is_dir())
-"""The configs that are shipped: in an installed package, or beside it in a checkout."""
+"""The folder of the shipped configs: in an installed package, or beside it in a checkout."""
 
 
 def read(path: str, *, fields: Sequence[str] = ()) -> ConfigDict:
-    """The config that a file makes, with some fields replaced.
+    """Returns the config defined by a file, with some fields replaced.
 
     Args:
-        path: of a Python file that defines get_config(), or the name of a shipped config, such as "cifar100"; what
-            follows a ":" is passed to it.
-        fields: each "section.field=value", the value as text; they replace the file's.
+        path: a Python file that defines get_config(), or the name of a shipped config, such as "cifar100"; text after
+            a ":" is passed to get_config().
+        fields: overrides of the file's values, each "section.field=value".
 
     Returns:
         The config, checked and locked.
 
     Raises:
-        InputError: the file cannot be run, or it or a field does not fit configs/default.py.
+        InputError: the file cannot be executed, or the file or an override does not match configs/default.py.
     """
     config = _run(path)
     config_checks.named(config)
@@ -50,7 +50,7 @@ def read(path: str, *, fields: Sequence[str] = ()) -> ConfigDict:
 
 
 def _section(config: ConfigDict, name: str) -> ConfigDict:
-    """A section of a config, new where it is a partition that the config has not."""
+    """Returns a section of a config, and creates it if it is a partition that the config lacks."""
     if name not in config:
         config_checks.check_partition_name(name)
         config[name] = ConfigDict()
@@ -58,15 +58,15 @@ def _section(config: ConfigDict, name: str) -> ConfigDict:
 
 
 def shipped() -> dict[str, Path]:
-    """The configs that come with the package: their files by name."""
+    """Returns the files of the configs shipped with the package, by name."""
     return {path.stem: path for path in sorted(_CONFIGS.glob("*.py"))}
 
 
 def _run(path: str) -> ConfigDict:
-    """What get_config() of a file returns."""
+    """Executes a config file and returns the result of its get_config()."""
     name, _, argument = path.partition(":")
     wanted = "--config must be a config file such as configs/digits.py"
-    place = shown(name if len(name) <= 70 else f"...{name[-67:]}")  # of a long path its end says which file
+    place = shown(name if len(name) <= 70 else f"...{name[-67:]}")  # the end of a long path is more informative
     name = str(shipped().get(name) or files.expanded(name))
     if not os.path.isfile(name):
         fix = "Correct the path, or name a shipped config (sas-jax --help lists them)."
@@ -81,12 +81,10 @@ def _run(path: str) -> ConfigDict:
                 raise InputError(
                     f"get_config() must return a ConfigDict, got {shown(config)} from {place}. See configs/digits.py."
                 )
-            config = ConfigDict(
-                config.to_dict()
-            )  # one that is frozen, or holds references, can be changed as any other
+            config = ConfigDict(config.to_dict())  # a copy that is neither frozen nor has references
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # whatever the file does
+    except (Exception, SystemExit) as error:  # the file may raise anything
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
         where = f"{place}, line {lines[-1]}" if lines else place
         reason = " ".join(str(error).split())
@@ -98,9 +96,9 @@ def _run(path: str) -> ConfigDict:
 
 @contextlib.contextmanager
 def _our_configs(folder: Path) -> Iterator[None]:
-    """Makes `from configs import default` mean ours, whatever else is called configs where the command runs.
+    """Makes `from configs import default` import the shipped configs, even if another `configs` is importable.
 
-    Modules that ours has not are looked for in the config file's own folder, where that is called configs.
+    Modules that the shipped configs lack are looked up in the config file's own folder, if its name is configs.
     """
     ours = types.ModuleType("configs")
     ours.__path__ = [str(each) for each in (_CONFIGS, folder) if each.name == "configs"]

@@ -1,4 +1,4 @@
-"""Files, local or in a bucket: read, with a sentence for each that cannot be used, and written whole or not at all."""
+"""Reads local and remote files with clear errors, and writes them atomically."""
 
 import errno
 import fnmatch
@@ -18,25 +18,25 @@ from etils import epath
 
 from sas_jax.errors import InputError, shown
 
-LARGEST = 1 << 33  # bytes of a file that is read whole
+LARGEST = 1 << 33  # bytes of a file that is read into memory
 LONGEST_NAME = 255  # bytes of a file's name
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of writing where there is no more room, or none for this user
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded or file too large
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK"
 
 
 def is_remote(path: epath.PathLike) -> bool:
-    """Whether it is in an object store: gs://bucket/name."""
+    """Whether the path is in an object store, such as gs://bucket/name."""
     return "://" in str(path)
 
 
 def expanded(path: epath.PathLike) -> epath.Path:
-    """The path with "~" as the home directory; the shell does not expand it behind --name=.
+    """Returns the path with "~" expanded, which shells do not do in --name=~/path.
 
     Raises:
-        InputError: it is no path or one of an unknown kind of store, there is no home directory, or the path holds a
-            NUL, which no file system takes.
+        InputError: `path` is not a path, its scheme is unknown, there is no home directory, or it contains NUL, which
+            no file system accepts.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"A path must be text or a pathlib.Path, got {shown(path)}. Give one.")
@@ -56,7 +56,7 @@ def expanded(path: epath.PathLike) -> epath.Path:
 
 
 def beside(path: epath.Path, ending: str) -> epath.Path:
-    """The path with more at its end, or where that name is too long for file systems a short one in the same folder."""
+    """Returns the path with `ending` appended; replaces a name too long for file systems by its hash."""
     name = f"{path.name}{ending}"
     if len(os.fsencode(name)) > LONGEST_NAME:
         name = f"{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{ending}"
@@ -64,7 +64,7 @@ def beside(path: epath.Path, ending: str) -> epath.Path:
 
 
 def remove(path: epath.Path) -> None:
-    """Removes a file, a link (and not what it leads to), or a folder with all that is in it."""
+    """Removes a file, a link (not its target), or a folder with its contents."""
     if path.is_dir() and (is_remote(path) or not os.path.islink(path)):
         path.rmtree()
     else:
@@ -72,14 +72,14 @@ def remove(path: epath.Path) -> None:
 
 
 def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
-    """Calls `write` with another path, then puts what is there at `path`: it is there whole or not at all.
+    """Writes a file atomically: calls `write` with a temporary path, then moves the result to `path`.
 
-    A local file is written beside its place and renamed; where the path is a link, beside what it leads to. An object
-    store has no rename, but there an object appears when its upload has ended, and one that was there before stays
-    until then; what is sent is a finished local file.
+    A local file is written in the same folder and renamed; links are followed first. Object stores cannot rename, but
+    an object appears only when its upload is complete, and an existing object stays until then. A finished local file
+    is uploaded.
 
     Raises:
-        OSError: it cannot be written, or a folder, a pipe or a device stands there.
+        OSError: the file cannot be written, or `path` is a folder, a pipe or a device.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +92,7 @@ def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
         write(aside)
         aside.replace(path)
     except OSError as error:
-        if error.errno and error.filename is None:  # of a full disk, perhaps not the one that the user thinks of
+        if error.errno and error.filename is None:  # such as a full disk, maybe not the expected one
             error.filename = os.fspath(path)
         raise
     finally:
@@ -100,9 +100,9 @@ def write_whole(path: epath.Path, write: Callable[[epath.Path], Any]) -> None:
 
 
 def matching(folder: epath.Path, *patterns: str) -> list[epath.Path]:
-    """What lies in a folder under names that match one of the patterns, sorted; nothing where there is no folder.
+    """Lists a folder's entries whose names match one of the patterns, sorted; [] if there is no folder.
 
-    `epath.Path.glob` takes the folder's own name for a part of the pattern: "runs/exp*" finds what is in runs/exp1.
+    `epath.Path.glob` treats the folder's own name as part of the pattern: a folder runs/exp* would match runs/exp1.
     """
     if not folder.is_dir():
         return []
@@ -110,7 +110,7 @@ def matching(folder: epath.Path, *patterns: str) -> list[epath.Path]:
 
 
 def check_place(path: epath.PathLike) -> None:
-    """Finds out whether `write_whole` can write a file there.
+    """Checks whether `write_whole` can write to a local path.
 
     Raises:
         OSError: it cannot.
@@ -123,35 +123,35 @@ def check_place(path: epath.PathLike) -> None:
 
 
 def _place(path: epath.Path) -> tuple[epath.Path, epath.Path]:
-    """Where a local file is to be, its links followed, and beside it where it is written first."""
+    """Returns a local file's path with links resolved, and a temporary path in the same folder."""
     path = epath.Path(os.path.realpath(path))
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:  # other errors are those of writing, such as of a name that is too long
+    except FileNotFoundError:  # other errors are also errors of writing, such as a name that is too long
         mode = stat.S_IFREG
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "It is a pipe or a device", os.fspath(path))
-    return path, path.parent / f".part-{uuid.uuid4().hex[:12]}"  # a short name: `path` may have the longest that fits
+    return path, path.parent / f".part-{uuid.uuid4().hex[:12]}"  # short, since path.name may be of maximum length
 
 
 def send(local: epath.Path, path: epath.Path) -> None:
-    """Uploads a local file as an object, which is not there before all of it is."""
-    import fsspec  # not by epath, which would end an upload that was interrupted as if it were whole
+    """Uploads a local file as an object, which appears only when complete."""
+    import fsspec  # epath would finalize an interrupted upload as if it were complete
 
     fsspec.core.url_to_fs(os.fspath(path))[0].put_file(os.fspath(local), os.fspath(path))
 
 
 def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
-    """The bytes of a file, local or remote.
+    """Reads a file, local or remote, into memory.
 
     Args:
-        path: of a file; a pipe or a device, which might never end, is none.
-        largest: in bytes.
+        path: a file; pipes and devices, which might never end, are refused.
+        largest: maximum size in bytes.
 
     Raises:
-        OSError, ValueError: it cannot be read, or has more bytes; the text is the reason.
+        OSError, ValueError: the file cannot be read or is too large; the text is the reason.
     """
     file = expanded(path)
     check_is_file(file)
@@ -161,7 +161,7 @@ def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
 
 
 def check_unpacked(data: bytes, *, largest: int) -> None:
-    """Raises ValueError where a .npz, however small, unpacks to more than `largest` bytes; nothing is unpacked."""
+    """Raises ValueError if a .npz would unpack to more than `largest` bytes; does not unpack it."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > largest:
@@ -169,10 +169,10 @@ def check_unpacked(data: bytes, *, largest: int) -> None:
 
 
 def array(path: epath.PathLike) -> np.ndarray:
-    """The array of a .npy file, local or remote, in memory.
+    """Reads the array of a .npy file, local or remote, into memory.
 
     Raises:
-        Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
+        Exception: the file cannot be read; a damaged header can raise any exception; the text is the reason.
     """
     file = expanded(path)
     check_is_file(file)
@@ -185,22 +185,21 @@ def array(path: epath.PathLike) -> np.ndarray:
 
 
 def mapped(path: str) -> np.ndarray:
-    """The array of a .npy file, mapped into memory: what is not used is not read.
+    """Memory-maps the array of a .npy file.
 
     Args:
-        path: of a local file.
+        path: the file.
 
     Returns:
         A read-only array of one dimension or more.
 
     Raises:
-        InputError: there is no such file, or it is cut short or no .npy file, or holds Python objects or a single
-            value.
+        InputError: the file is missing, truncated or not a .npy file, or contains Python objects or a scalar.
     """
     local = expanded(path)
     try:
         values = map_array(local)
-    except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+    except Exception as error:  # NumPy parses headers with Python's parser, which can raise any exception
         raise InputError(
             f"{path} must be a .npy file, got one that cannot be read ({reason(error)}). Write it with numpy.save."
         ) from error
@@ -210,17 +209,17 @@ def mapped(path: str) -> np.ndarray:
 
 
 def map_array(path: epath.PathLike) -> np.ndarray:
-    """As `mapped`, of any array; one in a bucket is copied to this machine's disk first.
+    """Memory-maps the array of a .npy file, also a scalar; copies a remote file to the local disk first.
 
     Raises:
-        Exception: it cannot be read, whatever a damaged header leads Python's own parser into; the text is the reason.
+        Exception: the file cannot be read; a damaged header can raise any exception; the text is the reason.
     """
     if is_remote(path):
         with tempfile.NamedTemporaryFile(suffix=".npy") as copy:
             with epath.Path(path).open("rb") as file:
                 shutil.copyfileobj(file, copy)
             copy.flush()
-            return np.load(copy.name, mmap_mode="r", allow_pickle=False)  # stays, though its name goes
+            return np.load(copy.name, mmap_mode="r", allow_pickle=False)  # the mapping outlives the deleted file
     local = os.fspath(expanded(path))
     check_is_file(epath.Path(local))
     with open(local, "rb") as file:
@@ -233,10 +232,10 @@ def map_array(path: epath.PathLike) -> np.ndarray:
 
 
 def lines(path: str) -> list[str]:
-    """The lines of a text file, UTF-8 with or without a byte order mark, without their ends.
+    """Returns the lines of a UTF-8 text file, with or without byte order mark, without line ends.
 
     Raises:
-        InputError: there is no such file, or it is not such text.
+        InputError: the file is missing or is not UTF-8.
     """
     try:
         text = whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -248,19 +247,19 @@ def lines(path: str) -> list[str]:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line without a full stop."""
+    """Returns an error's message as one line without a full stop."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
     return text.rstrip(".")
 
 
 def _check_header(path: str) -> None:
-    """Raises unless the header of a .npy file is of values that take up room.
+    """Raises unless the header of a .npy file has a supported version and a dtype of non-zero size.
 
-    NumPy (2.4.6) maps a shape of -1 of what takes none by a division by zero, which ends the process.
+    For a zero-size dtype and a shape of -1, NumPy (2.4.6) divides by zero in memory-mapping, which crashes the process.
     """
     with open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:  # 3.0 is of structures with names in UTF-8
+        if version not in _HEADERS:  # 3.0 is for structured types with UTF-8 names
             raise ValueError(f"it is of NumPy's format {version[0]}.{version[1]}, and should be of 1.0 or 2.0")
         _, _, dtype = _HEADERS[version](file)
     if not dtype.itemsize:
@@ -268,7 +267,7 @@ def _check_header(path: str) -> None:
 
 
 def check_is_file(path: epath.Path) -> None:
-    """Raises OSError or ValueError unless there is such a file; epath takes a pipe for one."""
+    """Raises OSError or ValueError unless a local path is a regular file; epath accepts pipes as files."""
     if is_remote(path):
         return
     mode = os.stat(path).st_mode

@@ -1,4 +1,4 @@
-"""What the rooms take for images: an array, or whatever can be indexed like one."""
+"""The protocol of image inputs: an array, or any object that can be indexed like one."""
 
 from typing import Any, Protocol
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Images(Protocol):
-    """uint8 [n, h, w, 3] on the host: in memory, or in files that are decoded when they are asked for."""
+    """Images, uint8 [n, h, w, 3], on the host: in memory, or decoded from files on access."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -19,4 +19,4 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Any, /) -> np.ndarray:
-        """An int, a slice or int [k] -> uint8 [h, w, 3] or [k, h, w, 3]."""
+        """Returns uint8 [h, w, 3] for an int, [k, h, w, 3] for a slice or int [k]."""

@@ -1,9 +1,9 @@
-"""Pickles of plain data and arrays, read without running anything that is in them.
+"""Reads pickles of plain data and arrays without executing them.
 
-A pickle is a program, and Python's own reader runs it: it imports and calls what the file names. Here nothing is
-imported. The opcodes are those that lists, tuples, dicts, texts, numbers and arrays are made of, in every protocol, by
-Python 2 and 3; the few names that such a pickle has are stood in for by objects of the caller's, and any other opcode
-or name ends the reading. Nothing is allocated because the file claims a size.
+A pickle is a program, which Python's own reader executes: it imports and calls what the file names. This reader imports
+nothing. It supports the opcodes of lists, tuples, dicts, texts, numbers and arrays, in all protocols, as written by
+Python 2 and 3. The few names in such pickles are replaced by objects of the caller; any other opcode or name is an
+error. Sizes that the file claims cause no allocation.
 """
 
 import io
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 Names = Mapping[tuple[str, str], Any]
-"""By (module, name) what stands in for it; what is callable may be called."""
+"""Replacements by (module, name); callable ones may be called."""
 
 
 def read(
@@ -24,18 +24,18 @@ def read(
     """Reads one pickle.
 
     Args:
-        data: holds it.
-        names: the names it may have.
-        kind: what it should be, for messages: "list of integers".
-        start: where it begins in the data.
-        persistent: makes a value from a persistent id; None where there may be none.
+        data: the bytes that contain the pickle.
+        names: the names that the pickle may use.
+        kind: the expected content, for messages: "list of integers".
+        start: the offset of the pickle in the data.
+        persistent: converts a persistent id to a value; None if there may be none.
 
     Returns:
-        The value, and where the pickle ends.
+        The value, and the offset of the pickle's end.
 
     Raises:
-        ValueError: it is something else, or cut short.
-        Exception: whatever else a damaged pickle leads the reader into.
+        ValueError: the pickle has other contents or is truncated.
+        Exception: any other error of the reader for a damaged pickle.
     """
     try:
         return _Reader(names, kind, persistent).read(data, start)
@@ -44,7 +44,7 @@ def read(
 
 
 def kind_of(value: Any) -> str:
-    """What something is, for a sentence; never its value, which can be endless."""
+    """Describes a value by its type for messages, because its repr may be endless."""
     return f"something of the kind {type(value).__name__.lstrip('_')}"
 
 
@@ -53,48 +53,49 @@ _LARGEST_SIZE = 1 << 40
 
 
 class _Type:
-    """A NumPy type of integers."""
+    """A NumPy integer dtype."""
 
     def __init__(self, name: Any, *_: Any):
-        # Only text is looked up and only text is shown: for a tuple of tuples of tuples, Python's hash runs out of
-        # stack and its repr out of memory.
+        # Looks up and shows only text: for deeply nested tuples, Python's hash overflows the stack and its repr runs
+        # out of memory.
         if not isinstance(name, str) or name not in _TYPES:
             shown = repr(name[:40]) if isinstance(name, str) else kind_of(name)
             raise ValueError(f"an array in it is of {shown}, and should be of integers")
         self.value = np.dtype(name)
 
     def set(self, state: Any) -> None:
-        """Takes the state that a pickled type has: (version, byte order, ...)."""
+        """Sets the pickled state of a dtype: (version, byte order, ...)."""
         if not isinstance(state, tuple) or state[1] not in ("<", ">", "=", "|"):
             raise ValueError("a type in it has no byte order")
         self.value = self.value.newbyteorder(state[1])
 
 
 class Array:
-    """A NumPy array of integers, made first and filled afterwards.
+    """A NumPy array of integers, created first and filled afterwards.
 
-    Its values are made when all is read: of a thousand arrays of the same bytes, which take no room in a file, one.
+    Values are created on demand: a small file may define a thousand arrays with the same bytes, but only those that are
+    used take memory.
     """
 
     def __init__(self) -> None:
         self._parts: tuple[Any, ...] | None = None
 
     def set(self, state: Any) -> None:
-        """Takes the state that a pickled array has: (version, shape, type, whether columns go first, bytes)."""
+        """Sets the pickled state of an array: (version, shape, dtype, whether in Fortran order, bytes)."""
         if not isinstance(state, tuple):
             raise ValueError("it fills in what is no array")
         _, shape, kind, is_fortran, data = state
         self._parts = (data, kind, shape, "F" if is_fortran else "C")
 
     def values(self) -> np.ndarray:
-        """Integers of the array's shape."""
+        """Returns the array, integers of any shape."""
         if self._parts is None:
             raise ValueError("an array in it has no values")
         return _filled(*self._parts)
 
     @classmethod
     def of(cls, *parts: Any) -> "Array":
-        """From its bytes, type, shape and order."""
+        """Creates an array from its bytes, dtype, shape and order."""
         if len(parts) != 4:
             raise ValueError("an array in it has no bytes, type, shape and order")
         array = cls()
@@ -109,7 +110,7 @@ def _filled(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
         raise ValueError("an array in it has a shape that none can have")
     if not isinstance(data, str | bytes | bytearray) or math.prod(shape) * kind.value.itemsize != len(data):
         raise ValueError("an array in it has not the bytes that its shape takes")
-    # Python 2 has bytes as text of one byte a character, and so has _encode.
+    # Bytes from Python 2 and from _encode are text with one byte per character.
     values = np.frombuffer(data.encode("latin-1") if isinstance(data, str) else data, kind.value)
     return values.reshape(shape, order="F" if order == "F" else "C")
 
@@ -123,7 +124,7 @@ def _scalar(kind: Any, data: Any) -> int:
 
 
 def _encode(text: Any, encoding: Any) -> str:
-    """Bytes, as protocols before 3 write them: text that is to be encoded, which it is where it is used."""
+    """Returns bytes, which protocols before 3 write as text to encode, unchanged; `_filled` encodes them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError("a text in it is encoded in a way that NumPy does not use")
     return text
@@ -140,7 +141,7 @@ ARRAYS: dict[tuple[str, str], Any] = {
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytes"): _no_bytes,
 }
-"""The names of NumPy's arrays of integers, of NumPy 1 and 2."""
+"""The names in pickles of NumPy arrays of integers, by NumPy 1 and 2."""
 for _core in ("numpy.core", "numpy._core"):
     ARRAYS |= {
         (f"{_core}.multiarray", "_reconstruct"): _reconstruct,
@@ -175,7 +176,7 @@ _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Reader:
-    """The machine whose program a pickle is: a stack, the stacks below the marks, and a memo."""
+    """The pickle machine: a stack, the stacks below the marks, and a memo."""
 
     def __init__(self, names: Names, kind: str, persistent: Callable[[Any], Any] | None) -> None:
         self._names = names
@@ -212,7 +213,7 @@ class _Reader:
             self._steps["BINPERSID"] = lambda _: self._push(persistent(self._stack.pop()))
 
     def read(self, data: bytes, start: int) -> tuple[Any, int]:
-        """Goes through the opcodes as far as the end."""
+        """Interprets the opcodes up to STOP."""
         file = io.BytesIO(data)
         file.seek(start)
         for opcode, argument, _ in pickletools.genops(file):
@@ -230,7 +231,7 @@ class _Reader:
         return self._stack.pop(), file.tell()
 
     def _skip(self, _: Any) -> None:
-        """A protocol's number and the length of a frame: the opcodes themselves say as much."""
+        """Ignores protocol numbers and frame lengths, which are redundant."""
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)

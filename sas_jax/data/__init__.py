@@ -1,4 +1,4 @@
-"""Names and paths to images, labels and ids."""
+"""Loads images, labels and ids from named data sets and paths."""
 
 from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.folder import read_folder

@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 prepared from the official archives, without TensorFlow.
 
-tfds's own builders need TensorFlow to encode the images. These are the same builders with PIL images: the same name,
-version, features, splits, stored order and ids, from the same archive with the same checksum. The archive is the
-binary one, plain bytes: nothing is unpickled.
+tfds's own builders need TensorFlow to encode the images. These builders use PIL images instead. The name, version,
+features, splits, stored order and ids are the same, and so are the archive and its checksum. The archive is the binary
+one (plain bytes), so nothing is unpickled.
 """
 
 import hashlib
@@ -24,42 +24,42 @@ from sas_jax.data import prepared
 from sas_jax.errors import InputError
 
 NAMES = ("cifar10", "cifar100")
-_TIMEOUT = 10  # seconds for the server to answer, and between two blocks
+_TIMEOUT = 10  # seconds, for the connection and for each read
 _BLOCK = 1 << 20  # bytes
 
 
 def prepare(name: str, data_dir: epath.Path) -> epath.Path:
-    """Downloads "cifar10" or "cifar100", has it prepared, and returns its folder.
+    """Downloads and prepares "cifar10" or "cifar100", and returns its folder.
 
     Args:
         name: one of NAMES.
-        data_dir: where prepared data sets lie.
+        data_dir: the folder of prepared data sets.
 
     Raises:
-        InputError: where the archive cannot be had or is not what it should be, or `data_dir` cannot be written.
+        InputError: the archive cannot be downloaded or has the wrong checksum, or `data_dir` cannot be written.
     """
     import tensorflow_datasets as tfds
 
     official = {"cifar10": tfds.image_classification.Cifar10, "cifar100": tfds.image_classification.Cifar100}[name]
-    source = official._cifar_info.fget(official)  # a property that reads only the class's name
+    source = official._cifar_info.fget(official)  # a property that uses only the class's name
     with tempfile.TemporaryFile() as archive:
         _download(source.url, official.url_infos[source.url].checksum, archive, name=name, data_dir=data_dir)
         return prepared.prepare(builder_class(official, archive), data_dir)
 
 
 def builder_class(official: Any, archive: BinaryIO) -> Any:
-    """tfds's own CIFAR builder, but reading an open archive and yielding PIL images."""
+    """Returns tfds's CIFAR builder, changed to read an open archive and to yield PIL images."""
 
     class Cifar(official, skip_registration=True):  # type: ignore[call-arg]
         name = official.name
-        pkg_dir_path = official.pkg_dir_path  # the citation and the checksums lie there
+        pkg_dir_path = official.pkg_dir_path  # contains the citation and the checksums
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-            del dl_manager  # it is downloaded already
+            del dl_manager  # the archive is already downloaded
             source = self._cifar_info
             files = _members(archive, source.prefix)
             for key, file in zip(source.label_keys, source.label_files, strict=True):
-                self.info.features[key].names = files[file].decode().split()  # no name holds a space
+                self.info.features[key].names = files[file].decode().split()  # no name contains a space
             return {
                 "train": self._generate_examples("train", [files[file] for file in source.train_files]),
                 "test": self._generate_examples("test", [files[file] for file in source.test_files]),
@@ -67,7 +67,7 @@ def builder_class(official: Any, archive: BinaryIO) -> Any:
 
         def _generate_examples(self, split: str, contents: list[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
             keys = self._cifar_info.label_keys
-            # A record is a byte a label, then 32 x 32 reds, greens and blues.
+            # A record is one byte per label, then the 32 x 32 red, green and blue values.
             rows = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, len(keys) + 3 * 32 * 32)
             images = rows[:, len(keys) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             for i, (row, image) in enumerate(zip(rows, images, strict=True)):
@@ -78,7 +78,7 @@ def builder_class(official: Any, archive: BinaryIO) -> Any:
 
 
 def _members(archive: BinaryIO, prefix: str) -> dict[str, bytes]:
-    """The contents of the archive's files below `prefix`, by name."""
+    """Returns the contents of the archive's files below `prefix`, by name."""
     archive.seek(0)
     with tarfile.open(fileobj=archive, mode="r:gz") as tar:
         return {
@@ -89,7 +89,7 @@ def _members(archive: BinaryIO, prefix: str) -> dict[str, bytes]:
 
 
 def _download(url: str, sha256: str, file: BinaryIO, *, name: str, data_dir: epath.Path) -> None:
-    """Downloads into an open file, in one attempt: with no network it says so at once."""
+    """Downloads into an open file. It does not retry, so a missing network is reported at once."""
     digest = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:

@@ -1,4 +1,4 @@
-"""A data set cut down to some of its classes: ImageNet-100, say, or what a CPU can do of CIFAR-100."""
+"""Restricts a data set to some of its classes: ImageNet-100, or a part of CIFAR-100 for a CPU."""
 
 import dataclasses
 import difflib
@@ -12,10 +12,10 @@ from sas_jax.errors import InputError, shown
 
 
 class ChosenImages(StreamedImages):
-    """Some of a split's images, which stay encoded as they are."""
+    """A subset of a split's streamed images."""
 
     def __init__(self, images: StreamedImages, chosen: np.ndarray):
-        """int [k], the indices of those to keep."""
+        """Keeps the images at the indices `chosen`, int [k]."""
         super().__init__(len(chosen), images.shape[1])
         self._images = images
         self._chosen = chosen
@@ -25,15 +25,15 @@ class ChosenImages(StreamedImages):
 
 
 def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """The images of some classes, of both splits; a label is then a class's place in `names`.
+    """Returns the images of some classes, in both splits; labels become positions in `names`.
 
     Args:
-        dataset: with labels.
-        names: of classes, each once.
+        dataset: a data set with labels.
+        names: the classes to keep, each once.
 
     Raises:
-        InputError: the data set has no labels, a name is none of its classes or stands there twice, or a split has
-            no image of them.
+        InputError: the data set has no labels, a name is not one of its classes or is repeated, or a split has no
+            image of these classes.
     """
     if dataset.class_names is None:
         raise InputError(
@@ -49,7 +49,7 @@ def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
             )
         if list(names).count(name) > 1:
             raise InputError(f"config.data.classes must name each class once, got {name!r} twice. Remove one.")
-    table = np.full(len(dataset.class_names) + 1, -1, np.int32)  # of each label its new one; of -1 the last, -1
+    table = np.full(len(dataset.class_names) + 1, -1, np.int32)  # by old label; -1 stays -1
     table[[dataset.class_names.index(name) for name in names]] = np.arange(len(names), dtype=np.int32)
     return dataclasses.replace(
         dataset,

@@ -1,4 +1,4 @@
-"""What every source of images is turned into."""
+"""The common format to which every image source is converted."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from sas_jax.workdir import digest, fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images that are trained on, or tested on, together.
+    """The images of a training or test split.
 
     Attributes:
-        images: uint8 [n, size, size, 3], in memory or decoded when asked for.
-        labels: int32 [n], in [0, number of classes), -1 where this one image has no label; None where none has.
-        ids: str [n], the name each example keeps wherever it goes; no two are equal.
-        marks: uint64 [n], a hash of the length and the ends of each encoded image.
+        images: uint8 [n, size, size, 3], in memory or decoded on access.
+        labels: int32 [n], in [0, number of classes), -1 for an image without a label; None if no image has one.
+        ids: str [n], a unique name of each example that does not depend on order or location.
+        marks: uint64 [n], a hash of the length and of the first and last bytes of each encoded image.
     """
 
     images: np.ndarray | StreamedImages
@@ -28,7 +28,7 @@ class Split:
         return len(self.images)
 
     def fingerprint(self) -> str:
-        """A short hash of what is there: the same in memory and streamed, and wherever the files lie."""
+        """Returns a short hash of the split, the same in memory and streamed, and wherever the files are."""
         return fingerprint(self.images.shape, *(digest(a) for a in (self.marks, self.labels, self.ids)))
 
 
@@ -37,10 +37,10 @@ class Dataset:
     """A data set.
 
     Attributes:
-        name: what it is called in tables and reports.
-        train: the examples to train on and to choose from.
-        test: the examples that measure; None where there are none.
-        class_names: the name of each label; None where there are no labels.
+        name: its name in tables and reports.
+        train: the examples to train on and to select from.
+        test: the examples for evaluation, or None.
+        class_names: the name of each label; None if there are no labels.
         skipped: "path: reason" for each file that could not be read.
     """
 

@@ -1,6 +1,6 @@
 """`digits`: scikit-learn's 1,797 scanned digits as a tfds data set.
 
-Small, real, and in every installation of scikit-learn: a first run that needs no network. 8 x 8 pixels, 10 classes,
+The data is small and real, and scikit-learn includes it, so a first run needs no network. 8 x 8 pixels, 10 classes,
 from the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998).
 """
 
@@ -15,13 +15,13 @@ _TEST_EVERY = 5
 
 
 def split_indices(target: np.ndarray) -> dict[str, np.ndarray]:
-    """The fixed split: every fifth image of the images ordered by class is for testing.
+    """Returns the fixed split: with images ordered by class, every fifth is a test image.
 
-    It draws nothing, so that it cannot change with a random generator's version, and is stratified to within one image
-    a class.
+    The split uses no random numbers, so it does not depend on a generator's version. It is stratified to within one
+    image per class.
 
     Args:
-        target: int [n], the classes.
+        target: int [n], the class of each image.
 
     Returns:
         Ascending indices int [n'] for "train" and "test".
@@ -33,7 +33,7 @@ def split_indices(target: np.ndarray) -> dict[str, np.ndarray]:
 
 @functools.cache
 def builder_class() -> Any:
-    """The tfds builder, made when it is asked for: importing tfds takes a second."""
+    """Returns the tfds builder. It is created on demand, because importing tfds takes a second."""
     import tensorflow_datasets as tfds
 
     class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""A folder of images, with or without a sub-folder for each class."""
+"""Reads a folder of images, with or without a sub-folder for each class."""
 
 import dataclasses
 import functools
@@ -15,27 +15,27 @@ from sas_jax.data.streamed import is_streamed, memory
 from sas_jax.errors import InputError, shown
 from sas_jax.files import expanded, is_remote, reason
 
-# Those of torchvision's ImageFolder, and GIF.
+# The suffixes of torchvision's ImageFolder, and GIF.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
 
 def load(folder: str, test_folder: str, *, image_size: int, placement: str = "host") -> Dataset:
-    """Reads the images of `folder` and, where it is not "", of `test_folder`.
+    """Reads the images of `folder`, and of `test_folder` unless it is "".
 
     Args:
         folder: the images to train on.
-        test_folder: the images that measure, with the same class sub-folders; "" for none.
-        image_size: pixels a side.
-        placement: "device" and "host" decode them into memory, "stream" when they are asked for, "auto" by how much
-            memory is free.
+        test_folder: the images for evaluation, with the same class sub-folders; "" for none.
+        image_size: side length in pixels.
+        placement: "device" and "host" decode the images into memory, "stream" decodes them on access, "auto" chooses
+            by the free memory.
 
     Returns:
-        The data set, named after the folder and the one it lies in. Where the train folder has classes, the test
-        labels count in them.
+        The data set, named after the folder and its parent. If the train folder has classes, the test labels are
+        indices into them.
 
     Raises:
-        InputError: where a folder is missing or holds no image, more than 1 % of its images are broken, or the test
-            folder has classes that the train folder has not.
+        InputError: a folder is missing or has no images, more than 1 % of its images are broken, or the test folder has
+            classes that the train folder does not have.
     """
     found = [find(each) for each in (folder, test_folder) if each]
     stream = is_streamed(placement, memory(sum(len(f.paths) for f in found), image_size))
@@ -53,24 +53,23 @@ def read_folder(
 ) -> tuple[Split, tuple[str, ...] | None, tuple[str, ...]]:
     """Reads every image below a folder, in the order of torchvision's ImageFolder.
 
-    The first sub-folder on an image's path is its class; classes are numbered in the order of their sorted names.
-    There are no labels where an image lies in the folder itself, or where all lie in one sub-folder. Folders whose
-    names begin with a dot and files whose names begin with "._" are ignored. `find` says which images are left out.
+    The first sub-folder on an image's path is its class; classes are numbered by their sorted names. There are no
+    labels if an image is directly in the folder, or if all are in one sub-folder. Folders whose names begin with a dot
+    and files whose names begin with "._" are ignored. `find` documents which images are skipped.
 
     Args:
         folder: a local path, or one that etils.epath opens.
-        image_size: pixels a side.
-        class_names: the classes to count the labels in, if they are known already.
-        placement: as of `load`.
+        image_size: side length in pixels.
+        class_names: the classes that the labels index, if they are already known.
+        placement: as in `load`.
 
     Returns:
-        The images with their relative paths as ids; the class names or None; "path: reason" for each file or folder
-        that was left out. Of images that are streamed, a file that is damaged between its ends is not known yet to be
-        broken.
+        The images with their relative paths as ids; the class names or None; "path: reason" for each skipped file or
+        folder. If images are streamed, damage between a file's first and last bytes is not detected here.
 
     Raises:
-        InputError: where the folder is missing, cannot be read or holds no image, more than 1 % of the images are
-            broken, a name cannot be an id, or there are sub-folders not in `class_names`.
+        InputError: the folder is missing, cannot be read or has no images, more than 1 % of the images are broken, a
+            name cannot be an id, or there are sub-folders not in `class_names`.
     """
     found = find(folder)
     stream = is_streamed(placement, memory(len(found.paths), image_size))
@@ -84,13 +83,13 @@ def read_paths(
 
     Args:
         root: the folder.
-        paths: of the images, relative to `root`, all different; they become the ids.
-        labels: int [n]; None where there are none.
-        image_size: pixels a side.
-        stream: whether they are decoded when they are asked for, and not into memory.
+        paths: the images' unique paths relative to `root`; they become the ids.
+        labels: int [n], or None.
+        image_size: side length in pixels.
+        stream: whether to decode the images on access instead of into memory.
 
     Returns:
-        The images that could be read; "path: reason" for each of the others.
+        The readable images; "path: reason" for each broken one.
 
     Raises:
         InputError: more than 1 % of the images are broken.
@@ -100,7 +99,7 @@ def read_paths(
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What lies in a folder: the paths of its images in order, and "path: reason" for what is left out."""
+    """The contents of a folder: the ordered paths of its images, and "path: reason" for skipped entries."""
 
     root: epath.Path
     paths: list[str]
@@ -108,14 +107,14 @@ class Found:
 
 
 def find(folder: str) -> Found:
-    """Lists the images in a folder and below it; none is opened.
+    """Lists the images in and below a folder without opening them.
 
-    Where all images lie in sub-folders, these are the samples of torchvision's ImageFolder in its order, so that an
-    index means the same image here and there. GIFs, which ImageFolder does not read, are left out then, unless the
-    folder has nothing else. Images directly in the folder, which ImageFolder never reads, come last.
+    If all images are in sub-folders, the result equals the samples of torchvision's ImageFolder in the same order, so
+    that indices agree. GIFs, which ImageFolder does not read, are then skipped, unless all images are GIFs. Images
+    directly in the folder, which ImageFolder never reads, come last.
 
     Raises:
-        InputError: the folder is missing, cannot be read or holds no image, or a name cannot be an id.
+        InputError: the folder is missing, cannot be read or has no images, or a name cannot be an id.
     """
     root = expanded(folder)
     if not root.is_dir():
@@ -147,7 +146,7 @@ def find(folder: str) -> Found:
 
 
 def _as_image_folder(path: str) -> tuple[bool, str, str, str]:
-    """Sorts as torchvision does: by class, then by folder, then by name; images without a folder last."""
+    """Sort key of torchvision's order: by class, by folder, then by name; images without a folder come last."""
     folder, _, name = path.rpartition("/")
     return not folder, folder.partition("/")[0], folder, name
 
@@ -156,9 +155,9 @@ class FolderItems:
     """The images of a folder."""
 
     def __init__(self, root: epath.Path, paths: Sequence[str]):
-        """`paths` relative to `root`; nothing is read yet."""
+        """Stores `paths`, relative to `root`; reads nothing."""
         self._root = root
-        self._paths = np.array([path.encode() for path in paths])  # a byte a character where text takes four
+        self._paths = np.array([path.encode() for path in paths])  # bytes: a quarter of str's memory
 
     @property
     def root(self) -> str:
@@ -177,7 +176,7 @@ class FolderItems:
 def _can_be_written(path: str) -> bool:
     try:
         path.encode()
-    except UnicodeEncodeError:  # what Python makes of bytes that are not UTF-8
+    except UnicodeEncodeError:  # surrogates, with which Python represents bytes that are not UTF-8
         return False
     return "\n" not in path and "\r" not in path
 
@@ -196,12 +195,12 @@ def _read(
 
 
 def _image_paths(root: epath.Path, left_out: list[str]) -> Iterator[str]:
-    """The paths of the images relative to root, with forward slashes; links are followed, but not back up.
+    """Yields the images' paths relative to root, with forward slashes; links to enclosing folders are ignored.
 
-    To `left_out` goes "path: reason" for each sub-folder that may not be read, and for each pipe, socket or device
-    that is named like an image.
+    Appends "path: reason" to `left_out` for each sub-folder without read permission, and for each pipe, socket or
+    device that is named like an image.
     """
-    folders: list[tuple[str, tuple[str, ...]]] = [("", ())]  # each with what it lies in, links resolved
+    folders: list[tuple[str, tuple[str, ...]]] = [("", ())]  # each with its parents' real paths
     while folders:
         below, above = folders.pop()
         real = os.path.realpath(root / below)
@@ -209,14 +208,14 @@ def _image_paths(root: epath.Path, left_out: list[str]) -> Iterator[str]:
             continue
         try:
             entries = list(_entries(root / below))
-        except PermissionError as error:  # such as lost+found at the top of a disk
+        except PermissionError as error:  # such as lost+found at the root of a disk
             if not below:
                 raise
             left_out.append(f"{root / below}: {error.strerror}")
             continue
         for name, is_dir, is_strange in entries:
             path = f"{below}/{name}" if below else name
-            if name.startswith("._"):  # macOS's metadata of the file without these two characters
+            if name.startswith("._"):  # macOS's metadata of another file
                 continue
             if is_dir():
                 if not name.startswith("."):
@@ -229,12 +228,12 @@ def _image_paths(root: epath.Path, left_out: list[str]) -> Iterator[str]:
 
 
 def _entries(folder: epath.Path) -> Iterator[tuple[str, Callable[[], bool], Callable[[], bool]]]:
-    """Of each entry of a folder the name, whether it is a folder, and whether it is neither a folder nor a file."""
-    if is_remote(folder):  # a bucket has no pipes, and each question is a call: what is named like an image is one
+    """Yields each entry's name, and predicates: is it a folder, and is it neither a folder nor a file."""
+    if is_remote(folder):  # no pipes there; image suffixes are trusted, as each check is a request
         for path in folder.iterdir():
             yield path.name, (lambda: False) if path.name.lower().endswith(SUFFIXES) else path.is_dir, lambda: False
         return
-    with os.scandir(folder) as entries:  # knows what an entry is without asking for each
+    with os.scandir(folder) as entries:  # gives each entry's type without another system call
         for entry in entries:
             yield entry.name, functools.partial(_is_dir, entry), functools.partial(_is_strange, entry)
 
@@ -248,7 +247,7 @@ def _is_dir(entry: os.DirEntry) -> bool:
 
 def _is_strange(entry: os.DirEntry) -> bool:
     try:
-        return not entry.is_file() and os.path.exists(entry)  # a link to nothing is a broken image
+        return not entry.is_file() and os.path.exists(entry)  # a dangling link counts as a broken image
     except OSError:
         return False
 

@@ -1,4 +1,4 @@
-"""Decoded images to squares of one size, on several threads."""
+"""Converts images to RGB squares of one size, and decodes them in several threads."""
 
 import concurrent.futures
 import contextlib
@@ -16,14 +16,14 @@ from PIL import ExifTags, Image
 
 from sas_jax import devices
 
-# Images a thread takes at a time: large enough that handing them out costs nothing, small enough for a smooth bar.
+# Images per task: enough to make scheduling negligible, few enough for a smooth progress bar.
 _CHUNK = 64
-# Pieces a thread has of what is less: one that meets large images leaves its other pieces to the others.
+# Tasks per thread if there are fewer images: a thread slowed by large images leaves its other tasks to other threads.
 _PIECES = 4
-_THREADS = "decoding"  # how their names begin
+_THREADS = "decoding"  # prefix of their names
 
 
-# Of what PIL can open. Not PostScript: a file that begins so, whatever it is called, PIL has Ghostscript run.
+# The formats that PIL may open. PostScript is excluded, because PIL runs Ghostscript on it, whatever the file's name.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,37 +34,37 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What shows an image upright, by its EXIF orientation."""
+"""The transposition that turns an image upright, by its EXIF orientation."""
 
 
 def opened(file: BinaryIO) -> Image.Image:
-    """An encoded image, opened by PIL and not yet decoded.
+    """Opens an encoded image with PIL without decoding it.
 
     Raises:
-        Exception: it is damaged or of another format, whatever PIL's readers meet in it.
+        Exception: the image is damaged or of another format; the type depends on PIL's reader.
     """
     return Image.open(file, formats=_FORMATS)
 
 
 def square_rgb(image: Image.Image, size: int, *, upright: bool = False) -> np.ndarray:
-    """An image of any mode and shape as an RGB square: the shorter side is resized to `size`, the longer one cut.
+    """Returns an image of any mode and shape as an RGB square, resized by its shorter side and centre-cropped.
 
     Args:
         image: as `opened` returns it; greys of 12 and 16 bits keep their upper 8 bits, transparency is dropped.
-        size: pixels a side, at least 1.
-        upright: whether the image is turned as its EXIF orientation says.
+        size: side length in pixels, at least 1.
+        upright: whether to apply the EXIF orientation.
 
     Returns:
-        uint8 [size, size, 3]. An image that is size x size already keeps its pixels.
+        uint8 [size, size, 3]. The pixels of a size x size image are not resampled.
 
     Raises:
-        ValueError: for floating-point, signed and 32-bit pixels, whose range is unknown.
+        ValueError: the pixels are floating-point, signed or 32-bit integers, whose range is unknown.
     """
-    turn = _turn(image) if upright else None  # before all else: a converted image has lost its format and its EXIF
+    turn = _turn(image) if upright else None  # first, because conversion loses the format and the EXIF data
     if image.mode == "F" or image.mode.startswith("I"):
         image = Image.fromarray(_grey(image))
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # PIL warns when such a palette goes to RGB in one step
+        image = image.convert("RGBA")  # converting such a palette directly to RGB makes PIL warn
     if image.mode != "RGB":
         image = image.convert("RGB")
     if turn is not None:
@@ -73,25 +73,25 @@ def square_rgb(image: Image.Image, size: int, *, upright: bool = False) -> np.nd
     if (width, height) != (size, size):
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
-        # The same as resizing the whole and then cutting: near the box's edge PIL takes in what lies beyond.
+        # Equals resizing the whole image and then cropping: at the box's edge PIL's filter reads the pixels beyond it.
         image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
     return np.asarray(image)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What turns an image upright. Pixels can be whole where the metadata beside them are damaged."""
-    image.load()  # PNG has EXIF behind the pixels; TIFF is turned by PIL, which takes the orientation away
+    """Returns the transposition that turns an image upright, or None, also if its metadata are damaged."""
+    image.load()  # PNG stores EXIF after the pixels; PIL turns TIFF itself and removes the orientation
     try:
         return _TURNS.get(image.getexif()[ExifTags.Base.Orientation])
-    except Exception:  # there is none; or damaged metadata, which lead PIL's parsers into any error
+    except Exception:  # no orientation, or damaged metadata, which can raise any exception
         return None
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    """Grey pixels of more than 8 bits as uint8; the range of PNG's, PGM's and unsigned TIFF's is that of their bits."""
+    """Returns grey pixels of more than 8 bits as uint8; PNG, PGM and unsigned TIFF use the full range of their bits."""
     tiff = getattr(image, "tag_v2", {})
     bits = tiff.get(258, (16,))[0]  # BitsPerSample
-    # PIL widens PGM's to its own 32 bits, scaled to 16.
+    # PIL opens PGM of more than 8 bits as 32-bit integers, scaled to 16 bits.
     if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))):
         kind = "floating point" if image.mode == "F" else "signed or 32-bit integers"
         raise ValueError(f"its pixels are {kind}, of unknown range: save it with 8 or 16 bits")
@@ -99,16 +99,16 @@ def _grey(image: Image.Image) -> np.ndarray:
     return 255 - grey if tiff.get(262) == 0 else grey  # PhotometricInterpretation: white is zero
 
 
-_PILS_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as warnings.filters has them
+_PILS_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # in the form of the entries of warnings.filters
 _lock = threading.Lock()
 _decoding = 0
 
 
 @contextlib.contextmanager
 def _without_pils_warnings() -> Iterator[None]:
-    """PIL warns of odd metadata and of large images, which are read all the same. What cannot be read raises.
+    """Suppresses PIL's warnings of odd metadata and large images, which are still read; unreadable images raise.
 
-    warnings.catch_warnings is for one thread at a time; here the last caller to leave removes the filter.
+    warnings.catch_warnings is not thread-safe; here the last caller to exit removes the filter.
     """
     global _decoding
     with _lock:
@@ -126,19 +126,20 @@ def _without_pils_warnings() -> Iterator[None]:
 
 @_without_pils_warnings()
 def in_threads(work: Callable[[int, int], None], count: int, *, description: str = "") -> None:
-    """Calls work(start, stop) over 0..count in pieces, on a thread a core (PIL decodes outside Python's lock).
+    """Calls work(start, stop) on chunks of range(count), with one thread per core (PIL decodes without the GIL).
 
-    Many threads may call this at a time: they share one pool, so that they do not crowd the cores. `work` must not.
+    Several threads may call this function concurrently. They share one pool, so the cores are not oversubscribed.
+    `work` must not call it.
 
     Args:
-        work: does the images from start to stop; what it raises ends the rest and is raised here.
-        count: how many images there are.
-        description: stands before the progress bar, which shows on a terminal after two seconds; "" for no bar.
+        work: processes the images from start to stop; its first error cancels the remaining chunks and is raised here.
+        count: number of images.
+        description: label of the progress bar, which appears on a terminal after two seconds; "" for no bar.
     """
     assert not threading.current_thread().name.startswith(_THREADS), "it would wait for itself"
     threads = devices.cpu_count()
     piece = max(1, min(_CHUNK, count // (_PIECES * threads)))
-    if count == 1:  # not worth handing over
+    if count == 1:  # not worth a task
         work(0, 1)
         return
     failed = threading.Event()
@@ -163,10 +164,10 @@ def in_threads(work: Callable[[int, int], None], count: int, *, description: str
                 bar.update(future.result())
     finally:
         failed.set()
-        concurrent.futures.wait(futures)  # what `work` writes to is the caller's again
+        concurrent.futures.wait(futures)  # afterwards `work` no longer writes to the caller's arrays
 
 
 @functools.cache
 def _pool(_process: int) -> concurrent.futures.ThreadPoolExecutor:
-    """This process's threads that decode; a forked one cannot use its parent's."""
+    """Returns this process's decoding threads; a forked process cannot use its parent's."""
     return concurrent.futures.ThreadPoolExecutor(devices.cpu_count(), thread_name_prefix=_THREADS)

@@ -1,15 +1,15 @@
-"""Files that list examples, by their indices, their ids or both: ours, and those that others publish.
+"""Reads and writes files that list examples by index, id or both, including lists published elsewhere.
 
-| suffix | holds |
+| suffix | contents |
 |---|---|
-| .npy | int64 [k], the indices, as torch.utils.data.Subset takes them; or text [k], the ids |
-| .npz | the arrays `index` and `id`, or a single one |
-| .csv, .parquet | the columns `index` and `id`, or a single one |
-| .txt | a line an example: its id, its index or its path |
+| .npy | int64 [k], the indices, as for torch.utils.data.Subset; or text [k], the ids |
+| .npz | the arrays `index` and `id`, or a single array |
+| .csv, .parquet | the columns `index` and `id`, or a single column |
+| .txt | one example per line: its id, its index or its path |
 | .pkl, .pickle | read only: a pickled list or array of integers, see pickled_indices.py |
 
-Where a subset is of this data set's images in this very order, indices do. Ids name the same images wherever they are.
-`subsets.py` finds in a data set what a list names.
+Indices suffice if the data set has the same images in the same order. Ids identify the same images in any order.
+`subsets.py` resolves a list against a data set.
 """
 
 import csv
@@ -27,19 +27,19 @@ from sas_jax import files
 from sas_jax.data import pickled_indices
 from sas_jax.errors import InputError, shown
 
-LARGEST = 1 << 31  # bytes of a file, and of what is unpacked from it
+LARGEST = 1 << 31  # bytes of a file, packed and unpacked
 MOST = 100_000_000  # entries
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class IndexList:
-    """What a file lists.
+    """The contents of a list file.
 
     Attributes:
-        path: of the file.
-        indices: int64 [k] in the order of the file, not yet checked against any data set; None where it has ids alone.
-        ids: [k] names or paths; None where it has indices alone.
+        path: the file's path.
+        indices: int64 [k] in the file's order, not checked against any data set; None if the file has only ids.
+        ids: [k] names or paths; None if the file has only indices.
     """
 
     path: str
@@ -54,14 +54,13 @@ def read(path: str) -> IndexList:
     """Reads a list of examples.
 
     Args:
-        path: of a .npy, .npz, .csv, .parquet, .txt, .pkl or .pickle.
+        path: a .npy, .npz, .csv, .parquet, .txt, .pkl or .pickle.
 
     Returns:
-        The list; lines that are all integers, in a .txt, are both indices and ids.
+        The list. If all lines of a .txt are integers, they are both its indices and its ids.
 
     Raises:
-        InputError: no such file, another suffix, or a file that is empty, cut short, damaged, too large or no such
-            list.
+        InputError: the file is missing, empty, truncated, damaged, too large or not such a list, or has another suffix.
     """
     suffix = _suffix(path, _READERS)
     data = _bytes(path)
@@ -72,7 +71,7 @@ def read(path: str) -> IndexList:
             raise ValueError(f"it has {len(indices)} indices and {len(ids)} ids")
         if not len(ids if indices is None else indices):  # type: ignore[arg-type]
             raise ValueError("it lists nothing")
-    except Exception as error:  # damage shows as whatever the libraries raise where they meet it
+    except Exception as error:  # damaged files can raise any exception
         raise InputError(
             f"{path} must be a list of examples, got another file or a damaged one ({files.reason(error)}). Write it "
             f"again, as integers or as ids."
@@ -81,15 +80,15 @@ def read(path: str) -> IndexList:
 
 
 def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> None:
-    """Writes a list of examples, which `read` gives back unchanged. The file appears whole or not at all.
+    """Writes a list of examples, which `read` returns unchanged. The write is atomic.
 
     Args:
-        path: of a .npy (the indices), .npz, .csv, .parquet (indices and ids) or .txt (the ids; without, the indices).
-        indices: int [k], 0 or more.
-        ids: [k] names, or for a .txt paths.
+        path: a .npy (indices), .npz, .csv, .parquet (indices and ids) or .txt (ids, or indices if `ids` is None).
+        indices: int [k], >= 0.
+        ids: [k] names, or paths for a .txt.
 
     Raises:
-        InputError: another suffix, a place that cannot be written, or ids that such a file cannot hold.
+        InputError: the suffix is unknown, the path cannot be written, or the format cannot represent the ids.
     """
     suffix = check_writable_suffix(path)
     indices = np.asarray(indices, np.int64)
@@ -115,12 +114,12 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
 
 
 def check_writable_suffix(path: str) -> str:
-    """The suffix, if it is one that `write` knows."""
+    """Returns the path's suffix; raises InputError unless `write` supports it."""
     return _suffix(path, _WRITERS)
 
 
 _Found = tuple[Any, Any]
-"""The indices and the ids, None where there are none."""
+"""Indices and ids, each None if absent."""
 
 
 def _read_npy(data: bytes) -> _Found:
@@ -135,7 +134,7 @@ def _read_npz(data: bytes) -> _Found:
 
 def _read_csv(data: bytes) -> _Found:
     text = data.decode("utf-8-sig")
-    if text.startswith("# "):  # what a ranking came from; or another comment
+    if text.startswith("# "):  # a ranking's provenance, or another comment
         text = text.partition("\n")[2]
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     if rows and len(rows[0]) == 1 and _INTEGER.fullmatch(rows[0][0].strip()):
@@ -176,7 +175,7 @@ def _read_pickle(data: bytes) -> _Found:
 
 
 def _columns(names: Sequence[str], column: Callable[[str], Any]) -> _Found:
-    """Those of several columns or arrays that list examples."""
+    """Returns the indices and ids among several columns or arrays."""
     if "position" in names:
         raise ValueError("it is a ranking, of which `python -m sas_jax.export` writes a subset")
     for name in ("index", "id"):
@@ -195,7 +194,7 @@ def _columns(names: Sequence[str], column: Callable[[str], Any]) -> _Found:
 
 
 def _by_type(values: Any) -> _Found:
-    """Text is ids, all else has to be indices."""
+    """Interprets arrays of text and lists that are not of integers as ids, and other values as indices."""
     if isinstance(values, list):
         integers = _integers(values) if all(isinstance(value, str) for value in values) else None
         return (None, values) if integers is None else (integers, None)
@@ -203,7 +202,7 @@ def _by_type(values: Any) -> _Found:
 
 
 def _integers(texts: Iterable[str]) -> np.ndarray | None:
-    """Texts as int64, or None where one of them is no integer of 64 bits."""
+    """Parses texts as int64; returns None if one of them is not a 64-bit integer."""
     stripped = [text.strip() for text in texts]
     if not all(_INTEGER.fullmatch(text) for text in stripped):
         return None
@@ -212,7 +211,7 @@ def _integers(texts: Iterable[str]) -> np.ndarray | None:
 
 
 def _indices(values: Any) -> np.ndarray | None:
-    """Indices as int64 [k]; raises ValueError where they cannot be."""
+    """Converts indices to int64 [k]; raises ValueError if that is impossible."""
     if values is None:
         return None
     array = np.asarray(values)
@@ -226,7 +225,7 @@ def _indices(values: Any) -> np.ndarray | None:
 
 
 def _ids(values: Any) -> tuple[str, ...] | None:
-    """Ids as text; raises ValueError where they cannot be."""
+    """Converts ids to text; raises ValueError if that is impossible."""
     if values is None:
         return None
     if isinstance(values, np.ndarray):
@@ -252,7 +251,7 @@ def _write_npz(indices: np.ndarray, ids: list[str] | None) -> bytes:
 
 def _write_csv(indices: np.ndarray, ids: list[str] | None) -> bytes:
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # a \r in an id goes unquoted else
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # else \r is unquoted
     rows: Iterable[Any] = ((i,) for i in indices.tolist()) if ids is None else zip(indices.tolist(), ids, strict=True)
     writer.writerow(["index"] if ids is None else ["index", "id"])
     writer.writerows(rows)
@@ -298,10 +297,10 @@ def _suffix(path: str, known: Iterable[str]) -> str:
 
 
 def _bytes(path: str) -> bytes:
-    """What is in a file; a pipe, which might never end, is none."""
+    """Reads a whole file; refuses pipes, which might never end."""
     try:
         return files.whole(path, largest=LARGEST)
-    except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
+    except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         raise InputError(
             f"{path} must be a list of examples, got one that cannot be read ({files.reason(error)}). Check the path."
         ) from error

@@ -1,4 +1,4 @@
-"""Encoded images, wherever they are stored, to a split: in memory, or decoded when they are asked for."""
+"""Converts encoded images from any storage to a split, in memory or decoded on access."""
 
 import re
 import threading
@@ -12,26 +12,26 @@ from sas_jax.data.dataset import Dataset, Split
 from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError
 
-MAX_BROKEN = 0.01  # of the images; beyond that it is the whole that is wrong, not an image
+MAX_BROKEN = 0.01  # fraction of the images; with more, the data set as a whole is wrong
 
 
 class Items(Protocol):
-    """Encoded images by index; it pickles to what it takes to open them again."""
+    """Encoded images by index. Pickles contain only what is needed to open them again."""
 
     @property
     def root(self) -> str:
-        """Where they are stored, for messages."""
+        """The location of the images, for messages."""
 
     def __len__(self) -> int: ...
 
     def place(self, index: int, /) -> str:
-        """Where one is stored, for messages."""
+        """Returns the location of one image, for messages."""
 
     def open(self, index: int, /) -> BinaryIO:
-        """One of them, at its beginning.
+        """Opens one image, at its beginning.
 
         Raises:
-            Exception: it cannot be read, whatever the reader meets.
+            Exception: the image cannot be read; the type depends on the reader.
         """
 
 
@@ -42,13 +42,13 @@ def read(
 
     Args:
         items: the images.
-        ids: [n], all different.
-        labels: int [n]; None where there are none.
-        image_size: pixels a side.
-        stream: whether they are decoded when they are asked for, and not into memory.
+        ids: [n], unique.
+        labels: int [n], or None.
+        image_size: side length in pixels.
+        stream: whether to decode the images on access instead of into memory.
 
     Returns:
-        The images that could be read; "place: reason" for each of the others.
+        The readable images; "place: reason" for each broken one.
 
     Raises:
         InputError: more than 1 % of the images are broken.
@@ -76,15 +76,15 @@ def read_splits(
     image_size: int,
     placement: str,
 ) -> Dataset:
-    """Reads the images to train on, and those to test on where there are some.
+    """Reads the training images and, if there are any, the test images.
 
     Args:
-        name: of the data set.
-        parts: of each split, one or two, the images, ids and labels, as of `read`.
-        class_names: of the labels; None where there are none.
-        image_size: pixels a side.
-        placement: "device" and "host" decode the images into memory, "stream" when they are asked for, "auto" by how
-            much memory is free.
+        name: the data set's name.
+        parts: (items, ids, labels) of one or two splits, see `read`.
+        class_names: the names of the labels, or None.
+        image_size: side length in pixels.
+        placement: "device" and "host" decode the images into memory, "stream" decodes them on access, "auto" chooses
+            by the free memory.
 
     Raises:
         InputError: more than 1 % of the images of a split are broken.
@@ -97,21 +97,21 @@ def read_splits(
 
 
 def located(stops: np.ndarray, index: int) -> tuple[int, int]:
-    """Of what lies in parts one after the other, the part that an index is in, and its place there.
+    """Returns the part of a concatenation that contains an index, and the index within that part.
 
     Args:
-        stops: int [parts], ascending: the number of all up to the end of each.
-        index: of all, from 0.
+        stops: int [parts], ascending: the cumulative lengths of the parts.
+        index: into the concatenation.
     """
     part = int(np.searchsorted(stops, index, side="right"))
     return part, index - (int(stops[part - 1]) if part else 0)
 
 
 class ItemImages(StreamedImages):
-    """Images that are decoded when they are asked for."""
+    """Images that are decoded on access."""
 
     def __init__(self, items: Items, kept: np.ndarray, *, size: int):
-        """`kept`, int [k], are the indices of those to show; nothing is read yet."""
+        """Selects the items at the indices `kept`, int [k]; reads nothing."""
         super().__init__(len(kept), size)
         self._items = items
         self._kept = kept
@@ -123,7 +123,7 @@ class ItemImages(StreamedImages):
                 try:
                     with self._items.open(index) as file:
                         out[at] = decode(file, self.shape[1])
-                except Exception as error:  # PIL's readers raise whatever a broken file leads them into
+                except Exception as error:  # broken files can raise any exception in PIL
                     way_out = "Put it back" if isinstance(error, FileNotFoundError) else "Remove it"
                     raise InputError(
                         f"{self._items.place(index)!r} must be a whole image, got one that cannot be read "
@@ -134,23 +134,23 @@ class ItemImages(StreamedImages):
 
 
 def decode(file: BinaryIO, size: int) -> np.ndarray:
-    """An encoded image to uint8 [size, size, 3]."""
+    """Decodes an image to uint8 [size, size, 3]."""
     with images.opened(file) as image:
-        # A large JPEG is decoded at a half, a quarter or an eighth, still twice as large as wanted. Others ignore it.
+        # Decodes a large JPEG at 1/2, 1/4 or 1/8 of its size, but at least twice `size`. Other formats ignore this.
         image.draft("RGB", (2 * size, 2 * size))
         return images.square_rgb(image, size, upright=True)
 
 
 def _look_at(items: Items, *, size: int, pixels: np.ndarray | None) -> tuple[np.ndarray, dict[int, str]]:
-    """Decodes every image, or where it is not to be kept looks whether it could be.
+    """Decodes every image into `pixels`, or only checks whether it can be decoded.
 
     Args:
         items: the images.
-        size: pixels a side.
-        pixels: uint8 [n, size, size, 3], filled in except for the broken ones; None for a look only.
+        size: side length in pixels.
+        pixels: uint8 [n, size, size, 3], filled in except for broken images; None to check only.
 
     Returns:
-        The images' marks, uint64 [n], and the reason for each broken one.
+        The images' marks, uint64 [n], and the reason for each broken image.
     """
     count = len(items)
     marks = np.zeros(count, np.uint64)
@@ -167,12 +167,12 @@ def _look_at(items: Items, *, size: int, pixels: np.ndarray | None) -> tuple[np.
                         encoded.check(file, ends, lambda file: decode(file, size))
                     else:
                         pixels[i] = decode(file, size)
-            except Exception as error:  # PIL's readers raise whatever a broken file leads them into
+            except Exception as error:  # broken files can raise any exception in PIL
                 with lock:
                     broken[i] = _reason(error)
                     if len(broken) > MAX_BROKEN * count:
                         break
-        # Looked at outside the try above, which would take this error for one more broken image.
+        # Outside the try block above, which would count this error as another broken image.
         if len(broken) > MAX_BROKEN * count:
             raise _TooManyBroken
 
@@ -190,9 +190,9 @@ def _look_at(items: Items, *, size: int, pixels: np.ndarray | None) -> tuple[np.
 
 
 class _TooManyBroken(Exception):
-    """Ends the reading early."""
+    """Stops reading early."""
 
 
 def _reason(error: Exception) -> str:
-    text = re.sub(r" <_io\.\w+ object at 0x\w+>", "", str(error))  # an address, which is another in each run
+    text = re.sub(r" <_io\.\w+ object at 0x\w+>", "", str(error))  # a memory address, which differs between runs
     return " ".join(text.split()) or type(error).__name__

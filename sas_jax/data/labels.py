@@ -1,4 +1,4 @@
-"""Labels as files have them, whole numbers or text, to numbers of classes."""
+"""Converts labels from files, integers or text, to class indices."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,17 +11,17 @@ _MOST_CLASSES = 1_000_000
 
 
 def class_names(given: Iterable[Any], *, root: str) -> tuple[str, ...] | None:
-    """Names for classes that have none: texts in their order, or the numbers.
+    """Derives class names from labels: the sorted texts, or the numbers from 0 to the largest.
 
     Args:
-        given: labels of all splits; None where an image has none, and so has -1.
-        root: where they stand, for messages.
+        given: the labels of all splits; None or -1 for an image without a label.
+        root: where the labels are, for messages.
 
     Returns:
-        The names; None where there are no labels.
+        The names; None if there are no labels.
 
     Raises:
-        InputError: labels are neither whole numbers nor text.
+        InputError: the labels are neither all integers nor all text, or an integer is out of range.
     """
     texts: set[str] = set()
     largest = -1
@@ -45,15 +45,15 @@ def _no_label(root: str, label: Any) -> InputError:
 
 
 def numbered(given: Sequence[Any], names: Sequence[str], *, place: Callable[[int], str]) -> np.ndarray | None:
-    """The classes' numbers, int32 [n], -1 where an image has no label; None where none has one.
+    """Converts labels to class indices, int32 [n], -1 for an image without a label; None if no image has one.
 
     Args:
-        given: [n], each a number, a name or None.
-        names: of the classes.
-        place: says where an image is, for messages.
+        given: [n], each an index, a name or None.
+        names: the class names.
+        place: returns the location of an image, for messages.
 
     Raises:
-        InputError: a label is none of the classes.
+        InputError: a label is not one of the classes.
     """
     number = {name: at for at, name in enumerate(names)}
     labels = np.full(len(given), -1, np.int32)

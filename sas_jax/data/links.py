@@ -1,4 +1,4 @@
-"""A folder of links to some of a folder's images: what needs a folder can use a subset without a second copy of it."""
+"""Creates folders of symbolic links to a subset of images, for tools that need a folder, without copying the images."""
 
 import contextlib
 import os
@@ -8,18 +8,18 @@ from collections.abc import Iterator, Sequence
 
 from sas_jax.errors import InputError
 
-MARK = ".sas_jax-links"  # in a folder that `make` made; names with a dot are left alone where images are read
+MARK = ".sas_jax-links"  # marks folders created by `make`; image readers ignore names that begin with a dot
 
 
 def paths_below(root: str, ids: Sequence[str]) -> list[str]:
-    """The absolute paths of a folder's images.
+    """Returns the absolute paths of a folder's images.
 
     Args:
         root: the folder, local.
-        ids: of its images: their relative paths, with forward slashes.
+        ids: the images' relative paths, with forward slashes.
 
     Raises:
-        InputError: the folder is missing, or some of them are not in it.
+        InputError: the folder or some of the images are missing.
     """
     above = os.path.abspath(os.path.expanduser(root))
     if not os.path.isdir(above):
@@ -34,10 +34,10 @@ def paths_below(root: str, ids: Sequence[str]) -> list[str]:
 
 
 def check(folder: str, root: str) -> None:
-    """Finds out whether `make` may make the folder, without making anything.
+    """Checks whether `make` may create the folder, without creating anything.
 
     Raises:
-        InputError: it is in the images' folder or around it, or is there and was not made by `make`.
+        InputError: the folder is inside the images' folder or contains it, or exists and was not created by `make`.
     """
     target, images = os.path.abspath(os.path.expanduser(folder)), os.path.abspath(os.path.expanduser(root))
     real = [os.path.join(os.path.realpath(path), "") for path in (target, images)]
@@ -54,18 +54,18 @@ def check(folder: str, root: str) -> None:
 
 
 def make(folder: str, root: str, ids: Sequence[str]) -> None:
-    """Makes a folder of links to images, in the same sub-folders.
+    """Creates a folder of links to images, with the same sub-folders.
 
-    It is made aside and renamed, so that it appears whole. One that this function made before is replaced; the old one
-    is moved aside first, so that there is a moment with neither, and never one with a part.
+    The folder is created under a temporary name and renamed, so it is never incomplete. A folder that this function
+    created earlier is replaced: it is moved aside first, so for a moment neither folder is at the path.
 
     Args:
-        folder: to be made; what it lies in has to be there.
-        root: the folder of the images, local; the links hold its absolute path.
-        ids: of the images: their relative paths.
+        folder: the folder to create; its parent must exist.
+        root: the folder of the images, local; the links contain its absolute path.
+        ids: the images' relative paths.
 
     Raises:
-        InputError: as of `check` and `paths_below`, or it cannot be written.
+        InputError: as in `check` and `paths_below`, or the folder cannot be written.
     """
     check(folder, root)
     paths = paths_below(root, ids)
@@ -91,9 +91,9 @@ def make(folder: str, root: str, ids: Sequence[str]) -> None:
 
 
 def _put(aside: str, target: str, old: str) -> None:
-    """Renames the new folder, and removes the one that stood there."""
+    """Renames the new folder to `target` and removes the folder that it replaces."""
     if not os.path.lexists(os.path.join(target, MARK)):
-        os.rename(aside, target)  # which fails where something has come to be there
+        os.rename(aside, target)  # fails if something was created there meanwhile
         return
     os.rename(target, old)
     try:
@@ -105,7 +105,7 @@ def _put(aside: str, target: str, old: str) -> None:
 
 
 def _remove(folder: str) -> None:
-    """Removes a folder of links; a file in it, which nobody should have put there, makes it stay."""
+    """Removes a folder of links. Other files are kept, and removing their folder then fails with OSError."""
     for path, is_folder in _below(folder):
         if is_folder:
             os.rmdir(path)
@@ -115,7 +115,7 @@ def _remove(folder: str) -> None:
 
 
 def _not_ours(target: str) -> str:
-    """Why a folder may not be replaced; "" where it is empty, or holds nothing but what `make` put there."""
+    """Returns why a folder may not be replaced; "" if it is empty or has only what `make` creates."""
     if os.path.islink(target) or not os.path.isdir(target):
         return "is a link or a file"
     if not os.listdir(target):
@@ -128,7 +128,7 @@ def _not_ours(target: str) -> str:
 
 
 def _below(folder: str) -> Iterator[tuple[str, bool]]:
-    """What is in a folder, from the bottom up, and whether it is itself a folder; links are not followed."""
+    """Yields the paths below a folder, bottom up, and whether each is a folder; links are not followed."""
     for above, folders, files in os.walk(folder, topdown=False):
         for name in (*files, *folders):
             path = os.path.join(above, name)
@@ -136,5 +136,5 @@ def _below(folder: str) -> Iterator[tuple[str, bool]]:
 
 
 def _is_below(name: str) -> bool:
-    """Whether a relative path stays in its folder."""
+    """Whether a relative path stays inside its folder."""
     return bool(name) and "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))

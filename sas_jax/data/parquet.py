@@ -1,9 +1,9 @@
-"""Image sets in the files of the Hugging Face hub and of its package datasets, without that package.
+"""Reads image data sets in the file formats of the Hugging Face hub and its `datasets` package, without the package.
 
-    data/train-00000-of-00002.parquet   what the hub stores, and Dataset.to_parquet writes
-    data-00000-of-00001.arrow           what Dataset.save_to_disk writes; such a folder has a state.json
+    data/train-00000-of-00002.parquet   stored by the hub, and written by Dataset.to_parquet
+    data-00000-of-00001.arrow           written by Dataset.save_to_disk, with a state.json in the folder
 
-A row has an image, {bytes, path} or bytes, and may have a label; the names of the classes are in the schema's metadata.
+A row has an image, {bytes, path} or bytes, and optionally a label. The class names are in the schema's metadata.
 Source: https://huggingface.co/docs/datasets/about_dataset_features
 """
 
@@ -37,17 +37,17 @@ def load(
     """Reads a folder of parquet or arrow files.
 
     Args:
-        path: of the folder, or of one file.
-        test_path: of the files to test on; "" where the names of the files say it.
+        path: the folder or a single file.
+        test_path: the test files; "" if the file names determine the splits.
         train_split, test_split: see `shards.splits`.
-        image_size: pixels a side.
+        image_size: side length in pixels.
         placement: see `items.read_splits`.
 
     Returns:
-        The data set. Ids are the images' paths where all have one and all differ, else split and row, `train_00042`.
+        The data set. Ids are the images' paths if all images have unique ones, else split and row, `train_00042`.
 
     Raises:
-        InputError: a file is missing or damaged, the files do not hold images, labels are none of the classes, or more
+        InputError: a file is missing or damaged, the files have no images, a label is not one of the classes, or more
             than 1 % of the images are broken.
     """
     root, *found = shards.splits(path, test_path, SUFFIXES, train_split=train_split, test_split=test_split)
@@ -59,7 +59,7 @@ def load(
 
 
 class _Tables:
-    """The rows of files, one after the other, as `items.Items`."""
+    """The concatenated rows of files, as `items.Items`."""
 
     def __init__(self, root: epath.Path, pieces: shards.Pieces):
         self._root = str(root)
@@ -67,7 +67,7 @@ class _Tables:
         self._stamps = [_stamp(file) for file in self._files]
         self._schema, counts = self._look()
         self._image, self._label = self._columns()
-        self._rows = [np.cumsum(groups) for groups in counts]  # of each file where its row groups end
+        self._rows = [np.cumsum(groups) for groups in counts]  # per file, the ends of its row groups
         self._stops = np.cumsum([int(rows[-1]) if len(rows) else 0 for rows in self._rows])
         if not len(self):
             raise InputError(f"The files in {self._root!r} must hold images, got no row. Choose others.")
@@ -95,7 +95,7 @@ class _Tables:
         return io.BytesIO(content)
 
     def _look(self) -> tuple[pa.Schema, list[list[int]]]:
-        """The schema, the same in all files but for its metadata, and the rows of each file's row groups."""
+        """Returns the schema, which all files share except for metadata, and the row counts of their row groups."""
         first: pa.Schema = None
         counts = []
         for file, stamp in zip(self._files, self._stamps, strict=True):
@@ -110,15 +110,15 @@ class _Tables:
         return first, counts
 
     def features(self) -> dict[str, Any]:
-        """What the package datasets says of the columns, by name."""
+        """Returns the column metadata of the package `datasets`, by column name."""
         try:
             found = json.loads(self._schema.metadata[b"huggingface"])["info"]["features"]
             return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
-        except Exception:  # there is nothing, or no such JSON
+        except Exception:  # no metadata, or unexpected JSON
             return {}
 
     def _columns(self) -> tuple[str, str | None]:
-        """The names of the columns of images and of labels."""
+        """Returns the names of the image column and of the label column, if any."""
         features = self.features()
         found = [field.name for field in self._schema if _holds_images(field.type)]
         declared = [name for name in found if features.get(name, {}).get("_type") == "Image"] or found
@@ -134,7 +134,7 @@ class _Tables:
         return (usual or declared)[0], labels[0] if labels else None
 
     def _column(self, name: str, field: str | None = None) -> list[Any]:
-        """A column's values, or a field's of a column."""
+        """Returns the values of a column, or of a field of a struct column."""
         stored = zip(self._files, self._stamps, strict=True)
         return [value for file, stamp in stored for value in _values(file, stamp, name, field)]
 
@@ -145,29 +145,29 @@ class _Tables:
         return shards.unique_ids(own, self._pieces)
 
     def given_labels(self) -> list[Any] | None:
-        """As they stand in the files; None where there is no such column."""
+        """Returns the labels as stored in the files; None if there is no label column."""
         return self._column(self._label) if self._label else None
 
     def given_names(self) -> tuple[str, ...] | None:
-        """The names of the classes; None where the files have none."""
+        """Returns the class names; None if the files have none."""
         names = self.features().get(self._label, {}).get("names") if self._label else None
         return tuple(map(str, names)) if isinstance(names, list) else None
 
     def labels(self, names: Sequence[str]) -> np.ndarray | None:
-        """int32 [n], -1 where a row has none; None where none has one."""
+        """Returns labels, int32 [n], -1 for a row without a label; None if no row has one."""
         given = self.given_labels()
         return None if given is None else labels.numbered(given, names, place=self.place)
 
 
 def _class_names(tables: Sequence[_Tables]) -> tuple[str, ...] | None:
-    """The names of the classes of all splits; None where there are no labels."""
+    """Returns the class names of all splits; None if there are no labels."""
     names = next((each.given_names() for each in tables if each.given_names()), None)
     given = (label for each in tables for label in each.given_labels() or ())
     return names or labels.class_names(given, root=tables[0].root)
 
 
 def _stamp(file: str) -> tuple[int, ...]:
-    """Another one where a file was written again: what was read of it is kept by this."""
+    """Returns a cache key for a file's contents, which changes when the file is rewritten."""
     if files.is_remote(file):
         remote = epath.Path(file).stat()
         return remote.length, remote.mtime
@@ -187,7 +187,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _opened(file: str, stamp: Any) -> tuple[pa.Schema, list[int]]:
-    """A file's schema, and the rows of each of its row groups; of an arrow file, which is mapped, of the whole."""
+    """Returns a file's schema and the row count of each row group; a memory-mapped arrow file is one group."""
     with _readable(file):
         if file.endswith(".arrow"):
             table = _mapped(file, stamp)
@@ -202,7 +202,7 @@ def _opened(file: str, stamp: Any) -> tuple[pa.Schema, list[int]]:
 
 
 class _readable:
-    """Says in a sentence of a file that it cannot be read; pyarrow raises whatever damage leads it into."""
+    """Converts read errors to InputError; damaged files can make pyarrow raise any exception."""
 
     def __init__(self, file: str):
         self._file = file
@@ -237,10 +237,10 @@ def _metadata(file: str, _stamp: Any) -> pq.FileMetaData:
 
 @functools.lru_cache(maxsize=1024)
 def _mapped(file: str, _stamp: Any) -> pa.Table:
-    """An arrow file, mapped into memory."""
+    """Memory-maps an arrow file."""
     with pa.memory_map(file) as source:
         table = pa.ipc.open_stream(source).read_all()
-    table.validate(full=True)  # damaged offsets would end the process; the images themselves are not looked at
+    table.validate(full=True)  # damaged offsets would crash the process; does not check the images
     return table
 
 
@@ -248,7 +248,7 @@ _lock = threading.Lock()
 
 
 def _group(file: str, stamp: Any, group: int, column: str) -> pa.ChunkedArray:
-    """The images of a row group. One thread reads it, and the others, who want it as well, wait."""
+    """Returns the images of a row group. One thread reads it while others that need it wait."""
     with _lock:
         return _read_group(file, stamp, group, column)
 

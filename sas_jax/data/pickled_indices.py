@@ -1,4 +1,4 @@
-"""Pickled lists of integers, read without running anything that is in them (`sas_jax.pickles`)."""
+"""Reads pickled lists of integers without executing the pickles (`sas_jax.pickles`)."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ from sas_jax import pickles
 
 
 def loads(data: bytes) -> np.ndarray:
-    """The integers of a pickle.
+    """Returns the integers in a pickle.
 
     Args:
-        data: a list or tuple of Python's or NumPy's integers, or a NumPy array of integers, pickled.
+        data: a pickled list or tuple of Python or NumPy integers, or a pickled NumPy array of integers.
 
     Returns:
-        An array of integers of any shape; int64 [k] of a list.
+        An integer array of any shape; int64 [k] for a list.
 
     Raises:
-        ValueError: it is something else, is cut short, or holds an integer of more than 64 bits.
-        Exception: whatever else a damaged pickle leads the reader into.
+        ValueError: the pickle has other contents, is truncated, or has an integer of more than 64 bits.
+        Exception: any other error of the reader for a damaged pickle.
     """
     value, end = pickles.read(data, pickles.ARRAYS, kind="list of integers")
     if end != len(data):

@@ -1,4 +1,4 @@
-"""Data sets that tfds has prepared on disk: finding, reading and writing them, without TensorFlow."""
+"""Finds, reads and writes data sets prepared by tfds, without TensorFlow."""
 
 import contextlib
 import io
@@ -16,39 +16,39 @@ from sas_jax.data.streamed import StreamedImages, is_streamed, memory
 from sas_jax.errors import InputError, shown
 from sas_jax.files import expanded
 
-# In this order of preference. Both hold the same serialized examples in the same order.
+# In order of preference. Both formats store the same serialized examples in the same order.
 _FORMATS = ("array_record", "tfrecord")
 
 
-_ID_FEATURES = ("id", "file_name", "image/filename")  # by what names data sets carry what an image is called
+_ID_FEATURES = ("id", "file_name", "image/filename")  # features that identify an image
 
 _MOST_CLASSES = 1_000_000
-_READ_AT_ONCE = 1024  # records in memory beside the images they are decoded to
+_READ_AT_ONCE = 1024  # records in memory in addition to the decoded images
 
-_Pieces = Sequence[tuple[str, Sequence[int]]]  # names of whole splits, and indices in them
+_Pieces = Sequence[tuple[str, Sequence[int]]]  # names of whole splits, and indices into them
 
 
 def directory(data_dir: str) -> epath.Path:
-    """The folder of prepared data sets: `data_dir`, or tfds's own (~/tensorflow_datasets, $TFDS_DATA_DIR) for ""."""
+    """Returns the folder of prepared data sets; "" is tfds's default (~/tensorflow_datasets, $TFDS_DATA_DIR)."""
     from tensorflow_datasets.core import constants
 
     return expanded(data_dir or constants.DATA_DIR)
 
 
 def find(name: str, data_dir: epath.Path) -> epath.Path | None:
-    """The folder of a prepared data set.
+    """Finds the folder of a prepared data set.
 
     Args:
         name: "cifar100", "imagenet_resized/32x32", or with a version "cifar100:3.0.2" or "cifar100:3.*.*".
-        data_dir: where prepared data sets lie.
+        data_dir: the folder of prepared data sets.
 
     Returns:
-        The folder with the dataset_info.json: of the highest version in a format that can be read here; None where
-        there is none.
+        The folder with the dataset_info.json of the highest version in a supported format, array_record preferred;
+        None if there is none.
 
     Raises:
-        InputError: where the version is none, the name leaves open which of several configs on disk is meant, or the
-            data is on disk only in a format that cannot be read here, or damaged.
+        InputError: the version is malformed, the name does not determine which of several configs on disk is meant, or
+            the data on disk is damaged or only in unsupported formats.
     """
     from tensorflow_datasets.core import utils
     from tensorflow_datasets.core.utils import file_utils
@@ -80,7 +80,7 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
     readable = {path: info.file_format.value for path in paths if (info := _info(path)) is not None}
     if paths and not readable:
         raise _unreadable(name, paths[0])
-    # A version in array_record goes before a higher one that is not.
+    # array_record is preferred to a higher version in another format.
     return min(readable, key=lambda path: _FORMATS.index(readable[path])) if readable else None
 
 
@@ -91,20 +91,20 @@ def read(
 
     Args:
         path: the folder with the dataset_info.json.
-        name: the data set's name, for the tables.
-        train_split: tfds's words: "train", "train[:80%]", "train+unlabelled".
+        name: the data set's name, for tables.
+        train_split: in tfds's syntax: "train", "train[:80%]", "train+unlabelled".
         test_split: the same; "" for none.
-        image_size: pixels a side.
-        placement: "device" and "host" decode it into memory, "stream" when it is asked for, "auto" by how much memory
-            is free.
+        image_size: side length in pixels.
+        placement: "device" and "host" decode the images into memory, "stream" decodes them on access, "auto" chooses
+            by the free memory.
 
     Returns:
-        The data set. Ids are tfds's own where it has them, or the image's file name, else the index in the split; with
-        several splits joined they begin with the split's name. STL10 is in the order it was published in, which its ids
-        count, split for split (`unlabelled_00042`); all others are in the order they are stored in.
+        The data set. Ids are tfds's ids or the images' file names, if present, else the index in the split; if several
+        splits are joined, ids begin with the split's name. STL10 is in its published order, and its ids number each
+        split in that order (`unlabelled_00042`); all other data sets are in stored order.
 
     Raises:
-        InputError: where a split is not there or empty, there is no image feature, or a file is damaged.
+        InputError: a split is missing or empty, there is no image feature, or a file is damaged.
     """
     info = _info(path)
     if info is None:
@@ -120,17 +120,17 @@ def read(
 
 
 def prepare(builder_class: Any, data_dir: epath.Path) -> epath.Path:
-    """Has a builder that needs no TensorFlow write its data set, and returns the folder.
+    """Prepares a data set with a builder that does not need TensorFlow, and returns its folder.
 
-    It is written aside and renamed, under a name that no other process has: two may prepare at once, and the second
-    finds that the first was done before it.
+    The data is written to a unique temporary folder and renamed, so several processes may prepare it concurrently. The
+    first to finish wins.
 
     Args:
-        builder_class: a subclass of tfds.core.GeneratorBasedBuilder whose examples hold PIL images.
-        data_dir: where prepared data sets lie.
+        builder_class: a subclass of tfds.core.GeneratorBasedBuilder whose examples contain PIL images.
+        data_dir: the folder of prepared data sets.
 
     Raises:
-        InputError: where `data_dir` cannot be written.
+        InputError: `data_dir` cannot be written.
     """
     import tensorflow_datasets as tfds
 
@@ -161,7 +161,7 @@ def prepare(builder_class: Any, data_dir: epath.Path) -> epath.Path:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps tfds from printing, and from drawing bars where there is no terminal."""
+    """Suppresses tfds's output, and its progress bars unless stderr is a terminal."""
     import tensorflow_datasets as tfds
 
     bars = sys.stderr.isatty()
@@ -174,14 +174,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _info(path: epath.Path) -> Any:
-    """What tfds knows of a prepared data set, in a format that can be read here; None where there is none."""
+    """Returns tfds's DatasetInfo of a prepared data set in a supported format, or None."""
     import tensorflow_datasets as tfds
 
     try:
         known = {f.value for f in tfds.builder_from_directory(path).info.available_file_formats()}
         format = next((f for f in _FORMATS if f in known), None)
         return format and tfds.builder_from_directory(path, file_format=format).info
-    except Exception:  # dataset_info.json or features.json missing, or damaged: whatever tfds meets in them
+    except Exception:  # tfds may raise any exception for missing or damaged dataset_info.json, features.json
         return None
 
 
@@ -193,13 +193,13 @@ def _unreadable(name: str, path: epath.Path) -> InputError:
 
 
 def _label(features: Any) -> Any:
-    """The feature whose labels are classes; None where there is none."""
+    """Returns the feature of class labels, or None."""
     import tensorflow_datasets as tfds
 
     label = dict(features.items()).get("label")
     if not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
         return None
-    if label.num_classes > _MOST_CLASSES:  # each of which has a name
+    if label.num_classes > _MOST_CLASSES:  # the names are kept in memory
         raise InputError(
             f"A data set must declare at most {_MOST_CLASSES:,} classes, got {label.num_classes:,}. Prepare it again."
         )
@@ -226,7 +226,7 @@ def _image_key(features: Any, name: str) -> str:
 
 
 class RecordImages(StreamedImages):
-    """The images of a split, decoded when they are asked for."""
+    """The images of a split, decoded on access."""
 
     def __init__(
         self,
@@ -236,13 +236,13 @@ class RecordImages(StreamedImages):
         *,
         size: int,
     ):
-        """Nothing is read yet.
+        """Stores where the images are, without reading them.
 
         Args:
-            folder: where the data set is, for messages.
-            pieces: whole splits' names, indices in them, and their records; one after the other they are the images.
-            image_key: the feature.
-            size: pixels a side.
+            folder: the data set's folder, for messages.
+            pieces: (name of a whole split, indices into it, its records); the images are their concatenation.
+            image_key: the name of the image feature.
+            size: side length in pixels.
         """
         self._stops = np.cumsum([len(indices) for _, indices, _ in pieces])
         super().__init__(int(self._stops[-1]), size)
@@ -278,7 +278,7 @@ class RecordImages(StreamedImages):
 
 @contextlib.contextmanager
 def _whole(split: str, folder: str) -> Iterator[None]:
-    """Says it of a damaged split; the readers of records and of images raise whatever a damaged file leads to."""
+    """Converts read errors of a split to InputError; damaged files can raise any exception."""
     try:
         yield
     except InputError:
@@ -340,7 +340,7 @@ def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream
     if info.name in stored_order.KEYED_BY_INDEX:
         own_ids = [f"{split}_{stored_order.published(info, split)[index]:05d}" for split, index in _each(pieces)]
     ids = [_id(own, split, index, several) for own, (split, index) in zip(own_ids, _each(pieces), strict=True)]
-    if len(set(ids)) < count:  # tfds's own repeat, and so name nothing
+    if len(set(ids)) < count:  # tfds's ids repeat, so they do not identify images
         ids = [_id("", split, index, several) for split, index in _each(pieces)]
     sources = [(split, indices, stored[split]) for split, indices in pieces]
     return Split(
@@ -352,7 +352,7 @@ def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream
 
 
 def _own_id(example: Any) -> str:
-    """What a serialized example itself is called, by a text or an integer; "" where there is nothing."""
+    """Returns the id in a serialized example, a text or an integer; "" if there is none."""
     for name in _ID_FEATURES:
         if name in example:
             texts, integers = example[name].bytes_list.value, example[name].int64_list.value
@@ -371,7 +371,7 @@ def _id(own: str, split: str, index: int, several: bool) -> str:
 
 
 def _pieces(info: Any, spec: str) -> _Pieces:
-    """The split's words as (a whole split's name, indices in it): an index means the same in every slice."""
+    """Parses a split spec to (whole split's name, indices into it); indices do not depend on the slice."""
     import tensorflow_datasets as tfds
 
     try:

@@ -1,4 +1,4 @@
-"""The serialized examples of a prepared data set, by index and without TensorFlow."""
+"""Reads the serialized examples of a prepared data set by index, without TensorFlow."""
 
 import functools
 import itertools
@@ -40,15 +40,15 @@ class Records(Protocol):
 
 
 def of_split(info: Any, split: str) -> Records:
-    """The serialized examples of a prepared split.
+    """Returns the serialized examples of a prepared split.
 
     Args:
         info: tfds's DatasetInfo.
         split: a whole split's name.
 
     Raises:
-        InputError: a TFRECORD file is cut short.
-        Exception: a file is missing or damaged, whatever the reader meets in it.
+        InputError: a TFRECORD file is truncated.
+        Exception: a file is missing or damaged; the type depends on the reader.
     """
     from array_record.python import array_record_data_source
 
@@ -60,9 +60,9 @@ def of_split(info: Any, split: str) -> Records:
 
 
 def check_count(info: Any, split: str) -> None:
-    """Raises ValueError where a description has more examples than can be, before memory is taken for them."""
+    """Raises ValueError if the metadata claim more examples than the files have bytes, before memory is allocated."""
     paths = [instruction.filename for instruction in info.splits[split].file_instructions]
-    if any(map(is_remote, paths)):  # to ask costs a call each
+    if any(map(is_remote, paths)):  # each size is a request
         return
     count, size = info.splits[split].num_examples, sum(map(os.path.getsize, paths))
     if count > size:
@@ -70,9 +70,9 @@ def check_count(info: Any, split: str) -> None:
 
 
 def _allow_files(count: int) -> None:
-    """Lets this process open so many files more: array_record keeps a split's open, and ImageNet's are 1,024.
+    """Raises this process's limit of open files by `count`, up to the hard limit.
 
-    That is the number to which many systems hold a process that does not ask for more.
+    array_record keeps all files of a split open. ImageNet has 1,024, the default limit on many systems.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
@@ -86,13 +86,13 @@ class _TFRecords:
     """The records of TFRECORD files, by index and without TensorFlow.
 
     A record is its length (uint64, little endian), a checksum of the length (4 bytes), the data, and a checksum of
-    the data (4 bytes). The checksums are CRC-32C, which Python lacks, and are not checked: encoded images carry or
-    betray their own.
+    the data (4 bytes). The checksums are CRC-32C, which Python lacks. They are not checked: encoded images have their
+    own checksums or fail to decode.
     """
 
     def __init__(self, paths: Sequence[epath.Path]):
         self._paths = tuple(paths)
-        found: list[list[tuple[int, int]]] = [[] for _ in paths]  # of each file its records' (first byte, length)
+        found: list[list[tuple[int, int]]] = [[] for _ in paths]  # per file, its records' (first byte, length)
 
         def work(start: int, stop: int) -> None:
             for i in range(start, stop):
@@ -105,7 +105,7 @@ class _TFRecords:
     def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
         rows = np.asarray(indices, np.int64)
         records = [b""] * len(rows)
-        # In the order they are stored in, with one file open at a time.
+        # In stored order, with one file open at a time.
         for number, group in itertools.groupby(np.argsort(rows, kind="stable"), lambda i: self._file[rows[i]]):
             with self._paths[number].open("rb") as file:
                 for i in group:
@@ -116,7 +116,7 @@ class _TFRecords:
 
 
 def _record_places(path: epath.Path) -> list[tuple[int, int]]:
-    """The (first byte, length) of each record's data in a TFRECORD file."""
+    """Returns the (first byte, length) of each record's data in a TFRECORD file."""
     places = []
     at, end = 0, path.stat().length
     with path.open("rb") as file:
@@ -134,17 +134,17 @@ def _record_places(path: epath.Path) -> list[tuple[int, int]]:
 
 
 def features(record: bytes) -> Any:
-    """The features of a serialized example, by name."""
-    # Not by tfds's parser, with which 20,000 CIFAR images take 4.5 s and not 3 (2 busy CPU cores, 2026-11).
+    """Returns the features of a serialized example, by name."""
+    # tfds's parser is slower: 4.5 s instead of 3 s for 20,000 CIFAR images (2 busy CPU cores, 2026-11).
     return _example_class().FromString(record).features.feature
 
 
 @functools.cache
 def _example_class() -> Any:
-    """The message tf.train.Example, as far as it is used here.
+    """Returns the message class tf.train.Example, restricted to the fields used here.
 
-    tfds has it too, but importing tfds takes each worker seconds, and while it goes on, what other threads import may
-    be the lazy modules that tfds puts in the place of its own imports.
+    tfds has the class too, but importing tfds takes seconds in each worker. During that import, other threads may
+    import the lazy modules that tfds substitutes for its own imports.
     """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 

@@ -1,4 +1,4 @@
-"""Files that each hold many images: which there are, and which of them are of which split."""
+"""Finds files that each contain many images, and assigns them to splits."""
 
 import os
 import re
@@ -12,22 +12,22 @@ from sas_jax.files import check_is_file, expanded, is_remote, reason
 _USUAL = frozenset(("train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"))
 
 Pieces = list[tuple[str, list[epath.Path]]]
-"""Names of splits, and their files in order."""
+"""Names of splits with their ordered files."""
 
 
 def find(path: str, suffixes: Sequence[str], *, field: str) -> tuple[epath.Path, list[epath.Path]]:
-    """The files with these suffixes in a folder and below it, in the order of their names; or a file itself.
+    """Finds the files with these suffixes in and below a folder, sorted by name; `path` may also be one file.
 
     Args:
-        path: of the folder or the file.
+        path: the folder or the file.
         suffixes: such as ".parquet".
-        field: of the config, for messages.
+        field: the config field of the path, for messages.
 
     Returns:
-        The folder that they are in, and the files.
+        The folder of the files, and the files.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file, or a directory entry with such a name is not a file.
     """
     root = expanded(path)
     try:
@@ -50,13 +50,13 @@ def find(path: str, suffixes: Sequence[str], *, field: str) -> tuple[epath.Path,
 
 
 def _below(folder: epath.Path, suffixes: tuple[str, ...], above: tuple[str, ...] = ()) -> list[epath.Path]:
-    """The files below a folder, which lies in those `above`: links are followed, but not back up."""
+    """Lists the files below a folder; links to enclosing folders, whose real paths are `above`, are ignored."""
     found: list[epath.Path] = []
     real = os.fspath(folder) if is_remote(folder) else os.path.realpath(folder)
     if real in above:
         return found
     for path in folder.iterdir():
-        if path.name.startswith((".", "cache-")):  # the package datasets leaves such files beside the data
+        if path.name.startswith((".", "cache-")):  # hidden files, and caches of the package datasets
             continue
         if path.name.endswith(suffixes):
             found.append(path)
@@ -68,22 +68,22 @@ def _below(folder: epath.Path, suffixes: tuple[str, ...], above: tuple[str, ...]
 def splits(
     path: str, test_path: str, suffixes: Sequence[str], *, train_split: str, test_split: str
 ) -> tuple[epath.Path, Pieces, Pieces]:
-    """The files to train on and to test on.
+    """Finds the training files and the test files.
 
-    A file belongs to a split whose name is a word in its path below the folder, as on the Hugging Face hub:
-    data/train-00000-of-00002.parquet, test/0000.parquet. Where no file's path has such a word all are to train on.
+    A file belongs to a split if the split's name is a word in its path below the folder, as on the Hugging Face hub:
+    data/train-00000-of-00002.parquet, test/0000.parquet. If no path has such a word, all files are for training.
 
     Args:
-        path: of the folder or the file, config.data.folder.
-        test_path: of the files to test on, whatever their names are, config.data.test_folder; "" for none.
-        suffixes: of the files.
-        train_split, test_split: names, or several joined by "+"; "" for no test.
+        path: the folder or the file, config.data.folder.
+        test_path: the test files, whatever their names, config.data.test_folder; "" for none.
+        suffixes: the suffixes of the files.
+        train_split, test_split: names, or several joined by "+"; "" for no test split.
 
     Returns:
-        The folder, the pieces to train on, and those to test on (none: []).
+        The folder, the training pieces, and the test pieces ([] for none).
 
     Raises:
-        InputError: there is no such file, or none of a split.
+        InputError: there are no files, or a split has none.
     """
     root, found = find(path, suffixes, field="config.data.folder")
     if test_path:
@@ -111,11 +111,11 @@ def splits(
 
 
 def unique_ids(own: Sequence[str | None], pieces: Sequence[tuple[str, int]]) -> list[str]:
-    """The images' ids: their own names where all have one and all differ, else split and row, such as train_00042.
+    """Returns ids: the images' own names if all are present and unique, else split and row, such as train_00042.
 
     Args:
         own: [n] names.
-        pieces: the splits' names and numbers of rows, n together.
+        pieces: the splits' names and numbers of rows, n in total.
     """
     if all(own) and len(set(own)) == len(own) and not any("\n" in name or "\r" in name for name in own if name):
         return [str(name) for name in own]

@@ -1,4 +1,4 @@
-"""From a name or a path in the config to images, labels and ids."""
+"""Loads the images, labels and ids of the data set that a config names."""
 
 import dataclasses
 import difflib
@@ -16,25 +16,25 @@ def load(config: Any) -> Dataset:
     """Reads the data set that the config's `data` section names.
 
     Args:
-        config: its fields are `name` (one of `SOURCES`, "digits", or a tfds name, perhaps with a config and a version),
-            `dir` (of prepared data sets; "" for tfds's own), `train_split` and `test_split` ("" for none; the name
-            "folder" has no splits), `folder` (for the names in `SOURCES`), `test_folder` (for some of them), `classes`
-            (the names of those to keep; () for all), `image_size` (pixels; images of another size are resized, the
-            longer side cut), and `placement` ("device" and "host": they are decoded into memory; "stream": when they
-            are asked for; "auto": into memory, if they take at most half of what is free).
+        config: its fields are `name` (one of `SOURCES`, "digits", or a tfds name, optionally with a config and a
+            version), `dir` (the folder of prepared data sets; "" for tfds's default), `train_split` and `test_split`
+            ("" for none; the name "folder" has no splits), `folder` (for the names in `SOURCES`), `test_folder` (for
+            some of them), `classes` (the class names to keep; () for all), `image_size` (pixels; images of another
+            size are resized and centre-cropped), and `placement` ("device" and "host" decode images into memory,
+            "stream" on access, "auto" into memory if they fill at most half of the free memory).
 
     Returns:
-        The data set, its images uint8 [n, image_size, image_size, 3].
+        The data set; images are uint8 [n, image_size, image_size, 3].
 
     Raises:
-        InputError: where what the fields name is not there or cannot be read.
+        InputError: the data set is missing or cannot be read, or the fields contradict each other.
     """
     dataset = _load(config)
     return classes.keep(dataset, config.classes) if config.classes else dataset
 
 
 def _load(config: Any) -> Dataset:
-    """All of its classes."""
+    """Loads the data set with all classes."""
     if config.image_size < 1:
         raise InputError(f"config.data.image_size must be 1 pixel or more, got {config.image_size}. Enlarge it.")
     source = SOURCES.get(config.name, _TFDS)
@@ -56,13 +56,13 @@ def _load(config: Any) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What reads images.
+    """A kind of image source.
 
     Attributes:
-        load: from a config's `data` section to the data set.
-        in_a_folder: whether `folder` says where the images are.
-        has_splits: whether it looks at `train_split` and `test_split`.
-        takes_test_folder: whether it looks at `test_folder`.
+        load: loads the data set from a config's `data` section.
+        in_a_folder: whether it reads the images from `folder`.
+        has_splits: whether it uses `train_split` and `test_split`.
+        takes_test_folder: whether it uses `test_folder`.
     """
 
     load: Callable[[Any], Dataset]
@@ -76,7 +76,7 @@ def _load_folder(config: Any) -> Dataset:
 
 
 def _splits(config: Any) -> dict[str, Any]:
-    """What every source with splits is given."""
+    """Returns the arguments common to all sources with splits."""
     names = ("train_split", "test_split", "image_size", "placement")
     return {name: getattr(config, name) for name in names}
 
@@ -110,7 +110,7 @@ SOURCES: dict[str, Source] = {
     "torchvision": Source(_load_torchvision),
     "webdataset": Source(_load_webdataset, takes_test_folder=True),
 }
-"""By config.data.name; every other name is tfds's."""
+"""Sources by config.data.name; all other names are tfds's."""
 _TFDS = Source(_load_tfds, in_a_folder=False)
 
 
@@ -120,7 +120,7 @@ def takes_test_folder(name: str) -> bool:
 
 
 def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
-    """Prepares a data set that is not on disk; an InputError says the way out where this cannot be done here."""
+    """Prepares a data set that is not on disk; raises InputError with instructions if that is not possible here."""
     if name == "digits":
         return prepared.prepare(digits.builder_class(), data_dir)
     if name in cifar.NAMES:

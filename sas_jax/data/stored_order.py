@@ -1,7 +1,7 @@
-"""Where tfds has stored an image that was published at some place, of data sets that do not say it themselves.
+"""Recovers the published order of tfds data sets whose examples do not record it.
 
-tfds stores the examples of a split in the order of a hash of the keys that the builder gives them, salted with the
-split's name. It promises not to change that hash, for slices of splits rest on it.
+tfds orders the examples of a split by a hash of the builder's keys, salted with the split's name. It promises not to
+change the hash, because slices of splits depend on it.
 """
 
 import functools
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 KEYED_BY_INDEX = frozenset(("stl10",))
-"""Data sets whose keys are the indices in the published order, and whose examples have no id."""
+"""Data sets whose keys are indices in the published order and whose examples have no ids."""
 
 
 def published(info: Any, split: str) -> Sequence[int]:
@@ -24,7 +24,7 @@ def published(info: Any, split: str) -> Sequence[int]:
 
 @functools.lru_cache(maxsize=8)
 def _by_hash(salt: str, count: int) -> Sequence[int]:
-    """0 to count - 1 in the order in which tfds stores what has these keys."""
+    """Returns 0 to count - 1 in the order in which tfds stores examples with these keys."""
     from tensorflow_datasets.core import hashing
 
     return sorted(range(count), key=hashing.Hasher(salt).hash_key)

@@ -1,4 +1,4 @@
-"""Images that stay encoded, in their files, and are decoded when they are asked for."""
+"""Images that stay encoded in their files and are decoded on access."""
 
 import abc
 from typing import Any, SupportsIndex
@@ -9,10 +9,10 @@ from sas_jax import devices
 
 
 class StreamedImages(abc.ABC):
-    """Looks like uint8 [n, size, size, 3], and decodes anew whatever is taken out of it.
+    """An array-like uint8 [n, size, size, 3] that decodes images at every access.
 
-    Several threads may ask at a time; they share this process's cores. It pickles to what it takes to open the files
-    again, so that other processes may ask as well.
+    Several threads may access it concurrently; they share this process's cores. Pickles contain only what is needed to
+    open the files again, so other processes can access it as well.
     """
 
     dtype = np.dtype(np.uint8)
@@ -26,11 +26,11 @@ class StreamedImages(abc.ABC):
 
     @property
     def nbytes(self) -> int:
-        """What all of them would take in memory."""
+        """Bytes of all decoded images."""
         return memory(len(self), self.shape[1])
 
     def __getitem__(self, indices: SupportsIndex | slice | np.ndarray) -> np.ndarray:
-        """Decodes some.
+        """Decodes images.
 
         Args:
             indices: an integer, a slice, int [k] in any order, or bool [n].
@@ -39,8 +39,8 @@ class StreamedImages(abc.ABC):
             uint8 [size, size, 3] for an integer, [k, size, size, 3] for several.
 
         Raises:
-            InputError: a file is damaged, or no longer there.
-            IndexError: there are not so many.
+            InputError: a file is damaged or missing.
+            IndexError: an index is out of range or not an integer.
         """
         wanted = _rows(indices, len(self))
         out = np.empty((wanted.size, *self.shape[1:]), np.uint8)
@@ -49,26 +49,26 @@ class StreamedImages(abc.ABC):
 
     @abc.abstractmethod
     def _decode(self, indices: np.ndarray, out: np.ndarray) -> None:
-        """int [k], each in [0, n), to uint8 [k, size, size, 3]; on all cores."""
+        """Decodes the images at `indices`, int [k] in [0, n), into `out`, uint8 [k, size, size, 3], on all cores."""
 
 
 def memory(count: int, size: int) -> int:
-    """Bytes of so many images of `size` pixels a side in memory."""
+    """Returns the bytes of `count` decoded images of `size` x `size` pixels."""
     return count * size * size * 3
 
 
 def is_streamed(placement: str, num_bytes: int) -> bool:
-    """Whether images stay in their files: where that was asked for, or with "auto" they would fill half the memory.
+    """Whether to stream images: with "stream", or with "auto" if they exceed half of the free memory.
 
     Args:
         placement: "auto", "device", "host" or "stream", as config.data.placement.
-        num_bytes: what the images would take.
+        num_bytes: bytes of the decoded images.
     """
     return placement == "stream" or (placement == "auto" and num_bytes > devices.free_memory() // 2)
 
 
 def _rows(indices: Any, count: int) -> np.ndarray:
-    """What NumPy's indexing of a first axis would take, as integers in [0, count)."""
+    """Converts NumPy indices of the first axis to integers in [0, count)."""
     if isinstance(indices, slice):
         return np.arange(*indices.indices(count))
     rows = np.asarray(indices)

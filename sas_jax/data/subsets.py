@@ -1,4 +1,4 @@
-"""Which examples of a data set a list from a file names."""
+"""Resolves a list of examples from a file to indices into a data set."""
 
 import os
 import re
@@ -23,27 +23,26 @@ def resolve(
     root: str = "",
     log: Callable[[str], None] = print,
 ) -> np.ndarray:
-    """The examples that a list names, as indices into a data set.
+    """Returns the examples in a list as indices into a data set.
 
     Args:
-        listed: what `index_files.read` found.
-        ids: str [n], the ids of the data set's examples, all different.
-        order: what the list's indices count. "positions": the data set as it is here. "original": the data set as it
-            was published, where torchvision's number 16399 of CIFAR's train split has here the id `train_16399`,
-            wherever it lies. "ids": none, its ids are used. "auto": ids where it has others than integers, positions
-            where both orders are the same or the ids have no numbers; where that leaves it open, an InputError.
-        split: for "original", the split whose numbers they are ("train"), or several that are joined in this order
-            ("train+unlabelled"), the examples of all but the last complete; "" where the ids have only one.
-        drop: leave out what names no example here, and all but the first of what stands there more than once.
-        root: the folder of a data set of images in a folder: the list may hold paths that begin with it.
-        log: is told, of a list from which something is dropped, how much.
+        listed: the list, as returned by `index_files.read`.
+        ids: str [n], the unique ids of the data set's examples.
+        order: how to interpret the list. "positions": as indices into the data set in its order here. "original": as
+            indices into the published data set, where torchvision's index 16399 of CIFAR's train split is the example
+            with the id `train_16399`, at any position. "ids": as ids. "auto": as ids unless they are plain integers,
+            else as positions if both orders are equal or the data set's ids have no numbers, else InputError.
+        split: for "original", the split that the list's indices refer to ("train"), or several joined in this order
+            ("train+unlabelled"), of which all but the last must be complete; "" if the ids have only one split.
+        drop: drop unknown entries and all but the first of repeated entries.
+        root: the data set's folder, if it is a folder of images: entries may be paths that begin with it.
+        log: called with a message if entries are dropped.
 
     Returns:
-        int64 [k], ascending, each once.
+        int64 [k], ascending, unique.
 
     Raises:
-        InputError: entries repeat or name no example here, and `drop` is False; or all of them name none; or it is not
-            known what the list counts.
+        InputError: entries are repeated or unknown and `drop` is False; or all are unknown; or the order is ambiguous.
     """
     if order not in ORDERS:
         raise InputError(
@@ -65,7 +64,7 @@ def resolve(
 
 
 def row_numbers(ids: np.ndarray) -> np.ndarray | None:
-    """The numbers in ids of one split, such as train_00042: int64 [n]; None where the ids are others."""
+    """Returns the numbers in ids of one split such as train_00042, int64 [n]; None for any other ids."""
     prefixes, numbers = _parsed(ids)
     return numbers if len(set(prefixes)) == 1 else None
 
@@ -77,7 +76,7 @@ def _chosen(listed: IndexList, ids: np.ndarray) -> str:
     if numbers is None:
         return "positions"
     if len(set(prefixes)) == 1 and np.array_equal(numbers, np.arange(len(ids))):
-        return "positions"  # and original as well
+        return "positions"  # equal to the original order
     raise InputError(
         f"config.selection.file_order must be 'positions' or 'original' for the indices in {listed.path}, got 'auto' "
         f"with images in another order than the original one (the first id is {shown(str(ids[0]), 40)}). Choose one."
@@ -89,7 +88,7 @@ def _names(listed: IndexList) -> tuple[str, ...]:
 
 
 def _places_of_ids(names: tuple[str, ...], ids: np.ndarray, root: str) -> np.ndarray:
-    """Where each name stands among the ids, -1 where it does not."""
+    """Returns the index of each name in `ids`, -1 if absent."""
     places = {name: k for k, name in enumerate(ids.tolist())}
     beginning = os.path.join(os.path.abspath(os.path.expanduser(root)), "") if root else ""
     found = (places.get(name, places.get(name.removeprefix(beginning), -1)) for name in names)
@@ -97,7 +96,7 @@ def _places_of_ids(names: tuple[str, ...], ids: np.ndarray, root: str) -> np.nda
 
 
 def _places_of_numbers(wanted: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Where each number stands among `numbers`, -1 where it does not; numbers below 0 are not looked for."""
+    """Returns the index of each wanted number in `numbers`, -1 if absent or negative."""
     by_number = np.argsort(numbers, kind="stable")
     ordered = numbers[by_number]
     at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
@@ -105,7 +104,7 @@ def _places_of_numbers(wanted: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def _parsed(ids: np.ndarray) -> tuple[list[str], np.ndarray | None]:
-    """Of ids such as `train_16399` the splits and the numbers; None where one of them is not like that."""
+    """Parses ids such as `train_16399` to splits and numbers; the numbers are None if an id has another form."""
     matches = [_ID.fullmatch(name) for name in ids.tolist()]
     if not all(matches):
         return [], None
@@ -113,7 +112,7 @@ def _parsed(ids: np.ndarray) -> tuple[list[str], np.ndarray | None]:
 
 
 def _original(ids: np.ndarray, split: str) -> np.ndarray:
-    """Of every example its number in the original order of the split; -1 where it is of another split."""
+    """Returns each example's index in the original order of `split`, -1 for examples of other splits."""
     prefixes, numbers = _parsed(ids)
     if numbers is None:
         other = next(name for name in ids.tolist() if not _ID.fullmatch(name))
@@ -129,7 +128,7 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
         )
     wanted = split.split("+") if split else known
     if known == [""] and len(wanted) == 1:
-        wanted = known  # of one split alone, ids need not carry its name
+        wanted = known  # ids of a single split may omit its name
     if strange := [name for name in wanted if name not in known]:
         names = ", ".join(name or "one without a name" for name in known)
         raise InputError(
@@ -163,7 +162,7 @@ def _checked(
     drop: bool,
     log: Callable[[str], None],
 ) -> np.ndarray:
-    """The places, ascending, if all is well or what is not may be dropped."""
+    """Returns the sorted unique indices; raises InputError for bad entries unless they may be dropped."""
     unknown = np.flatnonzero(places < 0)
     known = places[places >= 0]
     kept, first = np.unique(known, return_index=True)

@@ -1,10 +1,10 @@
-"""TinyImageNet as it is distributed.
+"""Reads TinyImageNet as it is distributed.
 
-    train/<wnid>/images/*.JPEG   500 a class, 64 x 64, some of them greyscale
-    val/images/*.JPEG            50 a class, which are in val/val_annotations.txt: file name, wnid and a box a line
-    test/images/*.JPEG           their classes were never published: not read
+    train/<wnid>/images/*.JPEG   500 per class, 64 x 64, some of them greyscale
+    val/images/*.JPEG            50 per class; val/val_annotations.txt has file name, wnid and box per line
+    test/images/*.JPEG           not read, because their classes were never published
     wnids.txt                    the 200 classes
-    words.txt                    what they, and some 80,000 others, are called: wnid and names a line
+    words.txt                    wnid and names per line, of these and some 80,000 other classes
 
 Source: http://cs231n.stanford.edu/tiny-imagenet-200.zip
 """
@@ -21,28 +21,28 @@ from sas_jax.data.streamed import is_streamed, memory
 from sas_jax.errors import InputError
 
 NAME = "tinyimagenet"
-_LARGEST = 64 << 20  # bytes of a text file; words.txt has 2.7 million
+_LARGEST = 64 << 20  # bytes of a text file; words.txt has 2.7 MB
 _ANNOTATIONS = "val/val_annotations.txt"
 
 
 def load(path: str, *, train_split: str, test_split: str, image_size: int, placement: str = "host") -> Dataset:
-    """Reads TinyImageNet from the folder that its archive is unpacked to.
+    """Reads TinyImageNet from its unpacked archive.
 
     Args:
         path: the folder with wnids.txt.
         train_split: "train".
         test_split: "val", or "" for none.
-        image_size: pixels a side; the images have 64.
-        placement: "device" and "host" decode them into memory, "stream" when they are asked for, "auto" by how much
-            memory is free.
+        image_size: side length in pixels; the original images have 64.
+        placement: "device" and "host" decode the images into memory, "stream" decodes them on access, "auto" chooses
+            by the free memory.
 
     Returns:
-        The data set. Classes are numbered in the order of the sorted wnids, and images are ordered as torchvision's
-        ImageFolder does; ids are the paths relative to the folder.
+        The data set. Classes are numbered by sorted wnid, and images are in the order of torchvision's ImageFolder; ids
+        are the paths relative to the folder.
 
     Raises:
-        InputError: a split is none, a file is missing or damaged, files contradict each other, or more than 1 % of the
-            images are broken.
+        InputError: a split does not exist, a file is missing or damaged, files contradict each other, or more than 1 %
+            of the images are broken.
     """
     if train_split != "train" or test_split not in ("val", ""):
         raise InputError(
@@ -66,7 +66,7 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
 
 
 _Listed = tuple[list[str], np.ndarray, tuple[str, ...]]
-"""Paths relative to the root, labels, and "path: reason" for what is left out."""
+"""Paths relative to the root, labels, and "path: reason" for skipped files."""
 
 
 def _train(root: epath.Path, number: dict[str, int]) -> _Listed:
@@ -104,7 +104,7 @@ def _val(root: epath.Path, number: dict[str, int]) -> _Listed:
 
 
 def _class_names(root: epath.Path, wnids: Sequence[str]) -> tuple[str, ...]:
-    """The first of each class's names; with the wnid where two have the same (a crane is a bird and a machine)."""
+    """Returns each class's first name, with the wnid if ambiguous (a crane is a bird and a machine)."""
     names = dict(line.partition("\t")[::2] for line in _lines(root, "words.txt"))
     first = [names.get(wnid, "").partition(",")[0].strip() or wnid for wnid in wnids]
     return tuple(
@@ -113,7 +113,7 @@ def _class_names(root: epath.Path, wnids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _lines(root: epath.Path, name: str) -> list[str]:
-    """The lines of one of the text files that are not empty; at least one."""
+    """Returns the non-empty lines of a text file; raises InputError if there are none."""
     try:
         text = files.whole(root / name, largest=_LARGEST).decode()
         found = [line.strip() for line in text.split("\n") if line.strip()]
@@ -128,5 +128,5 @@ def _lines(root: epath.Path, name: str) -> list[str]:
 
 
 def _first(names: Sequence[str]) -> str:
-    """Such as "2 ('a' is the first)"."""
+    """Returns a summary such as "2 ('a' is the first)"."""
     return f"{len(names):,} ({names[0]!r:.100} is the first)"

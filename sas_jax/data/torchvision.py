@@ -1,11 +1,11 @@
-"""CIFAR-10, CIFAR-100 and STL10 as torchvision downloads and unpacks them, without torchvision.
+"""Reads CIFAR-10, CIFAR-100 and STL10 as unpacked by torchvision, without torchvision.
 
     cifar-10-batches-py/   data_batch_1 ... data_batch_5, test_batch, batches.meta
     cifar-100-python/      train, test, meta
     stl10_binary/          train_X.bin, train_y.bin, test_*.bin, unlabeled_X.bin, class_names.txt
 
-CIFAR's files are pickles, which `sas_jax.pickles` reads without running them. Ids are tfds's, so that a subset means
-the same images there: the index in the published order, which is the order here.
+CIFAR's files are pickles, which `sas_jax.pickles` reads without executing them. Images are in the published order. Ids
+are those of tfds, split and index in that order, so a subset has the same images with either source.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from sas_jax.errors import InputError
 
 _LARGEST = 1 << 30  # bytes of a pickle
 _Part = tuple[np.ndarray, np.ndarray]
-"""uint8 [n, 3, height, width], and int32 [n] labels, -1 for none."""
+"""Images, uint8 [n, 3, height, width], and labels, int32 [n], -1 for none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,11 @@ class _Set:
     """One of the data sets.
 
     Attributes:
-        name: tfds's.
-        folder: that its archive unpacks to.
-        splits: by tfds's name of each the part of it, from the folder.
-        num_classes: how many there are.
-        class_names: their names, from the folder.
+        name: tfds's name.
+        folder: the name of the folder in its archive.
+        splits: functions that read a split from the folder, by tfds's name of the split.
+        num_classes: the number of classes.
+        class_names: reads the class names from the folder.
     """
 
     name: str
@@ -51,17 +51,17 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
     """Reads one of the data sets.
 
     Args:
-        path: of the folder that the archive unpacks to, or of torchvision's `root`, which holds it.
+        path: the folder in the archive, or its parent, torchvision's `root`.
         train_split: "train", "train+test"; for STL10 "train+unlabelled" as well.
         test_split: the same; "" for none.
-        image_size: pixels a side.
+        image_size: side length in pixels.
         placement: see `items.read_splits`.
 
     Returns:
-        The data set, in the published order, split for split.
+        The data set, in the published order within each split.
 
     Raises:
-        InputError: there is no such folder, a split is none, or a file is missing or damaged.
+        InputError: the folder or a split does not exist, or a file is missing or damaged.
     """
     chosen, folder = _find(path)
     specs = [
@@ -80,7 +80,7 @@ def _find(path: str) -> tuple[_Set, epath.Path]:
     try:
         found = [(each, place) for each in _SETS for place in (root / each.folder, root) if place.name == each.folder]
         found = [(each, place) for each, place in found if place.is_dir()]
-    except (OSError, ValueError):  # a name that no folder can have
+    except (OSError, ValueError):  # an invalid folder name
         found = []
     if len(found) != 1:
         raise InputError(
@@ -102,10 +102,10 @@ def _split_names(spec: str, chosen: _Set, field: str) -> list[str]:
 
 
 class _Pixels:
-    """The images of splits, one after the other, as `items.Items`.
+    """The concatenated images of splits, as `items.Items`.
 
     Attributes:
-        labels: int32 [n], -1 where an image has none.
+        labels: int32 [n], -1 for an image without a label.
         ids: [n].
     """
 
@@ -135,7 +135,7 @@ class _Pixels:
         return f"{self._folder}: {self.ids[index]}"
 
     def open(self, index: int) -> BinaryIO:
-        """As a PPM, which is the pixels behind a line."""
+        """Opens an image as a PPM: a header line followed by the pixels."""
         part, at = items.located(self._stops, index)
         pixels = self._parts[part][at]
         height, width = pixels.shape[1:]
@@ -143,7 +143,7 @@ class _Pixels:
 
 
 def _checked(folder: epath.Path, what: str, read: Callable[[], Any]) -> Any:
-    """What `read` gives; a damaged pickle leads its reader into any error."""
+    """Calls `read` and converts its errors to InputError; damaged pickles can raise any exception."""
     try:
         return read()
     except Exception as error:
@@ -154,7 +154,7 @@ def _checked(folder: epath.Path, what: str, read: Callable[[], Any]) -> Any:
 
 
 def _names(chosen: _Set, folder: epath.Path) -> tuple[str, ...]:
-    """The names of the classes, which are those of this data set at least in their number."""
+    """Reads the class names and checks that they are unique and as many as the data set has."""
     given = chosen.class_names(folder)
     names = tuple(_text(name) for name in given if isinstance(name, str | bytes))
     if not len(set(names)) == len(given) == chosen.num_classes:
@@ -167,7 +167,7 @@ def _text(value: Any) -> str:
 
 
 def _pickled(path: epath.Path) -> dict[str, Any]:
-    """The dict of a pickle; Python 2's texts are bytes to some."""
+    """Reads a pickled dict with text keys; text pickled by Python 2 may be bytes."""
     value, _ = pickles.read(files.whole(path, largest=_LARGEST), pickles.ARRAYS, kind="batch of CIFAR")
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} holds {pickles.kind_of(value)}, and should hold a dict")
@@ -175,7 +175,7 @@ def _pickled(path: epath.Path) -> dict[str, Any]:
 
 
 def _cifar(*names: str, label: str) -> Callable[[epath.Path], _Part]:
-    """Reads the batches of a split."""
+    """Returns a function that reads the batches of a split."""
 
     def read(folder: epath.Path) -> _Part:
         batches = [_pickled(folder / name) for name in names]
@@ -200,7 +200,7 @@ def _cifar_names(file: str, entry: str) -> Callable[[epath.Path], Sequence[Any]]
 
 
 def _stl10(name: str, *, labelled: bool) -> Callable[[epath.Path], _Part]:
-    """Reads a split: columns of pixels, and a byte a label, counted from 1."""
+    """Returns a function that reads a split: pixels in column-major order, one byte per label, labels from 1."""
 
     def read(folder: epath.Path) -> _Part:
         path = folder / f"{name}_X.bin"

@@ -1,9 +1,9 @@
-"""WebDataset: tar files whose members key.jpg and key.cls, or key.json, are an image and its label.
+"""Reads WebDataset: tar files whose members key.jpg and key.cls (or key.json) are an image and its label.
 
     train-000000.tar: dogs/0001.jpg dogs/0001.cls dogs/0002.png dogs/0002.json ...
 
-The members are found once, by their headers; an image is then read by its place. Tar files that are compressed have no
-such places, and are not read. Source: https://github.com/webdataset/webdataset
+The headers are scanned once; images are then read by their offsets. Compressed tar files have no such offsets and are
+not supported. Source: https://github.com/webdataset/webdataset
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ from sas_jax.errors import InputError
 
 IMAGES = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "tif", "tiff", "gif"))
 _LABELS = ("cls", "json")
-_LARGEST = 1 << 20  # bytes of a label's file
-_BLOCK = 512  # bytes, of which a tar file is made
+_LARGEST = 1 << 20  # bytes of a label file
+_BLOCK = 512  # bytes of a tar block
 
 
 def load(
@@ -34,18 +34,18 @@ def load(
     """Reads a folder of tar files.
 
     Args:
-        path: of the folder, or of one file.
-        test_path: of the files to test on; "" where the names of the files say it.
+        path: the folder or a single file.
+        test_path: the test files; "" if the file names determine the splits.
         train_split, test_split: see `shards.splits`.
-        image_size: pixels a side.
+        image_size: side length in pixels.
         placement: see `items.read_splits`.
 
     Returns:
         The data set, in the order of the files and of their members. Ids are the keys.
 
     Raises:
-        InputError: a file is missing or damaged, a key stands twice, labels cannot be used, or more than 1 % of the
-            images are broken.
+        InputError: a file is missing or damaged, a key is repeated, labels are invalid, or more than 1 % of the images
+            are broken.
     """
     root, *found = shards.splits(path, test_path, (".tar",), train_split=train_split, test_split=test_split)
     tars = [_Tars(root, [file for _, of_split in pieces for file in of_split]) for pieces in found if pieces]
@@ -60,18 +60,18 @@ def load(
 
 @dataclasses.dataclass
 class _Sample:
-    """What a tar file has of a key: the place of its image (first byte and length) and its label."""
+    """The image (offset and length) and the label that belong to a key of a tar file."""
 
     image: tuple[int, int] | None = None
     label: Any = None
 
 
 class _Tars:
-    """The samples of tar files, one after the other, as `items.Items`.
+    """The concatenated samples of tar files, as `items.Items`.
 
     Attributes:
         keys: str [n].
-        labels: [n], a number, a text or None.
+        labels: [n], each a number, text or None.
     """
 
     def __init__(self, root: epath.Path, paths: list[epath.Path]):
@@ -125,7 +125,7 @@ class _Tars:
 
 
 def _samples(path: str) -> dict[str, _Sample]:
-    """What is in a tar file, by key."""
+    """Returns the samples of a tar file by key."""
     found: dict[str, _Sample] = {}
     try:
         with epath.Path(path).open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -150,7 +150,7 @@ def _samples(path: str) -> dict[str, _Sample]:
             file.seek(tar.offset)
             if file.read(_BLOCK) != bytes(_BLOCK):
                 raise ValueError("it is cut short: it has no end mark")
-    except Exception as error:  # whatever a damaged file leads its reader into
+    except Exception as error:  # damaged files can raise any exception
         raise InputError(
             f"{path} must be a whole tar file, not compressed, got one that cannot be read ({files.reason(error)}). "
             f"Write it again, or move it away."
@@ -159,7 +159,7 @@ def _samples(path: str) -> dict[str, _Sample]:
 
 
 def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> Any:
-    """What a .cls, or the "label" or "cls" of a .json, says; None where it says nothing."""
+    """Returns the label in a .cls, or under "label" or "cls" in a .json; None if there is none."""
     if member.size > _LARGEST:
         raise ValueError(f"{member.name[:80]!r} has {member.size:,} bytes, and may have {_LARGEST:,}")
     file = tar.extractfile(member)
