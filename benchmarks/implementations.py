@@ -40,8 +40,7 @@ class Implementation(NamedTuple):
 def _sas_jax(task: Task) -> Call:
     import jax
 
-    if len(task.budgets) > 1:
-        jax.config.update("jax_num_cpu_devices", task.devices)
+    jax.config.update("jax_num_cpu_devices", task.devices)
     from sas_jax import devices
     from sas_jax.selection import greedy
     from sas_jax.selection.rank import rank
@@ -62,7 +61,7 @@ def _sas_jax(task: Task) -> Call:
             objective=task.objective,
             normalize=False,
             budget=sum(task.budgets),
-            mesh=devices.mesh() if len(members) > 1 else None,
+            mesh=devices.mesh(),
         )
         return [_in_order(ranking.position[of]) for of in members]
 

@@ -66,8 +66,9 @@ class Peak:
 def child(folder: Path, classes: int, limit: int) -> None:
     """Ranks under the limit; the last line that is printed is what was measured."""
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    from sas_jax import rank_file
+    from sas_jax import devices, rank_file
 
+    devices.split_cpu_by_cores()  # as the command does
     peak, began, cluster, seconds = Peak(), time.perf_counter(), rank_file.cluster, {}
 
     def timed(*arguments: Any, **options: Any) -> np.ndarray:

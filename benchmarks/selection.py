@@ -148,7 +148,8 @@ def _write_input(case: Case, folder: Path) -> dict[str, Any]:
                 matrix = cases.similarity(z[of])
                 seconds += time.perf_counter() - start
                 cases.append_matrix(file, matrix)
-    devices = min(os.cpu_count() or 1, len(case.sizes))
+    # As `python -m sas_jax.select` has them; one given matrix is read by one device.
+    devices = 1 if case.given == "similarity" and len(case.sizes) == 1 else min(os.cpu_count() or 1, 8)
     described = {"objective": case.objective, "sizes": case.sizes, "budgets": divided, "devices": devices}
     (folder / "input.json").write_text(json.dumps(described))
     return {

@@ -49,9 +49,21 @@ def split_cpu(*batch_sizes: int) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if _CPU_FLAG not in flags and jaxlib.version.__version_info__ < _FLAG_IS_KNOWN_BEFORE:
         os.environ["XLA_FLAGS"] = f"{flags} {_CPU_FLAG}=false".strip()
+    processes = int(os.environ.get("JAX_NUM_PROCESSES", 1))
+    _simulate_cpu_devices(max(1, cpu_devices(*batch_sizes) // processes))
+
+
+def split_cpu_by_cores() -> None:
+    """Makes the CPU one device per core, at most MOST_CPU_DEVICES; before JAX's first call.
+
+    For rankings, which do not depend on the number of devices. A number that the user has set stays.
+    """
+    _simulate_cpu_devices(min(cpu_count(), MOST_CPU_DEVICES))
+
+
+def _simulate_cpu_devices(number: int) -> None:
     if jax.config.values["jax_num_cpu_devices"] < 0:
-        processes = int(os.environ.get("JAX_NUM_PROCESSES", 1))
-        jax.config.update("jax_num_cpu_devices", max(1, cpu_devices(*batch_sizes) // processes))
+        jax.config.update("jax_num_cpu_devices", number)
 
 
 def cpu_devices(*batch_sizes: int) -> int:

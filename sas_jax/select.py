@@ -34,8 +34,10 @@ OPTIONS = (
 def main() -> None:
     """Flags in, one call, sentences out."""
     command.require(EMBEDDINGS, OUTPUT)
+    from sas_jax import devices
     from sas_jax.rank_file import rank_file  # after the flags: a mistyped one is answered at once
 
+    devices.split_cpu_by_cores()
     options: dict[str, Any] = {flag.name: flag.value for flag in OPTIONS}
     print(rank_file(EMBEDDINGS.value, OUTPUT.value, **options))
 

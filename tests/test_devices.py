@@ -43,6 +43,15 @@ def test_a_cpu_is_split_and_xla_told_to_compute_in_sequence_unless_the_user_says
     assert done.stdout.strip() == f"{count} {flags}"
 
 
+@pytest.mark.parametrize(("cores", "number"), [(1, 1), (3, 3), (64, 8)])
+def test_rankings_have_a_device_of_each_core_up_to_eight(monkeypatch, cores, number):
+    made = []
+    monkeypatch.setattr(devices, "cpu_count", lambda: cores)
+    monkeypatch.setattr(devices, "_simulate_cpu_devices", made.append)
+    devices.split_cpu_by_cores()
+    assert made == [number]
+
+
 def test_a_version_of_xla_that_may_not_know_a_flag_is_not_given_it(monkeypatch):
     monkeypatch.setattr(devices.jaxlib.version, "__version_info__", (0, 13, 0))
     monkeypatch.setenv("XLA_FLAGS", "")

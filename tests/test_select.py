@@ -57,16 +57,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(files, flags, message):
     assert done.stderr.count("\n") == 1
 
 
-def test_an_interruption_says_how_to_go_on(files):
+def test_an_interruption_says_how_to_go_on_and_all_cores_are_used(files):
     code = (
         "import sys, sas_jax.rank_file\n"
-        "def interrupted(*_, **__): raise KeyboardInterrupt\n"
+        "sas_jax.devices.cpu_count = lambda: 3\n"
+        "def interrupted(*_, mesh, **__): print(mesh.size, 'devices'); raise KeyboardInterrupt\n"
         "sas_jax.rank_file.rank = interrupted\n"
         "sys.argv = ['select.py', '--embeddings=e.npy', '--output=r.csv']\n"
         "import runpy; runpy.run_module('sas_jax.select', run_name='__main__')"
     )
     done = start(files, "-c", code)
-    assert (done.returncode, done.stdout) == (130, "")
+    assert (done.returncode, done.stdout) == (130, "3 devices\n")
     assert done.stderr.endswith("interrupted; the same command goes on with what was ranked\n")
 
 
