@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sas_jax import arrays, devices, settings
 from sas_jax.errors import InputError
@@ -229,19 +229,11 @@ class Run:
                     weights[row, : len(members)] = of_class
                 initial[row, : len(already)] = already
                 steps[row] = self.steps[label]
-            picks, gains = map(
-                np.asarray,
-                rank_many(
-                    rows,
-                    where,
-                    weights,
-                    initial,
-                    steps,
-                    objective=self.objective,
-                    self_similarity=self.self_similarity,
-                    mesh=self._own,
-                ),
-            )
+            # Placed by us: on a mesh of Explicit axes, JAX's default, jit would not split them.
+            split = NamedSharding(self._own, PartitionSpec(self._own.axis_names[0]))
+            given = jax.device_put((rows, where, weights, initial, steps), split)
+            options = {"objective": self.objective, "self_similarity": self.self_similarity, "mesh": self._own}
+            picks, gains = map(np.asarray, rank_many(*given, **options))
             for row, label, scale in zip(at, part, scales, strict=True):
                 yield self.members[label][picks[row, : steps[row]]], _scaled(gains[row, : steps[row]], scale)
 
