@@ -1,9 +1,9 @@
-"""Features of images, from an encoder that a run trained or from a pretrained network.
+"""Computes features of images with an encoder trained by a run or with a pretrained network.
 
     python -m sas_jax.embed --encoder=WORKDIR --images=FOLDER --output=E.npy [--arm=full-1.00-s0]
     python -m sas_jax.embed --model=timm/NAME --config=CONFIG --output=E.npy [--views=16] [--config.FIELD=value ...]
 
-Writes float32 [n, d] and, beside it, the images' ids in the same order (E.ids.txt): relative paths in a folder.
+Writes float32 [n, d] and, next to it, the images' ids in the same order (E.ids.txt): relative paths for a folder.
 """
 
 from absl import flags
@@ -35,9 +35,9 @@ VIEWS = flags.DEFINE_integer(
 
 
 def main() -> None:
-    """Flags in, one call, two files out."""
+    """Computes the features that the flags describe and writes both files."""
     command.require(OUTPUT)
-    from sas_jax.feature_file import feature_file  # after the flags: a mistyped one is answered at once
+    from sas_jax.feature_file import feature_file  # imported after the flags, so that a mistyped one fails at once
 
     print(
         feature_file(

@@ -1,4 +1,4 @@
-"""Images to embeddings: pmap over devices, vmap over views."""
+"""Computes embeddings of images, with pmap over devices and vmap over views."""
 
 import collections
 import functools
@@ -29,7 +29,7 @@ def _unit(x: jax.Array) -> jax.Array:
 def compiled(
     apply: Apply, views: Views, num_views: int | None, keep_views: bool, devices: tuple[jax.Device, ...]
 ) -> Callable:
-    """The pmapped function of one batch a device; kept, so that all arms' encoders share one program."""
+    """Returns the pmapped function of one batch per device; cached, so that all arms' encoders share one program."""
 
     def one_batch(variables: Any, images: jax.Array, examples: jax.Array, key: jax.Array) -> jax.Array:
         if num_views is None:
@@ -61,25 +61,25 @@ def embed(
     label: str = "embedding",
     whole: bool = True,
 ) -> np.ndarray:
-    """Embeds images, a batch at a time on every device; of several processes each does its part, and all get the whole.
+    """Embeds images, one batch per device at a time; several processes divide the images among them.
 
     Args:
-        apply: (variables, float [b, s, s, 3]) -> float [b, d], pure; keep one object for one program.
-        variables: its parameters and statistics.
-        images: uint8 [n, h, w, 3], on the host, or decoded when asked for.
-        views: the augmentation; without views only its size and normalisation are used.
+        apply: (variables, float [b, s, s, 3]) -> float [b, d], pure; pass the same object to reuse its program.
+        variables: the encoder's parameters and statistics.
+        images: uint8 [n, h, w, 3], on the host, or decoded on access.
+        views: the augmentation; without `num_views`, only its size and normalisation are used.
         batch_size: images on one device at a time (times `num_views` views).
-        num_views: random views of each image; None embeds the image itself.
-        keep_views: return every view, not their mean.
-        key: of the views, wanted with `num_views`; a view is a function of (key, example, view number).
-        devices: which of this process's devices to use; all by default.
-        label: of the progress bar.
-        whole: of several processes, all get the whole; else each gets its part, of which all are of one length, and
-            which lie one after the other. What is beyond the last image is the last one again.
+        num_views: number of random views per image; None embeds the image without augmentation.
+        keep_views: return every view instead of their mean.
+        key: key of the views, required with `num_views`; a view is a function of (key, example, view number).
+        devices: devices of this process to use; all by default.
+        label: label of the progress bar.
+        whole: whether every process gets all rows. Otherwise each gets its part: parts are consecutive and of equal
+            length, with the last image repeated beyond the end.
 
     Returns:
-        float32 [n, d]: with `num_views` the mean over the views of the unit-normalised outputs, of norm at most 1
-        ([n, num_views, d] with `keep_views`: each of them); without, the outputs as they are.
+        float32 [n, d]: with `num_views`, the mean over views of the unit-normalised outputs, of norm at most 1
+        ([n, num_views, d] with `keep_views`: each view's); otherwise the unnormalised outputs.
     """
     assert (num_views is None) == (key is None)
     devices = devices or tuple(jax.local_devices())
@@ -88,11 +88,11 @@ def embed(
     n, processes = len(images), jax.process_count()
     batch_size = min(batch_size, -(-n // (len(devices) * processes)))
     stride = batch_size * len(devices)
-    share = -(-n // processes)  # of one process; the last has less
+    share = -(-n // processes)  # images per process; the last ones may have fewer
     first = share * jax.process_index()
     stop = min(first + share, n)
     out: list[np.ndarray] = []
-    computing: collections.deque[jax.Array] = collections.deque()  # while the host decodes the next batch
+    computing: collections.deque[jax.Array] = collections.deque()  # computed while the host decodes the next batch
 
     def fetch() -> None:
         result = computing.popleft()
@@ -119,18 +119,18 @@ def embed(
 
 
 def write_parts(path: epath.Path, part: np.ndarray, n: int) -> None:
-    """Writes what each process embedded as one .npy of n rows, whole; process 0 does, and all call this.
+    """Writes the parts of all processes atomically to one .npy of n rows; process 0 writes, but all must call this.
 
     Args:
-        path: of the file.
-        part: what `embed` returned with whole=False.
-        n: of all images.
+        path: path of the file.
+        part: the result of `embed` with whole=False.
+        n: total number of images.
     """
     blocks = gathered(part)
 
     def write(aside: epath.Path) -> None:
         file = np.lib.format.open_memmap(os.fspath(aside), mode="w+", dtype=part.dtype, shape=(n, *part.shape[1:]))
-        with open(aside, "r+b") as opened:  # a full disk is an error here, and a signal where a page is written
+        with open(aside, "r+b") as opened:  # a full disk raises an error here, but a signal on writing a mapped page
             os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
         for first, block in blocks:
             for process, rows in enumerate(block):
@@ -141,30 +141,30 @@ def write_parts(path: epath.Path, part: np.ndarray, n: int) -> None:
     if is_writer():
         files.write_whole(path, write)
     else:
-        for _ in blocks:  # each block takes all of them
+        for _ in blocks:  # every process takes part in each collective
             pass
 
 
 def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[str], None]) -> np.ndarray:
-    """Embeddings made elsewhere, in place of a run's own.
+    """Reads embeddings computed elsewhere, to use instead of a run's own.
 
     Args:
         path: a .npy file, float [n, d], or [n, m, d] with m views of each example.
-        n: examples wanted.
-        field: of the config, that names the file.
-        log: gets a sentence on what was done to them.
+        n: expected number of examples.
+        field: the field of the config that names the file, for messages.
+        log: called with a message about the normalisation.
 
     Returns:
-        float32, of the file's shape. Rows of norm at most 1 throughout are means of unit vectors, as a run's own
-        embeddings.npy, and stay as they are; else each is divided by its norm.
+        float32, in the file's shape. If all rows [n, d] have norm at most 1, they are means of unit vectors, like a
+        run's own embeddings.npy, and are unchanged; otherwise each vector is divided by its norm.
 
     Raises:
-        InputError: the file cannot be read, or does not hold such numbers.
+        InputError: the file cannot be read, or has other contents.
     """
     where = f"{field} ({path})"
     try:
         vectors = files.array(path)
-    except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+    except Exception as error:  # a damaged header can make Python's parser raise any exception
         raise InputError(
             f"{where} must be a .npy file of floats, got one that cannot be read ({files.reason(error)}). Correct it."
         ) from error
@@ -177,19 +177,19 @@ def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[
 
 
 def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None], means: bool = True) -> np.ndarray:
-    """Embeddings made elsewhere, float [n, d] or [n, m, d], as `read_embeddings` returns them.
+    """Validates and normalises embeddings computed elsewhere, as `read_embeddings` does.
 
     Args:
-        vectors: one or m of each example.
-        where: what holds them, in sentences.
-        means: whether rows of norms up to 1 are means of unit vectors, which stay as they are.
-        log: gets a sentence on what was done to them.
+        vectors: float [n, d] or [n, m, d], one or m vectors per example.
+        where: their source, for messages.
+        means: whether rows [n, d] of norm at most 1 are means of unit vectors, which are unchanged.
+        log: called with a message about the normalisation.
 
     Raises:
-        InputError: they are not finite, or zero.
+        InputError: a vector is not finite, or is zero.
     """
     n = len(vectors)
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold counts as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # float32 overflow gives infinity
         vectors = vectors.astype(np.float32)
         norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     bad = ~(np.isfinite(norms) & (norms > 0)).reshape(n, -1).all(axis=1)
@@ -206,6 +206,6 @@ def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None], me
 
 
 def mean_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[str], None]) -> np.ndarray:
-    """As `read_embeddings`, with the mean of an example's views: float32 [n, d]."""
+    """Reads embeddings like `read_embeddings`, averaged over the views of each example: float32 [n, d]."""
     vectors = read_embeddings(path, n=n, field=field, log=log)
     return vectors if vectors.ndim == 2 else vectors.mean(axis=1, dtype=np.float32)

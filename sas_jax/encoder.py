@@ -1,4 +1,4 @@
-"""A trained encoder, found again in a run's directory and ready to use."""
+"""Loads the trained encoder of a run, and computes features with it."""
 
 import contextlib
 import dataclasses
@@ -29,10 +29,10 @@ class Encoder:
     """A trained encoder.
 
     Attributes:
-        arm: which arm of the run it was trained in.
-        steps: of the training that its parameters have seen.
+        arm: the arm of the run that trained it.
+        steps: number of steps that its parameters were trained for.
         views: the size and normalisation of its images.
-        network: computes the features.
+        network: the module that computes the features.
         variables: its parameters and BatchNorm statistics.
     """
 
@@ -44,22 +44,22 @@ class Encoder:
 
     @functools.cached_property
     def _encode(self) -> Any:
-        """The features as a function of (variables, images); one object, one program."""
+        """The features as a function of (variables, images); cached, so that its program is reused."""
         return functools.partial(apply_encoder, self.network)
 
     def apply(self, images: np.ndarray | Images, *, batch_size: int = 256) -> np.ndarray:
-        """Images to features.
+        """Computes the features of images.
 
         Args:
-            images: [n, h, w, 3], uint8, or float in [0, 1]; resized to the encoder's image size where they differ. Or
-                images that are decoded when asked for, as `sas_jax.data` makes them.
+            images: [n, h, w, 3], uint8, or float in [0, 1]; resized to the encoder's image size if they differ. Or
+                images of `sas_jax.data` that are decoded on access.
             batch_size: images on one device at a time.
 
         Returns:
             float32 [n, d].
 
         Raises:
-            InputError: images of another shape, dtype or range.
+            InputError: the images have another shape, dtype or range, or the batch size is invalid.
         """
         if not isinstance(images, StreamedImages):
             images = _uint8(arrays.array("images", images))
@@ -68,13 +68,13 @@ class Encoder:
         return embed(self._encode, self.variables, images, views=self.views, batch_size=batch_size, label="features")
 
     def save(self, path: str) -> None:
-        """Writes the weights for PyTorch, by torchvision's names, to a .safetensors; `load_encoder` reads it back.
+        """Writes the weights for PyTorch, by torchvision's names, to a .safetensors, which `load_encoder` can read.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Raises:
-            InputError: another suffix, or a place that cannot be written.
+            InputError: the suffix is another, or the file cannot be written.
         """
         network, views = self.network, self.views
         built = weights.Built(
@@ -91,7 +91,7 @@ class Encoder:
 
 
 def _uint8(images: np.ndarray) -> np.ndarray:
-    """Checked, and as uint8."""
+    """Checks images and converts them to uint8."""
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
         raise InputError(
             f"`images` must be [n, h, w, 3], one or more with pixels, got {list(images.shape)}. Stack them, as RGB."
@@ -109,20 +109,20 @@ def _uint8(images: np.ndarray) -> np.ndarray:
 
 @settings.fixed
 def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older: bool = False) -> Encoder:
-    """The encoder that a run trained.
+    """Loads an encoder that a run trained.
 
     Args:
-        workdir: the run's directory, or a .safetensors that `Encoder.save` wrote.
-        arm: its name, such as "full-1.00-s0"; the first of config.arms by default.
-        allow_older: where the arm's last checkpoint is damaged, take the newest one that is whole; its features are
-            not those that the run measured.
+        workdir: the run's directory, or a .safetensors written by `Encoder.save`.
+        arm: the arm's name, such as "full-1.00-s0"; the first of config.arms by default.
+        allow_older: if the arm's last checkpoint is damaged, use the newest intact one; its features are not those that
+            the run evaluated.
 
     Returns:
         The encoder.
 
     Raises:
-        InputError: the directory holds no run, or not that arm, or its last checkpoint is damaged; or the file cannot
-            be used.
+        InputError: the directory has no run or no such arm, the arm is not fully trained, its last checkpoint is
+            damaged, or the file cannot be used.
     """
     if expanded(workdir).suffix == ".safetensors":
         if arm is not None:
@@ -174,7 +174,7 @@ def _from_file(path: epath.PathLike) -> Encoder:
 
 @contextlib.contextmanager
 def _has_every_field(path: epath.Path) -> Iterator[None]:
-    """Says in a sentence that the config in a file lacks a field that the block reads."""
+    """Converts errors in the block for missing fields of the config in `path` to InputError."""
     try:
         yield
     except (AttributeError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Writes the subset of a ranking for other programs: indices, ids, paths, or links. Or the weights of an encoder.
+"""Exports the subset of a ranking (indices, ids, paths or links) or an encoder's weights for other programs.
 
 python -m sas_jax.export --ranking=ranking.parquet --fraction=0.2 --output=subset.npy
 python -m sas_jax.export --ranking=ranking.parquet --fraction=0.2 --output=paths.txt --links=FOLDER --images=FOLDER
@@ -40,7 +40,7 @@ OF_ENCODER = (
 
 
 def main() -> None:
-    """Flags in, one call, a sentence out."""
+    """Exports what the flags describe and prints a message."""
     if ENCODER.value:
         command.require(ENCODER, OUTPUT)
         from sas_jax.export_encoder import export_encoder
@@ -51,7 +51,7 @@ def main() -> None:
         print(export_encoder(ENCODER.value, OUTPUT.value, **_values(OF_ENCODER)))
         return
     command.require(RANKING)
-    from sas_jax.export_subset import export_subset  # after the flags: a mistyped one is answered at once
+    from sas_jax.export_subset import export_subset  # imported after the flags, so that a mistyped one fails at once
 
     print(export_subset(RANKING.value, output=OUTPUT.value, **_values(OF_SUBSET)))
 

@@ -1,4 +1,4 @@
-"""From a finished run to the weights of its encoder."""
+"""Exports the weights of an encoder from a finished run."""
 
 from sas_jax import weights
 from sas_jax.encoder import load_encoder
@@ -8,15 +8,15 @@ def export_encoder(workdir: str, output: str, *, arm: str | None = None, allow_o
     """Writes the weights of an arm's encoder, by torchvision's names.
 
     Args:
-        workdir: of a finished run.
-        output: a .safetensors.
+        workdir: the directory of a finished run.
+        output: path of the .safetensors.
         arm, allow_older: see `load_encoder`.
 
     Returns:
-        What to tell the user.
+        A message for the user.
 
     Raises:
-        InputError: something given cannot be used; the message says what, and what to do.
+        InputError: an argument cannot be used; the message says which, and what to do.
     """
     weights.check_writable(output)
     encoder = load_encoder(workdir, arm=arm, allow_older=allow_older)

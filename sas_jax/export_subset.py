@@ -1,4 +1,4 @@
-"""From a ranking's file to its subset: as a file, and as a folder of links."""
+"""Exports the subset of a ranking as a file, as a folder of links, or both."""
 
 import os
 
@@ -27,21 +27,21 @@ def export_subset(
     """Writes the subset of a ranking.
 
     Args:
-        ranking: of a .parquet, .csv or .npz.
+        ranking: path of a .parquet, .csv or .npz.
         output: a .npy (int64 indices, for torch.utils.data.Subset), .npz, .csv, .parquet (indices and ids) or .txt
-            (ids, which are relative paths where the data set is a folder; the images' absolute paths where `images` is
+            (ids, which are relative paths if the data set is a folder; the images' absolute paths if `images` is
             given).
-        links: a folder to be made, of links to the images.
+        links: a folder to create, with links to the images.
         images: the folder of images that was ranked.
         fraction, size, rounding, budgets: see `Ranking.subset`.
-        format: "hf": row numbers for Dataset.select, in a .npy or .txt; the numbers in ids such as train_00042, else
+        format: "hf": row numbers for Dataset.select, in a .npy or .txt: the numbers in ids such as train_00042, else
             the indices. "wds": a WebDataset's keys, in a .txt: the ids up to the first dot of the file name.
 
     Returns:
-        What to tell the user.
+        A message for the user.
 
     Raises:
-        InputError: something given cannot be used; the message says what, and what to do.
+        InputError: an argument cannot be used; the message says which, and what to do.
     """
     if not output and not links:
         raise InputError("--output or --links must say where the subset goes, got neither. Give one.")
@@ -94,7 +94,7 @@ def _check_format(format: str, output: str, images: str) -> None:
 
 
 def _formatted(format: str, whole: Ranking, subset: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
-    """What is listed: numbers, and for "wds" the keys."""
+    """Returns the numbers to write, and for "wds" the keys."""
     if format == "hf":
         numbers = None if whole.ids is None else subsets.row_numbers(whole.ids)
         return subset if numbers is None else np.sort(numbers[subset]), None

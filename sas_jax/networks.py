@@ -1,4 +1,4 @@
-"""From the config to the augmentation, the networks and what trains them, for whoever trains or uses them."""
+"""Builds the augmentation, the networks and their trainers from a config."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from sas_jax.views import Views
 
 
 def make_views(config: ConfigDict) -> Views:
-    """The augmentation of a run's config."""
+    """Returns the augmentation of a run's config."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, tuple | list) else value for name, value in config.views.items()
     }
@@ -27,7 +27,7 @@ def make_views(config: ConfigDict) -> Views:
 
 
 def make_method(name: str, encoder: ConfigDict, train: ConfigDict, *, compute_dtype: str) -> Method:
-    """The method `name` with the encoder of a config's section, under one of training as `plan.training` makes it."""
+    """Builds the method `name` from a config's encoder section and a training section (from `plan.training`)."""
     dtype = jnp.dtype(devices.compute_dtype(compute_dtype))
     backbone = _encoder(encoder, remat=train.remat, dtype=dtype)
     return METHODS[name].build(backbone, functools.partial(ProjectionHead, dtype=dtype), encoder, train)
@@ -36,14 +36,14 @@ def make_method(name: str, encoder: ConfigDict, train: ConfigDict, *, compute_dt
 def make_trainer(
     config: ConfigDict, encoder: ConfigDict, train: ConfigDict, *, mesh: Mesh, method: str = DEFAULT
 ) -> Trainer:
-    """The training of a config's section of the encoder under one of training (for a method, `plan.training`'s)."""
+    """Builds the trainer of a config's encoder section and a training section (for a method, from `plan.training`)."""
     made = make_method(method, encoder, train, compute_dtype=config.compute_dtype)
     field = "config.proxy.encoder.init" if encoder is config.proxy.encoder else "config.encoder.init"
     return _trainer(config, train, made, mesh=mesh, start=_start(made, encoder, field))
 
 
 def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_classes: int, mesh: Mesh) -> Trainer:
-    """The training of config.encoder with a linear classifier under config.train; labels int32 [n]."""
+    """Builds the trainer of config.encoder with a linear classifier and config.train; labels are int32 [n]."""
     dtype = jnp.dtype(devices.compute_dtype(config.compute_dtype))
     encoder = _encoder(config.encoder, remat=config.train.remat, dtype=dtype)
     method = Supervised(encoder=encoder, classifier=LinearClassifier(num_classes=num_classes, dtype=dtype))
@@ -52,7 +52,7 @@ def make_supervised_trainer(config: ConfigDict, labels: np.ndarray, *, num_class
 
 
 def _start(method: Method, section: ConfigDict, field: str) -> Callable[[], Any]:
-    """What reads the variables that the encoder begins with, and gives None where they are random."""
+    """Returns a function that reads the encoder's initial variables, or returns None if they are random."""
     encoder = method.encoder
     assert isinstance(encoder, ResNet)
     return lambda: weights.initial(section.init, encoder, field=field) if section.init else None
@@ -93,26 +93,26 @@ def _trainer(
 
 
 def project(method: Method, variables: Any, images: jax.Array) -> jax.Array:
-    """Through head or classifier, float [n, h, w, 3] -> float32 [n, features]; BatchNorm with running statistics."""
+    """Computes the outputs, float [n, h, w, 3] -> float32 [n, features], with BatchNorm's running statistics."""
     out = method.apply(variables, images, train=False)
     assert isinstance(out, jax.Array)
     return out
 
 
 def apply_encoder(encoder: ResNet, variables: Any, images: jax.Array) -> jax.Array:
-    """The representation by an encoder alone, float [n, h, w, 3] -> float32 [n, d]."""
+    """Computes the representation with an encoder alone, float [n, h, w, 3] -> float32 [n, d]."""
     out = encoder.apply(variables, images, train=False)
     assert isinstance(out, jax.Array)
     return out
 
 
 def of_encoder(variables: Any) -> Any:
-    """The encoder's part of a method's variables, which is all that `encode` needs, whatever the method."""
+    """Returns the encoder's part of a method's variables, which is all that `encode` needs."""
     return {collection: {"encoder": found["encoder"]} for collection, found in variables.items()}
 
 
 def encode(method: Method, variables: Any, images: jax.Array) -> jax.Array:
-    """The representation, float [n, h, w, 3] -> float32 [n, d]; BatchNorm with its running statistics."""
+    """Computes the representation, float [n, h, w, 3] -> float32 [n, d], with BatchNorm's running statistics."""
     out = method.apply(variables, images, method="encode")
     assert isinstance(out, jax.Array)
     return out

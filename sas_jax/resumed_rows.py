@@ -1,4 +1,4 @@
-"""The rows of an array that takes long, kept beside its file as they are made, so that the next call resumes."""
+"""Saves the rows of a slow computation next to its output file, so that an interrupted call can be resumed."""
 
 import os
 import struct
@@ -11,24 +11,24 @@ from etils import epath
 
 from sas_jax import files
 
-_BATCH = struct.Struct("<III")  # before a batch: its rows, its columns, and the checksum of its float32 numbers
+_BATCH = struct.Struct("<III")  # a batch's header: rows, columns, and the checksum of its float32 values
 
 
 def resumed_rows(
     output: epath.Path, of: str, make: Callable[[int], Iterator[np.ndarray]], *, log: Callable[[str], None]
 ) -> np.ndarray:
-    """Makes an array batch by batch, from where an interrupted call stopped.
+    """Computes an array batch by batch, resuming where an interrupted call stopped.
 
     Args:
-        output: the array's file, which the caller writes; then it calls `forget`.
-        of: a fingerprint of all that the rows depend on. What OUTPUT.partial holds of others is overwritten.
-        make: gives the batches from a row on, each float32 [b, d].
-        log: is told where it resumes.
+        output: the array's file; the caller writes it and then calls `forget`.
+        of: a fingerprint of everything that the rows depend on; an OUTPUT.partial with another one is overwritten.
+        make: yields the batches from a given row on, each float32 [b, d].
+        log: called with a message if the computation resumes.
 
     Returns:
         float32 [n, d].
     """
-    if files.is_remote(output):  # an object store does not append
+    if files.is_remote(output):  # object stores cannot append, so nothing is saved
         return np.concatenate(list(make(0)))
     path = _partial(output)
     found: list[np.ndarray] = []
@@ -51,7 +51,7 @@ def resumed_rows(
 
 
 def forget(output: epath.Path) -> None:
-    """Removes what `resumed_rows` kept."""
+    """Removes the rows saved by `resumed_rows`."""
     if not files.is_remote(output):
         _partial(output).unlink(missing_ok=True)
 
@@ -61,7 +61,7 @@ def _partial(output: epath.Path) -> epath.Path:
 
 
 def _batches(file: BinaryIO) -> Iterator[np.ndarray]:
-    """The whole batches; the file is then at the end of the last."""
+    """Yields the intact batches up to the first damaged one; then the file is at the end of the last."""
     while True:
         start = file.tell()
         header = file.read(_BATCH.size)

@@ -1,17 +1,17 @@
 """The augmentations: one random view of one image, as pure functions of (key, image).
 
-The numeric contract: images go in as uint8 (or float in [0, 1]), everything is computed in float32 in [0, 1], each
-operation clamps to [0, 1] where torchvision's does, and what comes out is normalised by mean and std. Parameters and
-operations are those of torchvision's RandomResizedCrop (bicubic, antialiased), RandomHorizontalFlip, ColorJitter,
-RandomGrayscale and GaussianBlur, in that order; only the rounding to 8 bits between operations, which torchvision does
-on PIL images, is left out, and grey is PIL's 0.299 R + 0.587 G + 0.114 B (torchvision's tensor form says 0.2989).
+Numeric contract: images are uint8 (or float in [0, 1]), all computation is in float32 in [0, 1], each operation clamps
+to [0, 1] where torchvision's does, and the results are normalised by mean and std. Parameters and operations are those
+of torchvision's RandomResizedCrop (bicubic, antialiased), RandomHorizontalFlip, ColorJitter, RandomGrayscale and
+GaussianBlur, in that order. There are two differences: values are not rounded to 8 bits between operations, as
+torchvision does on PIL images, and grey is PIL's 0.299 R + 0.587 G + 0.114 B (0.2989 R in torchvision for tensors).
 
-All random numbers of a view come from one draw on its key, so a view depends on its key and its image only: not on the
-batch it is computed in, nor on which operations are switched on. (This needs a key whose bits do not depend on vmap:
-JAX's default, threefry, does; `rbg` does not.)
+All random numbers of a view come from one draw with its key, so a view depends only on its key and its image: not on
+its batch, nor on which operations are enabled. (This requires a PRNG whose bits do not depend on vmap: JAX's default,
+threefry, meets this; `rbg` does not.)
 
-Functions here take one image and are meant for `jax.vmap`, where every branch is computed for every image; so a random
-choice is a number in an arithmetic expression, never a `cond` or a `switch`. Inside, an image is [h, 3, w]: products
+Functions here take one image and are meant for `jax.vmap`, where every branch is computed for every image. So a random
+choice is a number in an arithmetic expression, never a `cond` or a `switch`. Internally, images are [h, 3, w]: products
 along either axis need no transposition, and vector instructions run along pixels.
 """
 
@@ -26,10 +26,10 @@ import numpy as np
 from sas_jax import settings
 from sas_jax.errors import InputError
 
-# Small products, on whose result the similarity of examples rests: full float32 where TF32 or bfloat16 is the default.
+# Full float32 even if TF32 or bfloat16 is the default: the products are small, and similarities depend on them.
 PRECISION = jax.lax.Precision.HIGHEST
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL's convert("L")
-ATTEMPTS = 10  # of RandomResizedCrop to find a box that fits, before it falls back to a central one
+ATTEMPTS = 10  # by RandomResizedCrop to find a box that fits, before it falls back to a central one
 SIGMA = (0.1, 2.0)  # of the blur, in pixels; SimCLR, appendix A
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbers of the four operations of colour jitter
@@ -38,21 +38,21 @@ ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """What a random view is; hashable, a static argument.
+    """The parameters of the augmentation; hashable, for use as a static argument.
 
-    An operation whose probability or strength is 0 is not compiled at all.
+    Operations whose probability or strength is 0 are not compiled.
 
     Attributes:
         size: height and width of a view, in pixels.
-        crop_scale: the smallest and largest area of the crop, as parts of the image's area, in (0, 1].
+        crop_scale: the smallest and largest area of the crop, as fractions of the image's area, in (0, 1].
         crop_ratio: the smallest and largest width / height of the crop.
         flip: probability of a horizontal flip.
         jitter: probability of colour jitter.
         brightness, contrast, saturation: strengths; the factor is uniform in [max(0, 1 - strength), 1 + strength].
         hue: strength, at most 0.5; the shift, in turns of the colour circle, is uniform in [-hue, hue].
-        grey: probability of losing all colour.
+        grey: probability of conversion to grey.
         blur: probability of a Gaussian blur.
-        mean, std: of red, green and blue, in [0, 1]; what comes out is (x - mean) / std.
+        mean, std: per channel (RGB in [0, 1]); the result is (x - mean) / std.
 
     Raises:
         InputError: a field is out of its range.
@@ -73,7 +73,7 @@ class Views:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
-        for name in ("crop_scale", "crop_ratio", "mean", "std"):  # a config's list is not hashable
+        for name in ("crop_scale", "crop_ratio", "mean", "std"):  # lists from a config are not hashable
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if self.size < 1:
             raise InputError(f"views.size must be 1 pixel or more, got {self.size}. Set it to the encoder's input.")
@@ -101,7 +101,7 @@ class Views:
 class Draws(NamedTuple):
     """The random numbers of one view, each uniform in [0, 1).
 
-    One draw in a fixed layout: switching an operation off leaves the others as they were.
+    They are one draw in a fixed layout, so disabling an operation does not change the others.
     """
 
     area: jax.Array  # [ATTEMPTS]
@@ -119,12 +119,12 @@ class Draws(NamedTuple):
 
 @settings.fixed
 def view(key: jax.Array, image: jax.Array, views: Views) -> jax.Array:
-    """One random view of an image.
+    """Returns a random view of an image.
 
     Args:
         key: a typed key; the view is a function of it and the image.
         image: [h, w, 3], uint8, or float in [0, 1].
-        views: what to do; static.
+        views: the parameters of the augmentation; static.
 
     Returns:
         float32 [size, size, 3], normalised.
@@ -149,7 +149,7 @@ def view(key: jax.Array, image: jax.Array, views: Views) -> jax.Array:
 
 @settings.fixed
 def plain(image: jax.Array, views: Views) -> jax.Array:
-    """An image as it is: its central square, resized where its size differs, and normalised.
+    """Returns an image without augmentation: its central square, resized if necessary, and normalised.
 
     Args:
         image: [h, w, 3], uint8, or float in [0, 1].
@@ -171,7 +171,7 @@ def plain(image: jax.Array, views: Views) -> jax.Array:
 
 
 def draw(key: jax.Array) -> Draws:
-    """All the random numbers of one view, in one call of the generator: under vmap each call costs its own kernels."""
+    """Draws all random numbers of a view in one call, because under vmap each call needs its own kernels."""
     lengths = [{"area": ATTEMPTS, "ratio": ATTEMPTS, "factors": 4}.get(name, 1) for name in Draws._fields]
     parts = jnp.split(jax.random.uniform(key, (sum(lengths),), jnp.float32), np.cumsum(lengths)[:-1].tolist())
     return Draws(*(part if len(part) > 1 else part[0] for part in parts))
@@ -180,10 +180,10 @@ def draw(key: jax.Array) -> Draws:
 def crop_box(
     draws: Draws, shape: tuple[int, int], *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> jax.Array:
-    """RandomResizedCrop's box: int32 [4], top, left, height, width.
+    """Returns RandomResizedCrop's box, int32 [4]: top, left, height, width.
 
     torchvision tries up to ten times to draw an area (uniform) and a ratio (log-uniform) whose box fits, then falls
-    back to the largest central box of an allowed ratio. All ten are drawn here, and the first that fits is taken.
+    back to the largest central box of an allowed ratio. Here all ten are drawn, and the first that fits is used.
     """
     height, width = shape
     area = height * width * _uniform(draws.area, *scale)
@@ -193,7 +193,7 @@ def crop_box(
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     first = jnp.argmax(fits)
     h, w = heights[first], widths[first]
-    # floor(u * n) for u in [0, 1) of 23 bits never reaches n, and is uniform up to n / 2^23.
+    # For u in [0, 1) with 23 bits, floor(u * n) never reaches n and is uniform up to n / 2^23.
     top = jnp.floor(draws.top * (height - h + 1).astype(jnp.float32)).astype(jnp.int32)
     left = jnp.floor(draws.left * (width - w + 1).astype(jnp.float32)).astype(jnp.int32)
 
@@ -209,15 +209,15 @@ def crop_box(
 def resize_weights(
     start: jax.Array, length: jax.Array, *, size: int, pixels: int, mirror: jax.Array | None = None
 ) -> jax.Array:
-    """The matrix that crops [start, start + length) out of `pixels` and resamples it to `size`.
+    """Returns the matrix that crops [start, start + length) out of `pixels` and resamples it to `size`.
 
-    PIL's antialiased bicubic, which is also torchvision's (antialias=True): Keys' kernel with a = -1/2, stretched by
-    the reduction (never below 1), renormalised over the pixels of the crop. Pixels outside have weight exactly 0.
+    This is PIL's antialiased bicubic filter, also used by torchvision (antialias=True): Keys' kernel with a = -1/2,
+    stretched by the reduction factor (at least 1) and renormalised over the crop. Pixels outside have weight exactly 0.
 
     Args:
         start, length: int32 scalars, in pixels.
-        size: pixels out. pixels: pixels in.
-        mirror: bool scalar; the rows in reverse: a flip at no cost.
+        size, pixels: number of output pixels, number of input pixels.
+        mirror: bool scalar; whether to reverse the rows, a flip at no cost.
 
     Returns:
         float32 [size, pixels]; every row sums to 1.
@@ -227,7 +227,7 @@ def resize_weights(
         out = jnp.where(mirror, size - 1 - out, out)
     pixel = jnp.arange(pixels, dtype=jnp.int32) - start
     # The distance of the centres in units of the kernel, (p + 1/2 - (o + 1/2) length / size) / max(length / size, 1),
-    # in integers, so that nothing is lost before the one division.
+    # in exact integer arithmetic up to the single division.
     numerator = (2 * pixel + 1)[None, :] * size - (2 * out + 1)[:, None] * length
     t = jnp.abs(numerator).astype(jnp.float32) / (2 * jnp.maximum(length, size)).astype(jnp.float32)
     near = (1.5 * t - 2.5) * t * t + 1.0
@@ -238,16 +238,16 @@ def resize_weights(
 
 
 def resized_crop(image: jax.Array, box: jax.Array, *, size: int, flip: jax.Array | None = None) -> jax.Array:
-    """Crops, resamples to [size, size] and perhaps flips: two matrix products.
+    """Crops, resamples to [size, size] and optionally flips, by two matrix products.
 
     Args:
         image: [h, w, 3], uint8, or float in [0, 1].
         box: int32 [4], top, left, height, width.
-        size: pixels out.
-        flip: bool scalar: mirror left and right.
+        size: output height and width in pixels.
+        flip: bool scalar; whether to mirror left and right.
 
     Returns:
-        float32 [size, 3, size] in [0, 1]: the kernel overshoots, and PIL clamps after either pass, columns first.
+        float32 [size, 3, size] in [0, 1]: as in PIL, each pass (columns first) is clamped, since the kernel overshoots.
     """
     top, left, height, width = box
     rows = resize_weights(top, height, size=size, pixels=image.shape[0])
@@ -257,9 +257,9 @@ def resized_crop(image: jax.Array, box: jax.Array, *, size: int, flip: jax.Array
 
 
 def jitter_parameters(draws: Draws, views: Views) -> tuple[jax.Array, dict[int, jax.Array]]:
-    """ColorJitter's parameters: int32 [4], the operations in the order they come, and the factor of each in use.
+    """Returns ColorJitter's parameters: the order of the operations, int32 [4], and the factors of those in use.
 
-    A view that is not jittered gets the factors that change nothing (hue's up to rounding).
+    A view that is not jittered gets factors that change nothing (hue up to rounding).
     """
     order = jnp.asarray(ORDERS)[jnp.floor(draws.order * len(ORDERS)).astype(jnp.int32)]
     jittered = draws.jitter < views.jitter
@@ -274,19 +274,20 @@ def jitter_parameters(draws: Draws, views: Views) -> tuple[jax.Array, dict[int, 
 
 
 def color_jitter(x: jax.Array, order: jax.Array, factors: dict[int, jax.Array]) -> jax.Array:
-    """Brightness, contrast, saturation and hue in any order, clamped after each.
+    """Applies brightness, contrast, saturation and hue in the given order, with clamping after each.
 
-    To select one of four operations at each of four places would evaluate sixteen. But brightness, contrast and
-    saturation are one form, clip(a x + b grey + c mean(grey)), where an absent one is a = 1, b = c = 0 and changes no
-    bit. So: the blends before hue, hue once, the blends after hue, each image using the steps that its order names.
+    Selecting one of four operations at each of four positions would evaluate sixteen. But brightness, contrast and
+    saturation share the form clip(a x + b grey + c mean(grey)), and a = 1, b = c = 0 is the exact identity. So the
+    blends before hue, hue, and the blends after hue are computed once each, with the identity for blends that an
+    image's order puts on the other side of hue.
 
-    The steps are a `scan`, not unrolled: unrolled, XLA on CPU fuses all into one loop that evaluates each step anew for
-    each channel that the next one reads: three to the power of the steps (a batch took over ten minutes).
+    The steps are a `scan`. If they were unrolled, XLA on CPU would fuse them into one loop that recomputes each step
+    for each channel that the next one reads, three to the power of the steps (a batch took over ten minutes).
 
     Args:
         x: float32 [h, 3, w] in [0, 1].
-        order: int32 [4], a permutation of the four operations; the first comes first.
-        factors: float32 scalars by operation; an operation that is not there is left out.
+        order: int32 [4], a permutation of the four operations, in order of application.
+        factors: float32 scalars by operation; missing operations are not applied.
 
     Returns:
         float32 [h, 3, w] in [0, 1].
@@ -294,7 +295,7 @@ def color_jitter(x: jax.Array, order: jax.Array, factors: dict[int, jax.Array]) 
     blends = [operation for operation in (BRIGHTNESS, CONTRAST, SATURATION) if operation in factors]
     if not blends:
         return adjust_hue(x, factors[HUE]) if HUE in factors else x
-    place = jnp.argsort(order)  # of each operation
+    place = jnp.argsort(order)  # the position of each operation
     sequence = jnp.argsort(jnp.stack([place[operation] for operation in blends]))
     weights = jnp.stack([_blend_weights(operation, factors[operation]) for operation in blends])[sequence]
 
@@ -315,12 +316,12 @@ def color_jitter(x: jax.Array, order: jax.Array, factors: dict[int, jax.Array]) 
 
 
 def adjust_hue(x: jax.Array, shift: jax.Array) -> jax.Array:
-    """Turns the hue by a part of the HSV colour circle; saturation and value stay.
+    """Rotates the hue on the HSV colour circle, keeping saturation and value.
 
-    Value is the largest channel, and saturation and value together the smallest, so both channels stay. With the hue h
-    in [0, 6), red at 0, and chroma = largest - smallest, the new channels are smallest + chroma clip(t, 0, 1), t being
-    |h - 3| - 1, 2 - |h - 2| and 2 - |h - 4|. Here everything is multiplied by the chroma: no division, four times as
-    fast on CPU, and grey pixels are no special case.
+    Value is the largest channel, and saturation and value determine the smallest, so both stay the same. With the hue h
+    in [0, 6), red at 0, and chroma = largest - smallest, the new channels are smallest + chroma clip(t, 0, 1), where t
+    is |h - 3| - 1, 2 - |h - 2| and 2 - |h - 4|. The code multiplies all by the chroma: without the division it is
+    four times as fast on CPU, and grey pixels are no special case.
 
     Args:
         x: float32 [h, 3, w] in [0, 1].
@@ -347,14 +348,14 @@ def adjust_hue(x: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
-    """Gaussian blur, its kernel about a tenth of the image (3 taps at 32 pixels, 23 at 224), reflected at the edge.
+    """Blurs with a Gaussian kernel about a tenth of the image (3 taps at 32 pixels, 23 at 224), reflected at edges.
 
-    A sum of shifted images along one axis, then along the other: with so few taps twice as fast on CPU as two products
-    with a banded matrix, and in float32 on every backend.
+    Sums shifted images along one axis, then along the other. With so few taps this is twice as fast on CPU as two
+    products with a banded matrix, and it is float32 on every backend.
 
     Args:
         x: float32 [size, 3, size].
-        sigma: float32 scalar, pixels.
+        sigma: float32 scalar, in pixels.
 
     Returns:
         float32 [size, 3, size].
@@ -373,7 +374,7 @@ def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
 
 
 def blur_radius(size: int) -> int:
-    """Taps on either side of the blur's centre: a twentieth of the size, at least one where there is a neighbour."""
+    """Returns the taps on each side of the blur's centre: a twentieth of the size, but at least 1 if size > 1."""
     return min(max(size // 20, 1), size - 1)
 
 
@@ -385,18 +386,18 @@ def _check(image: jax.Array) -> None:
 
 
 def _floats(image: jax.Array) -> jax.Array:
-    """From [h, w, 3] to float32 [h, 3, w] in [0, 1]; the transposition moves bytes."""
+    """Converts [h, w, 3] to float32 [h, 3, w] in [0, 1]; transposes first, because bytes are cheaper to move."""
     x = image.transpose(0, 2, 1).astype(jnp.float32)
     return x / 255 if image.dtype == jnp.uint8 else x
 
 
 def _normalise(x: jax.Array, views: Views) -> jax.Array:
-    """From [h, 3, w] in [0, 1] to [h, w, 3], normalised."""
+    """Converts [h, 3, w] in [0, 1] to [h, w, 3] and normalises it."""
     return (x.transpose(0, 2, 1) - jnp.array([[views.mean]], jnp.float32)) / jnp.array([[views.std]], jnp.float32)
 
 
 def _blend_weights(operation: int, factor: jax.Array) -> jax.Array:
-    """Of the image, of its grey and of its mean grey: float32 [3]."""
+    """Returns the weights of the image, its grey and its mean grey, float32 [3]."""
     zero, rest = jnp.zeros_like(factor), 1 - factor
     return jnp.stack([factor, rest if operation == SATURATION else zero, rest if operation == CONTRAST else zero])
 

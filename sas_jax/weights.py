@@ -1,9 +1,9 @@
-"""Files of an encoder's weights, which PyTorch reads and writes as well.
+"""Reads and writes encoder weights in files that PyTorch can read and write as well.
 
 | suffix | |
 |---|---|
-| .safetensors | written and read; its metadata say how the encoder is built and its images are normalised |
-| .pth, .pt | read only: a state dict as torch.save writes it, without running anything that is in it |
+| .safetensors | read and written; the metadata describe the encoder's architecture and image normalisation |
+| .pth, .pt | read only: a state dict as written by torch.save; code in the file is not executed |
 """
 
 import dataclasses
@@ -28,23 +28,23 @@ from sas_jax.errors import InputError
 from sas_jax.models import DEPTHS, STEMS, ResNet, torch_names
 from sas_jax.views import Views
 
-LARGEST = 1 << 32  # bytes of a file
+LARGEST = 1 << 32  # bytes of a file that is read
 _READ = (".safetensors", ".pth", ".pt")
-_MAGIC = 0x1950A86A20F9469CFC6C  # of torch.save before 2020, and of torchvision's published weights
+_MAGIC = 0x1950A86A20F9469CFC6C  # magic number of torch.save before 2020, and in torchvision's published weights
 _PROTOCOL = 1001
-_CHECKSUM = "sas_jax.checksum"  # in the metadata, of all else; files of others have none
+_CHECKSUM = "sas_jax.checksum"  # metadata key for the checksum of all else; absent in other programs' files
 
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """How an encoder is built, and what its images are.
+    """The architecture of an encoder, the format of its images, and its training.
 
     Attributes:
-        depth, width, stem: as of `ResNet`.
-        image_size: pixels a side.
-        mean, std: of red, green and blue in [0, 1]; it wants (x - mean) / std.
-        arm: which arm of the run it was trained in.
-        steps: of the training that it has seen.
+        depth, width, stem: see `ResNet`.
+        image_size: side length in pixels.
+        mean, std: per channel (RGB in [0, 1]); the encoder's input is (x - mean) / std.
+        arm: the arm of the run that trained it.
+        steps: number of steps that it was trained for.
     """
 
     depth: int
@@ -58,15 +58,15 @@ class Built:
 
 
 def write(path: str, variables: Mapping[str, Any], built: Built) -> None:
-    """Writes an encoder's weights, by torchvision's names. The file appears whole or not at all.
+    """Writes an encoder's weights atomically, with torchvision's parameter names.
 
     Args:
-        path: of a .safetensors.
+        path: path of the .safetensors.
         variables: "params" and "batch_stats" of the `ResNet`.
-        built: goes into the metadata.
+        built: stored in the metadata.
 
     Raises:
-        InputError: another suffix, or a place that cannot be written.
+        InputError: the suffix is another, or the file cannot be written.
     """
     check_writable(path)
     metadata = {"format": "pt"} | {name: json.dumps(value) for name, value in dataclasses.asdict(built).items()}
@@ -81,19 +81,19 @@ def write(path: str, variables: Mapping[str, Any], built: Built) -> None:
 
 
 def check_writable(path: str) -> None:
-    """Raises InputError unless `write` knows the suffix."""
+    """Raises InputError unless `write` supports the suffix."""
     if files.expanded(path).suffix != ".safetensors":
         raise InputError(f"--output of an encoder must end in .safetensors, got {path!r}. Name it so.")
 
 
 def load(path: epath.PathLike) -> tuple[ResNet, dict[str, Any], Built]:
-    """Reads what `write` wrote.
+    """Reads a file written by `write`.
 
     Returns:
-        The encoder (float32), its variables, and what the metadata say.
+        The encoder (float32), its variables, and the metadata.
 
     Raises:
-        InputError: the file cannot be read, or says not how its encoder is built.
+        InputError: the file cannot be read, or its metadata do not describe its encoder.
     """
     arrays, metadata = _read(path)
     try:
@@ -110,7 +110,7 @@ def load(path: epath.PathLike) -> tuple[ResNet, dict[str, Any], Built]:
         ):
             raise ValueError("they are of no encoder")
         Views(size=built.image_size, mean=built.mean, std=built.std)  # type: ignore[arg-type]
-    except Exception as error:  # any value may stand there
+    except Exception as error:  # the metadata may have any value
         raise InputError(
             f"{path} must be weights with the metadata that sas_jax.export writes (image size, normalisation), got "
             f"others ({files.reason(error)}). Give them as config.encoder.init, with an encoder of their shape."
@@ -120,15 +120,15 @@ def load(path: epath.PathLike) -> tuple[ResNet, dict[str, Any], Built]:
 
 
 def initial(path: epath.PathLike, encoder: ResNet, *, field: str) -> dict[str, Any]:
-    """The variables that an encoder begins with, from a file of weights.
+    """Reads the initial variables of an encoder from a file of weights.
 
     Args:
-        path: of a .safetensors, .pth or .pt with torchvision's names; a classifier in it is left out.
-        encoder: whose weights they should be.
-        field: of the config, for messages: "config.encoder.init".
+        path: path of a .safetensors, .pth or .pt with torchvision's names; a classifier in it is ignored.
+        encoder: the encoder that the weights must fit.
+        field: the field of the config, for messages: "config.encoder.init".
 
     Raises:
-        InputError: the file cannot be read, or holds the weights of something else.
+        InputError: the file cannot be read, or its weights do not fit the encoder.
     """
     arrays, _ = _read(path)
     what = f"{field}, a ResNet-{encoder.depth} of width {encoder.width} with the stem {encoder.stem!r}"
@@ -148,7 +148,7 @@ def _variables(path: epath.PathLike, arrays: Mapping[str, np.ndarray], encoder: 
 
 
 def _read(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a file, and its metadata."""
+    """Returns the arrays of a file and its metadata."""
     suffix = files.expanded(path).suffix
     if suffix not in _READ:
         raise InputError(f"A file of weights must end in {', '.join(_READ)}, got {os.fspath(path)!r}. Choose another.")
@@ -157,7 +157,7 @@ def _read(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         if suffix == ".safetensors":
             return _safetensors(data)
         return _torch_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _torch_legacy(data), {}
-    except Exception as error:  # a damaged file shows as whatever the libraries raise where they meet it
+    except Exception as error:  # damaged files can make the libraries raise any exception
         raise InputError(
             f"{path} must be a whole file of weights, got one that cannot be read ({files.reason(error)}). Check the "
             f"path, or write it again."
@@ -175,19 +175,19 @@ def _safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    """The first 16 hex digits of a SHA-256 of the metadata, and of the arrays' names and values."""
+    """Returns the first 16 hex digits of a SHA-256 of the metadata and of the arrays' names and values."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(name.encode() + b"\0" + arrays[name].tobytes())
     return digest.hexdigest()[:16]
 
 
-# What a state dict's pickle names: https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
+# Stand-ins for the names in a state dict's pickle: https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """The type of a storage; not called."""
+    """The dtype of a storage; the pickle does not call it."""
 
     dtype: str
 
@@ -207,7 +207,7 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def values(self, stored: Callable[[_Storage], bytes]) -> np.ndarray:
-        """The tensor's values out of its storage's bytes."""
+        """Returns the tensor's values from the bytes of its storage."""
         values = np.frombuffer(stored(self.storage), self.storage.dtype, self.storage.count)
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if math.prod(self.shape) > len(values) or last >= len(values):
@@ -217,10 +217,10 @@ class _Tensor:
 
 
 class _StateDict(dict):
-    """Stands for collections.OrderedDict."""
+    """Replaces collections.OrderedDict."""
 
     def set(self, state: Any) -> None:
-        """Its attributes hold the modules' versions."""
+        """Ignores its attributes, which hold the modules' versions."""
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
@@ -274,7 +274,7 @@ def _torch_zip(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _torch_legacy(data: bytes) -> dict[str, np.ndarray]:
-    """Pickles one after another: a magic number, a version, the machine, the state dict, and the storages' keys."""
+    """Reads pickles of a magic number, the version, the machine, the state dict and storage keys, then the storages."""
     found, end = [], 0
     for _ in range(5):
         value, end = _pickled(data, end)

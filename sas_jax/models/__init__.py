@@ -1,4 +1,4 @@
-"""Encoders and projection heads, Flax Linen modules."""
+"""Encoders and projection heads, as Flax Linen modules."""
 
 from sas_jax.models import convolution
 from sas_jax.models.heads import LinearClassifier, ProjectionHead

@@ -1,20 +1,20 @@
-"""Convolutions in the forms that XLA computes fastest on a CPU.
+"""Convolutions rewritten in the forms that XLA computes fastest on CPU.
 
-Sums, shapes and layouts are those of `jax.lax.conv_general_dilated`, in the function and in both gradients; only the
-order of summation differs. What is done, and what it brought on 2 cores of an AMD EPYC (Zen 4), jax 0.10.2, 2026-11-26,
-for the 32 views that one of eight simulated devices has of a batch of 128:
+Results, shapes and layouts are those of `jax.lax.conv_general_dilated`, in the function and in both gradients; only the
+order of summation differs. The rewrites, with times on 2 cores of an AMD EPYC (Zen 4), jax 0.10.2, 2026-11-26, for the
+32 views that each of eight simulated devices has of a batch of 128 images:
 
-- A 1 x 1 convolution is a matrix product, and so are its gradients: its kernel's gradient took 0.23 ms, as a
-  convolution, which transposes both operands first, 1.1 ms (16 to 32 channels, 32 x 32 to 16 x 16 pixels).
-- XLA's fast kernels (YNN) want 32 output channels. With fewer, neighbouring pixels of a row are computed as channels of
-  one: 2.7 ms and not 4.1 (16 channels, 32 x 32), 0.8 ms and not 3.4 (the stem, 3 to 16 channels).
-- The input's gradient of a convolution with stride 2 is four convolutions, one for each parity of row and column: as
-  one, three quarters of what is multiplied are zeros.
-- A kernel's gradient transposes its operands, and falls out of the caches where they are large. It is the sum over
-  groups of images: ResNet-18 trained 37 views/s and not 32 (batch 32, two devices).
+- A 1 x 1 convolution and its gradients are matrix products. The kernel gradient took 0.23 ms, and 1.1 ms as a
+  convolution, which transposes both operands first (16 to 32 channels, 32 x 32 to 16 x 16 pixels).
+- XLA's fast kernels (YNN) require 32 output channels. With fewer, neighbouring pixels of a row are computed as channels
+  of one pixel: 2.7 ms instead of 4.1 (16 channels, 32 x 32), 0.8 ms instead of 3.4 (the stem, 3 to 16 channels).
+- The input gradient of a convolution with stride 2 is computed as four convolutions, one per parity of row and column.
+  As a single convolution, three quarters of the multiplied values are zeros.
+- The kernel gradient transposes its operands and exceeds the caches if they are large. It is computed as a sum over
+  groups of images: ResNet-18 trained at 37 views/s instead of 32 (batch 32, two devices).
 
-Tried, and no faster in a whole step: patches or shifted images and one product, Winograd's F(2 x 2, 3 x 3) (twice as
-fast by itself; its temporaries cost the gain).
+Other approaches did not speed up a whole step: patches or shifted images with one product, and Winograd's
+F(2 x 2, 3 x 3) (twice as fast by itself, but its temporaries cost the gain).
 """
 
 import functools
@@ -25,15 +25,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-CHANNELS = 32  # output channels from which on XLA's fast kernels are used
-GROUP_BYTES = 1_500_000  # of both operands of a kernel's gradient: what stays in a core's cache
+CHANNELS = 32  # minimum output channels for XLA's fast kernels
+GROUP_BYTES = 1_500_000  # of both operands of a kernel gradient, to fit in a core's cache
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def fastest(dtype: Any) -> Callable[..., jax.Array]:
-    """What computes convolutions of this dtype fastest on JAX's default backend."""
+    """Returns the fastest convolution function for this dtype on JAX's default backend."""
     on_cpu = jax.default_backend() == "cpu" and dtype == jnp.float32
     return conv_general_dilated if on_cpu else lax.conv_general_dilated
 
@@ -46,9 +46,9 @@ def conv_general_dilated(
     Args:
         lhs: float32 [n, h, w, c].
         rhs: float32 [k, k, c, o].
-        window_strides: one number, twice.
-        padding: (before, after) of rows and of columns.
-        options: what else flax passes; it has to say that nothing is dilated or grouped.
+        window_strides: two equal strides.
+        padding: (before, after) for rows and for columns.
+        options: flax's other arguments; they must not ask for dilation or groups.
 
     Returns:
         float32 [n, h', w', o].
@@ -70,7 +70,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) ->
     pixels = _pixels_together(x.shape, kernel.shape, padding) if stride == 1 else 1
     if pixels == 1:
         return _plain(x, kernel, (stride, stride), padding)
-    # One position computes `pixels` neighbours of a row, each by the kernel at another place of a wider window.
+    # Each position computes `pixels` neighbours of a row, each with the kernel at its own offset in a wider window.
     places = [jnp.pad(kernel, ((0, 0), (at, pixels - 1 - at), (0, 0), (0, 0))) for at in range(pixels)]
     wide = jnp.stack(places, axis=3).reshape(size, size + pixels - 1, x.shape[3], pixels * features)
     y = _plain(x, wide, (1, pixels), padding)
@@ -78,10 +78,10 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) ->
 
 
 def _pixels_together(shape: Sequence[int], kernel_shape: Sequence[int], padding: Padding) -> int:
-    """How many neighbours of a row to compute as one: a power of two that divides the row, 1 where it does not pay."""
+    """Returns how many neighbours of a row to compute as one: a power of two that divides the row; 1 if no gain."""
     size, _, channels, features = kernel_shape
     width = shape[2] + sum(padding[1]) - size + 1
-    # The window grows by a pixel for each, so with many input channels one pair is all that pays.
+    # Each neighbour widens the window by a pixel, so with many input channels fewer of them are worthwhile.
     wanted = CHANNELS // features if channels >= 8 else 2 * CHANNELS // features
     pixels = 1
     while 2 * pixels <= wanted and width % (2 * pixels) == 0:
@@ -125,7 +125,7 @@ def _input_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride
         )
     if stride != 2 or height % 2 or width % 2 or padding[0] != padding[1] or size < 2:
         return jax.linear_transpose(lambda x: _plain(x, kernel, (stride, stride), padding), x)(gradient)[0]
-    # Row 2 i + a of the input is met by tap t of the output's row i + (a + before - t) / 2, where that is whole.
+    # Tap t connects the input's row 2 i + a to the output's row i + (a + before - t) / 2, if that is an integer.
     before = padding[0][0]
     shifts = [sorted((a + before - tap) // 2 for tap in range(size) if (a + before - tap) % 2 == 0) for a in (0, 1)]
     taps = [jnp.array([a + before - 2 * shift for shift in shifts[a]]) for a in (0, 1)]
@@ -149,7 +149,7 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, gradient: jax.Array, strid
         return jax.linear_transpose(lambda kernel: _plain(x, kernel, (stride, stride), padding), kernel)(gradient)[0]
 
     n, groups = len(x), 1
-    # A group is every n-th image, so that a batch that is split over devices stays where it is.
+    # A group takes every `groups`-th image, so that a batch sharded over devices is not moved.
     on_a_device = n // jax.device_count()
     size = (x.nbytes + gradient.nbytes) / jax.device_count()
     while size / groups > GROUP_BYTES and on_a_device and on_a_device % (2 * groups) == 0:

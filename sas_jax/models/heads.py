@@ -1,4 +1,4 @@
-"""What stands between the representation and a loss."""
+"""Modules between the representation and the loss."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from sas_jax.models.resnet import batch_norm, torch_init
 class ProjectionHead(nn.Module):
     """Linear-BatchNorm-ReLU-Linear-BatchNorm as in the authors' code: the last norm has no scale or offset.
 
-    Either norm may be left out, for the projection heads and predictors of other methods; a linear layer has a bias
-    where no norm follows it.
+    Either norm can be omitted, for the projection heads and predictors of other methods; a linear layer has a bias if
+    no norm follows it.
 
     Attributes:
-        hidden: width of the hidden layer; 0 means as wide as the input.
+        hidden: width of the hidden layer; 0 means the width of the input.
         features: size of the output.
         hidden_norm: whether BatchNorm follows the hidden layer.
-        output_norm: whether it follows the output.
-        dtype: of the computation.
+        output_norm: whether BatchNorm follows the output layer.
+        dtype: dtype of the computation.
     """
 
     hidden: int = 0
@@ -46,11 +46,11 @@ class ProjectionHead(nn.Module):
 
 
 class LinearClassifier(nn.Module):
-    """One linear layer with a bias, torch.nn.Linear's initial weights and zeros.
+    """A linear layer with bias; its weights are initialised as in torch.nn.Linear, its bias to zero.
 
     Attributes:
-        num_classes: c.
-        dtype: of the computation.
+        num_classes: the number of classes c.
+        dtype: dtype of the computation.
     """
 
     num_classes: int

@@ -1,7 +1,7 @@
-"""ResNet encoders as contrastive papers use them, with the stem that fits the image size.
+"""ResNet encoders as used in contrastive papers, with a stem to match the image size.
 
 Source: He et al. 2016 (arXiv 1512.03385); the 3x3 stem for small images as in Chen et al. 2020 (arXiv 2002.05709),
-appendix B.9. ResNet-10 is the 18-layer network with one block a stage.
+appendix B.9. ResNet-10 is the 18-layer network with one block per stage.
 """
 
 import functools
@@ -12,32 +12,32 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# blocks a stage, and whether the block is the three-layer bottleneck
+# (blocks per stage, whether they are three-layer bottleneck blocks)
 DEPTHS: dict[int, tuple[tuple[int, ...], bool]] = {
     10: ((1, 1, 1, 1), False),
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
     50: ((3, 4, 6, 3), True),
 }
-# (first kernel, its stride, max-pool 3x3 stride 2 or not)
+# (kernel size, stride, whether a 3x3 max-pool with stride 2 follows)
 STEMS: dict[str, tuple[int, int, bool]] = {
     "3x3": (3, 1, False),  # about 32 pixels (CIFAR, digits)
     "3x3_pool": (3, 1, True),  # about 64 to 96 pixels (TinyImageNet, STL10)
     "7x7_pool": (7, 2, True),  # about 224 pixels (ImageNet)
 }
 
-# torch's default for convolutions and linear layers: uniform within 1 / sqrt(fan in). With BatchNorm behind it the
-# scale of a kernel is its inverse learning rate, so the authors' learning rate wants the authors' initial scale.
+# torch's default for convolutions and linear layers: uniform within 1 / sqrt(fan in). If BatchNorm follows, a
+# kernel's scale is its inverse learning rate, so the authors' learning rate requires the authors' initial scale.
 torch_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
 def batch_norm(*, train: bool, dtype: Any, **kwargs: Any) -> nn.BatchNorm:
-    """torch.nn.BatchNorm2d's defaults (momentum 0.1 there is 0.9 here); statistics and parameters stay float32."""
+    """Returns BatchNorm with torch.nn.BatchNorm2d's defaults (momentum 0.1 there is 0.9 here) and float32 variables."""
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, **kwargs)
 
 
 class Block(nn.Module):
-    """A residual block: two 3x3 convolutions, or 1x1-3x3-1x1 where `bottleneck`."""
+    """A residual block: two 3x3 convolutions, or 1x1-3x3-1x1 if `bottleneck`."""
 
     features: int
     stride: int
@@ -72,16 +72,16 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images to representations.
+    """A ResNet from images to representations.
 
     Attributes:
         depth: 10, 18, 34 or 50.
         width: factor on the 64-128-256-512 channels of the four stages; each is at least 8.
         stem: a key of `STEMS`.
-        remat: whether training computes each block anew on the way back, instead of keeping what is inside it: less
-            memory, a third more arithmetic, the same numbers up to rounding.
-        dtype: of the computation (float32, bfloat16); parameters and statistics are float32 whatever it is.
-        convolution: what computes the convolutions: `jax.lax.conv_general_dilated`, or a function that does the same.
+        remat: whether training recomputes each block in the backward pass instead of storing its activations: less
+            memory, a third more arithmetic, the same results up to rounding.
+        dtype: dtype of the computation (float32, bfloat16); parameters and statistics are always float32.
+        convolution: computes the convolutions: `jax.lax.conv_general_dilated` or an equivalent function.
     """
 
     depth: int = 18
@@ -114,6 +114,6 @@ class ResNet(nn.Module):
         for stage, count in enumerate(blocks):
             for i in range(count):
                 block_stride = 2 if stage > 0 and i == 0 else 1
-                name = f"Block_{sum(blocks[:stage]) + i}"  # Linen would name a block otherwise under remat
+                name = f"Block_{sum(blocks[:stage]) + i}"  # under remat, Linen's default name differs
                 x = block(widths[stage], block_stride, bottleneck, self.dtype, self.convolution, name=name)(x, train)
         return x.mean(axis=(1, 2), dtype=jnp.float32)

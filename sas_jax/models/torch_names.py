@@ -1,4 +1,4 @@
-"""A ResNet's variables under the names and in the layouts of torchvision's (and timm's) ResNet, and back.
+"""Converts a ResNet's variables to and from the names and layouts of torchvision's (and timm's) ResNet.
 
 conv1, bn1, layer1.0.conv1, ..., layer2.0.downsample.0: kernels are [out, in, h, w] there and [h, w, in, out] here.
 Source: torchvision/models/resnet.py.
@@ -14,18 +14,18 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from sas_jax.models.resnet import DEPTHS
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_NOT_OURS = re.compile(r"fc\..*|.*\.num_batches_tracked")  # the classifier, and a counter that nothing reads
+_NOT_OURS = re.compile(r"fc\..*|.*\.num_batches_tracked")  # the classifier, and an unused counter
 
 
 def to_torch(variables: Mapping[str, Any], *, depth: int) -> dict[str, np.ndarray]:
-    """An encoder's variables as a state dict of arrays.
+    """Converts an encoder's variables to a state dict of arrays.
 
     Args:
-        variables: of a `ResNet`: "params" and "batch_stats".
-        depth: of the `ResNet`.
+        variables: "params" and "batch_stats" of a `ResNet`.
+        depth: depth of the `ResNet`.
 
     Returns:
-        float32 arrays by torchvision's names; there is no classifier.
+        float32 arrays by torchvision's names, without a classifier.
     """
     flat = _flat(variables)
     arrays = {_name(path, depth): np.asarray(value, np.float32) for path, value in flat.items()}
@@ -33,18 +33,18 @@ def to_torch(variables: Mapping[str, Any], *, depth: int) -> dict[str, np.ndarra
 
 
 def from_torch(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], *, depth: int) -> dict[str, Any]:
-    """An encoder's variables from a state dict.
+    """Converts a state dict to an encoder's variables.
 
     Args:
-        arrays: float arrays by torchvision's names; a classifier is left out.
+        arrays: float arrays by torchvision's names; a classifier is ignored.
         like: variables of the `ResNet`, or their shapes.
-        depth: of the `ResNet`.
+        depth: depth of the `ResNet`.
 
     Returns:
         The variables, float32.
 
     Raises:
-        ValueError: an array is missing, of another shape or not of finite numbers, or there are more of them.
+        ValueError: an array is missing or unexpected, has another shape, or does not hold finite floats.
     """
     left = {name: array for name, array in arrays.items() if not _NOT_OURS.fullmatch(name)}
     found = {}
@@ -86,6 +86,6 @@ def _name(path: tuple[str, ...], depth: int) -> str:
     while block >= counts[stage]:
         block -= counts[stage]
         stage += 1
-    in_branch = place < (3 if bottleneck else 2)  # behind them stands what the shortcut has
+    in_branch = place < (3 if bottleneck else 2)  # the shortcut's layers come after the branch's
     module = f"{short}{place + 1}" if in_branch else f"downsample.{0 if kind == 'Conv' else 1}"
     return f"layer{stage + 1}.{block}.{module}.{_LEAVES[leaf]}"

@@ -1,4 +1,4 @@
-"""From images and a subset to trained parameters: losses, methods, the step, the loop, checkpoints."""
+"""Trains encoders on a subset of images: losses, methods, the training step, the loop and checkpoints."""
 
 from sas_jax.training.loop import FitResult, check_batch, fit, load_trained
 from sas_jax.training.methods import BYOL, COLLAPSED, DEFAULT, METHODS, MoCo, SimCLR, SimSiam, Supervised

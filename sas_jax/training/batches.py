@@ -1,11 +1,11 @@
-"""Which examples a step sees: epochs that are functions of (key, epoch) alone, on the device or on the host."""
+"""The order of examples in an epoch, a function of (key, epoch) alone, computed on the device or on the host."""
 
 import jax
 import numpy as np
 
 
 def pad_subset(subset: np.ndarray, n: int) -> np.ndarray:
-    """int [k] indices -> int32 [n], padded with n, so that every subset of a data set has one shape."""
+    """Pads int [k] indices to int32 [n] with the value n, so that all subsets of a data set have the same shape."""
     padded = np.full(n, n, np.int32)
     padded[: len(subset)] = subset
     return padded
@@ -13,10 +13,10 @@ def pad_subset(subset: np.ndarray, n: int) -> np.ndarray:
 
 @jax.jit
 def epoch_order(key: jax.Array, epoch: jax.Array, padded: jax.Array) -> jax.Array:
-    """The order of an epoch: a permutation of the subset, the padding last.
+    """Returns the order of an epoch: a random permutation of the subset, then the padding.
 
     Args:
-        key: of the run.
+        key: the run's order key.
         epoch: int32 [].
         padded: int32 [n], from `pad_subset`.
 
@@ -29,7 +29,7 @@ def epoch_order(key: jax.Array, epoch: jax.Array, padded: jax.Array) -> jax.Arra
 
 
 def epoch_order_on_host(key: np.ndarray, epoch: int, subset: np.ndarray) -> np.ndarray:
-    """What `epoch_order` gives, in NumPy: for workers that decode images, which have no device to ask.
+    """Computes the order of `epoch_order` in NumPy, for worker processes that decode images and have no device.
 
     Args:
         key: uint32 [2], jax.random.key_data of a threefry key.
@@ -40,14 +40,14 @@ def epoch_order_on_host(key: np.ndarray, epoch: int, subset: np.ndarray) -> np.n
         int32 [k].
     """
     folded = _threefry(key, np.zeros(1, np.uint32), np.array([epoch], np.uint32)).ravel()
-    # Random bits are the two halves of the block of each position, joined by exclusive or; `subset` stands first in
-    # the padded array, so its positions are 0, 1, ...
+    # The random bits of a position are the XOR of the two words of its block. `subset` comes first in the padded array,
+    # so its positions are 0, 1, ...
     high, low = _threefry(folded, np.zeros(len(subset), np.uint32), np.arange(len(subset), dtype=np.uint32))
     return np.asarray(subset, np.int32)[np.argsort(high ^ low, kind="stable")]
 
 
 def _threefry(key: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Threefry-2x32 with 20 rounds: uint32 [2] and two of [n] -> [2, n].
+    """Threefry-2x32 with 20 rounds: uint32 key [2] and two counter words [n] -> uint32 [2, n].
 
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; jax.random's default generator.
     """

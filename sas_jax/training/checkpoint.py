@@ -1,7 +1,7 @@
-"""Checkpoints of a training run: orbax in the background, with the newest good one found again whatever happened.
+"""Checkpoints of a training run: orbax writes them in the background, and the newest intact one is restored.
 
-Orbax notices a file cut short, with dozens of tracebacks of its own, and does not notice a bit that flipped. So beside
-each checkpoint stands a manifest of its files' hashes, and one that does not match is not even opened.
+Orbax detects truncated files, with dozens of tracebacks of its own, but not flipped bits. So each checkpoint has a
+manifest of its files' hashes next to it, and a checkpoint that does not match its manifest is not opened.
 """
 
 import hashlib
@@ -26,22 +26,22 @@ from sas_jax.errors import InputError
 from sas_jax.files import FULL, is_remote, matching, reason, remove
 from sas_jax.workdir import read_sealed, write_json
 
-# Orbax logs a traceback from each of its threads for what it then raises, and what is raised is said here. And it warns
-# of every checkpoint that is opened only to be read.
+# Orbax logs a traceback in each of its threads for errors that it also raises, which are reported here. It also warns
+# about every checkpoint that is opened read-only.
 absl_logging.get_absl_logger().addFilter(
     lambda record: record.levelno < logging.WARNING or "orbax" not in record.pathname.split("/")
 )
 
 
 class _Directory(PosixGPath):
-    """A directory that orbax can search whatever its name: etils takes a name like "run [1]" for a pattern."""
+    """A directory that orbax can search whatever its name: etils interprets a name like "run [1]" as a pattern."""
 
     def glob(self, pattern: str) -> Iterator[epath.Path]:
         return iter(matching(self, pattern))
 
 
 class Checkpoints:
-    """The checkpoints of one run in one directory, numbered by the steps done; every process of the run has one."""
+    """The checkpoints of one run in one directory, numbered by completed steps; every process has its own instance."""
 
     def __init__(
         self,
@@ -50,20 +50,20 @@ class Checkpoints:
         keep: int | None = None,
         log: Callable[[str], None] = print,
     ):
-        """Opens the directory, to write with the newest `keep` and the best kept, or only to read (None).
+        """Opens the directory for writing, or read-only if `keep` is None.
 
         Args:
-            directory: made where it is missing, to write.
-            keep: how many of the newest are kept, beside the one of the lowest loss.
-            log: gets a sentence where one cannot be written.
+            directory: created if missing, unless read-only.
+            keep: how many of the newest checkpoints to keep, in addition to the one with the lowest loss.
+            log: called with a message if a checkpoint cannot be written.
         """
         self.directory = _Directory(directory)
         if not is_remote(self.directory):
-            self.directory = self.directory.absolute()  # which orbax asks for
+            self.directory = self.directory.absolute()  # orbax requires it
         self._log = log
         self._keep = keep
         self._saving: int | None = None
-        self._lost: int | None = None  # what could not be written, until a later one is
+        self._lost: int | None = None  # the last step that failed to be written, until a later one succeeds
         self._failures: list[int] = []
         self._manager = self._open()
 
@@ -79,20 +79,20 @@ class Checkpoints:
 
     @property
     def newest(self) -> int | None:
-        """The newest one that stands whole on disk."""
+        """The step of the newest complete checkpoint on disk."""
         steps = [step for step in self._manager.all_steps() if step != self._saving]
         return max(steps, default=None)
 
     def save(self, step: int, state: Any, *, loss: float) -> None:
-        """Begins to write `state` as checkpoint `step`; what was begun before is finished first.
+        """Starts to write `state` as checkpoint `step`, after finishing the previous write.
 
         Args:
-            step: steps done.
-            state: copied before this returns.
-            loss: the lowest is the best.
+            step: number of completed steps.
+            state: copied before this method returns.
+            loss: the checkpoint with the lowest loss is the best.
         """
         self.finish()
-        # A copy: the state's own buffers are donated to the next step while orbax may still hold views of them.
+        # Copied because the state's own buffers are donated to the next step while orbax may still hold views of them.
         copy = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         self._saving = step
         try:
@@ -101,12 +101,12 @@ class Checkpoints:
             self._failed(step, error)
 
     def finish(self, *, only_if_ready: bool = False) -> None:
-        """Waits for what is being written, and vouches for it with its manifest.
+        """Waits for the current write and then writes its manifest.
 
-        Where it could not be written it says so, and removes what there is of it: the one before stays the newest.
+        If the write failed, logs it and removes the partial checkpoint; the previous one remains the newest.
 
         Args:
-            only_if_ready: return at once where it is still being written.
+            only_if_ready: return immediately if the write is still in progress.
         """
         step = self._saving
         if step is None or (only_if_ready and self._manager.is_saving_in_progress()):
@@ -138,20 +138,20 @@ class Checkpoints:
         )
 
     def _remove_unfinished(self) -> None:
-        """Removes what there is of checkpoints that could not be written, under the names that orbax writes first."""
+        """Removes the remains of failed checkpoints under orbax's temporary names."""
         for left in matching(self.directory, *(f"{step}.orbax-checkpoint-tmp*" for step in self._failures)):
             _remove(left)
 
     def restore(self, like: Any, *, last: int | None = None) -> tuple[Any, dict[int, str]]:
-        """The newest checkpoint that can be read.
+        """Restores the newest readable checkpoint.
 
         Args:
-            like: a state of the same structure and shapes, arrays or jax.ShapeDtypeStruct; its placement, which need
-                not be that of the state that was saved.
-            last: the step at which training ends, where it is known; see `damage`.
+            like: a state of the same structure and shapes, of arrays or jax.ShapeDtypeStruct. The restored state gets
+                its sharding, which may differ from that of the saved state.
+            last: the final step of training, if known; see `damage`.
 
         Returns:
-            The state, or None where there is none; and the newer ones that cannot be read, step to reason.
+            The state, or None if there is none; and the newer, unreadable checkpoints as a dict from step to reason.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         damaged: dict[int, str] = {}
@@ -161,14 +161,14 @@ class Checkpoints:
                 continue
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # orbax warns about what it then raises
+                    warnings.simplefilter("ignore")  # orbax also warns about errors that it raises
                     return self._manager.restore(step, args=ocp.args.StandardRestore(target)), damaged
-            except Exception as error:  # orbax, tensorstore and zarr each raise their own for a file cut short
+            except Exception as error:  # orbax, tensorstore and zarr raise different errors for truncated files
                 damaged[step] = _reason(error)
         return None, damaged
 
     def set_aside(self, step: int) -> None:
-        """Renames a checkpoint to damaged-<step>: out of the way, and still there for whoever wants to look."""
+        """Renames a checkpoint to damaged-<step>, so that it is ignored but can still be inspected."""
         devices.wait_for_all(f"checkpoint {step} is damaged")
         if devices.is_writer():
             aside = self.directory / f"damaged-{step}"
@@ -178,15 +178,15 @@ class Checkpoints:
         self._manager.reload()
 
     def close(self) -> None:
-        """Finishes what is being written.
+        """Finishes the current write and closes the manager.
 
         Raises:
-            InputError: the last one could not be written.
+            InputError: the last checkpoint could not be written.
         """
         self.finish()
         self._manager.close()
         if devices.is_writer():
-            self._remove_unfinished()  # again, since a thread of a failed write may have made it anew
+            self._remove_unfinished()  # again, because a thread of a failed write may have recreated it
         if self._lost is not None:
             raise InputError(
                 f"The checkpoint of step {self._lost} must be written to {self.directory}, got a full disk. Free some "
@@ -195,10 +195,10 @@ class Checkpoints:
 
 
 def damage(directory: epath.Path, step: int, *, last: int | None = None) -> str | None:
-    """What of a checkpoint is not as it was written; None where all is, or a kill came before its manifest.
+    """Returns why a checkpoint is damaged; None if it is intact, or was written without a manifest because of a kill.
 
-    The checkpoint of the `last` step has to have its manifest, since finished encoders rest on it: a kill in between,
-    a moment at the end of training, costs the steps since the one before.
+    Only the checkpoint of the `last` step must have a manifest, because finished encoders depend on it: a kill between
+    the two, a short moment at the end of training, costs the steps since the previous checkpoint.
     """
     if not (directory / str(step)).is_dir():
         return f"checkpoint {step} of {directory} is missing"
@@ -215,7 +215,7 @@ def damage(directory: epath.Path, step: int, *, last: int | None = None) -> str 
 
 
 def _remove(folder: epath.Path, *, tries: int = 50) -> None:
-    """Removes what there is of a checkpoint, into which threads of a failed write may still be writing for a moment."""
+    """Removes a partial checkpoint; retries, because threads of a failed write may still write to it for a moment."""
     for left in reversed(range(tries)):
         try:
             remove(folder)
@@ -227,12 +227,12 @@ def _remove(folder: epath.Path, *, tries: int = 50) -> None:
 
 
 def _hashes(root: epath.Path) -> dict[str, str]:
-    """Of every file of a checkpoint, by its path within it."""
+    """Returns the SHA-256 of every file of a checkpoint, by its path relative to `root`."""
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(root)}
 
 
 def _reason(error: Exception) -> str:
-    """The operating system's words where there are some, else the first line."""
+    """Returns the operating system's message if the error contains one, else the error's first line."""
     if found := re.search(r": ([^:]+) \[os_error_code", str(error)):
         return found[1]
     if words := next((w for w in map(os.strerror, FULL) if w in str(error)), None):
@@ -241,7 +241,7 @@ def _reason(error: Exception) -> str:
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    """All files below a folder (etils has no recursive glob, for the sake of object stores)."""
+    """Yields all files below a folder (etils has no recursive glob, for the sake of object stores)."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _files(path)

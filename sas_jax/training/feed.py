@@ -1,4 +1,4 @@
-"""Where a step's images come from: a data set on the device, or batches that the host decodes as they are wanted."""
+"""Feeds images to training steps: from a data set on the device, or in batches that the host decodes on demand."""
 
 import collections
 import functools
@@ -17,29 +17,29 @@ from sas_jax.images import Images
 from sas_jax.training.batches import epoch_order, epoch_order_on_host, pad_subset
 from sas_jax.training.step import ORDER, Seen, Trainer, TrainState
 
-AHEAD = 2  # batches on their way to the device while it computes: one that is being copied, one that waits
+AHEAD = 2  # batches transferred ahead of the computation: one being copied, one waiting
 
 
 class Feed(Protocol):
-    """A run's images, in the order of its epochs."""
+    """The images of a run, in the order of its epochs."""
 
-    chunked: bool  # whether one call does a whole chunk
+    chunked: bool  # whether one call of `run` does a whole chunk
 
     def compile(self, state: TrainState) -> None:
         """Compiles the step, so that a caller can time the steps alone."""
 
     def run(self, state: TrainState, step: int, count: int) -> tuple[TrainState, Seen]:
-        """`count` steps from `step` on, none of them of the next epoch; `state` is donated."""
+        """Runs `count` steps from `step` on, all within one epoch; `state` is donated."""
 
     def close(self) -> None:
-        """Ends what works ahead."""
+        """Stops prefetching."""
 
 
 class Resident:
-    """A data set that lives on every device: no step moves an image."""
+    """A data set replicated on all devices: no step transfers images."""
 
     def __init__(self, trainer: Trainer, images: jax.Array, subset: np.ndarray, *, key: jax.Array, steps: int):
-        """uint8 [n, h, w, 3] on every device of the trainer's mesh, int [k] indices into it, and all steps."""
+        """Takes images uint8 [n, h, w, 3] on every device of the trainer's mesh, int [k] indices and total steps."""
         self.chunked = trainer.loop_on_device
         self._trainer = trainer
         self._images = images
@@ -71,9 +71,9 @@ class Resident:
 
 
 class Streamed:
-    """Batches from the host: decoded by grain's workers, each process its own part, and sent ahead of their step.
+    """Batches from the host: each process decodes its own part with grain's workers and transfers it ahead of its step.
 
-    What batch a step has is a function of the step, so a run goes on from any step, on any number of processes.
+    The batch of a step is a function of the step, so a run can resume at any step, on any number of processes.
     """
 
     chunked = False
@@ -81,7 +81,7 @@ class Streamed:
     def __init__(
         self, trainer: Trainer, images: Images, subset: np.ndarray, *, key: jax.Array, steps: int, workers: int = 0
     ):
-        """Images as `Images` says, int [k] indices, all steps, and who decodes (0: threads of this process)."""
+        """Takes images, int [k] indices, total steps and the number of decoding processes (0: threads of this one)."""
         self._trainer = trainer
         self._images = images
         self._key = key
@@ -116,23 +116,23 @@ class Streamed:
         return self._trainer.compile("step", *arguments)(*arguments)
 
     def _from(self, step: int) -> Iterator[dict[str, np.ndarray]]:
-        """The batches of step `step` and of those that follow."""
+        """Returns the batches of step `step` and all later ones."""
         import grain.python as grain
 
-        # Whole batches: what is within one is decoded on all cores already.
+        # Prefetches whole batches: the images within one are already decoded on all cores.
         ahead = grain.ReadOptions(num_threads=AHEAD, prefetch_buffer_size=AHEAD)
         batches = grain.MapDataset.source(self._batches)[step:].to_iter_dataset(ahead)
         if self._workers:
-            if not flags.FLAGS.is_parsed():  # grain's processes are given absl's flags, and a library call has none
+            if not flags.FLAGS.is_parsed():  # grain passes absl's flags to its processes; library calls parse none
                 flags.FLAGS.mark_as_parsed()
             _start_without_main()
             batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
         return iter(batches)
 
     def _send(self, batch: dict[str, np.ndarray]) -> tuple[jax.Array, jax.Array]:
-        """A process's part of a batch to its devices, as a part of the whole batch."""
+        """Transfers this process's part of a batch to its devices, as shards of the global batch."""
         mesh, size = self._trainer.mesh, self._trainer.batch_size
-        if self._workers:  # out of shared memory, which JAX may hold until the interpreter ends, and then it is leaked
+        if self._workers:  # copies from shared memory, which leaks if JAX holds it until the interpreter exits
             batch = {name: np.array(values) for name, values in batch.items()}
         return devices.joined(mesh, batch["pixels"], size), devices.joined(mesh, batch["examples"], size)
 
@@ -144,11 +144,11 @@ class Streamed:
                 close()
             self._next = None
             if self._workers:
-                gc.collect()  # grain's iterator holds its last batch, in shared memory, in a circle of references
+                gc.collect()  # grain's iterator holds its last batch, in shared memory, in a reference cycle
 
 
 class Batches:
-    """The batches of a run by step, as grain wants a source; no part of it needs a device."""
+    """The batches of a run by step, as a data source for grain; needs no device."""
 
     def __init__(
         self,
@@ -160,15 +160,15 @@ class Batches:
         rows: tuple[int, int],
         total: int,
     ):
-        """Nothing is read yet.
+        """Stores the arguments without reading images.
 
         Args:
-            images: where they come from.
+            images: the images of the data set.
             subset: int [k], ascending indices into them.
-            order_key: uint32 [2], of the order of epochs.
-            batch_size: images a step, over all processes.
-            rows: first and last + 1 of the rows of a batch that are this process's.
-            total: steps of the run.
+            order_key: uint32 [2], the key data of the run's order key.
+            batch_size: images per step, over all processes.
+            rows: (first, last + 1) of this process's rows of a batch.
+            total: number of steps of the run.
         """
         self._images = images
         self._subset = subset
@@ -182,7 +182,7 @@ class Batches:
         return self._total
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """This process's rows of the batch of a step: uint8 [rows, h, w, 3] "pixels", int32 [rows] "examples"."""
+        """Returns this process's rows of a step's batch: uint8 [rows, h, w, 3] "pixels", int32 [rows] "examples"."""
         epoch, batch = divmod(int(step), len(self._subset) // self._batch_size)
         order = self._orders.get(epoch)
         if order is None:
@@ -195,9 +195,9 @@ class Batches:
 
 @functools.cache
 def _start_without_main() -> None:
-    """Lets grain's processes start without the main script, of which they need nothing.
+    """Lets grain's processes start without the main script, which they do not need.
 
-    Python runs the main script again in every process that it spawns: one without a main guard would train there too.
+    Python runs the main script again in every spawned process: a script without a main guard would train there too.
     """
     prepared = multiprocessing.spawn.get_preparation_data
 
@@ -211,7 +211,7 @@ def _start_without_main() -> None:
 
 
 def _own_rows(mesh: Mesh, batch_size: int) -> tuple[int, int]:
-    """Which rows of a batch live on this process's devices: they are next to each other in the mesh."""
+    """Returns (first, last + 1) of the batch rows on this process's devices, which are adjacent in the mesh."""
     places = devices.batched(mesh).addressable_devices_indices_map((batch_size,)).values()
     slices = [place[0] for place in places if place is not None]
     low, high = min(s.start or 0 for s in slices), max(s.stop or batch_size for s in slices)

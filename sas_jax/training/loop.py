@@ -1,4 +1,4 @@
-"""The one training loop: the proxy, every arm's encoder, and whatever is trained later."""
+"""The training loop of the proxy, of the arms' encoders and of the supervised encoders."""
 
 import collections
 import dataclasses
@@ -20,35 +20,35 @@ from sas_jax.training.checkpoint import Checkpoints
 from sas_jax.training.feed import Feed, Resident, Streamed
 from sas_jax.training.step import Seen, Trainer, TrainState
 
-# Steps that the host sends ahead of the device where it sends them one by one; each holds its batch in memory.
+# Steps that the host dispatches ahead of the device, if one by one; each holds its batch in memory.
 IN_FLIGHT = 4
-MOST_STEPS = 2**31 - 1  # which the state counts in int32
+MOST_STEPS = 2**31 - 1  # the state counts steps in int32
 
 
 class Metrics(Protocol):
-    """Where the loop writes what it sees (`sas_jax.workdir.Metrics`)."""
+    """The loop's metrics writer (`sas_jax.workdir.Metrics`)."""
 
     def resume(self, stage: str, step: int) -> dict[str, Any] | None:
-        """Drops the lines of `stage` past `step`, and returns its last one."""
+        """Drops the lines of `stage` after `step` and returns the last remaining one."""
 
     def write(self, line: dict[str, Any]) -> None:
         """Appends a line."""
 
     def sync(self) -> None:
-        """Brings the lines to where a kill does not lose them."""
+        """Saves the lines to storage that survives a kill."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """What a training run leaves.
+    """The result of a training run.
 
     Attributes:
         state: the trained state, on the mesh.
-        spread: of the last step's outputs (`losses.spread`); near 0 they have collapsed.
-        steps: all steps, those before an interruption included.
-        loss: mean over the last line of the metrics: at most `chunk_steps` steps.
-        train_seconds: of training, interruptions' lost steps not counted.
-        views_per_second: over all of it.
+        spread: spread of the last step's outputs (`losses.spread`); near 0 if they have collapsed.
+        steps: number of steps, including those before an interruption.
+        loss: mean loss of the last line of the metrics, over at most `chunk_steps` steps.
+        train_seconds: training time, without the steps lost by interruptions.
+        views_per_second: average over the training time.
     """
 
     state: TrainState
@@ -60,7 +60,7 @@ class FitResult:
 
 
 def check_batch(name: str, size: int, batch_size: int, *, steps: int, section: str) -> None:
-    """Raises an InputError where `size` images, of what is called `name`, do not fill a batch, or steps pass int32."""
+    """Raises InputError if the `size` images of `name` do not fill a batch, or `steps` overflows int32."""
     if size < batch_size:
         raise InputError(
             f"{section}.batch_size must be at most the {size} images of {name}, got {batch_size}. Lower it, or raise "
@@ -89,34 +89,34 @@ def fit(
     log: Callable[[str], None],
     on_speed: Callable[[float], None] = lambda views_per_second: None,
 ) -> FitResult:
-    """Trains on `subset` for `steps`, from the newest checkpoint in `directory` where there is one.
+    """Trains on `subset` for `steps` steps, resuming from the newest checkpoint in `directory` if there is one.
 
-    Everything random is a function of (seed, epoch, example, view), so that a run continued is the run undisturbed:
-    bit for bit on CPU. Of several processes each calls this with the same arguments.
+    All randomness is a function of (seed, epoch, example, view), so a resumed run equals an uninterrupted one: bit for
+    bit on CPU. With several processes, all call this with the same arguments.
 
     Args:
         trainer: the compiled step.
-        images: uint8 [n, h, w, 3], the data set: on every device of the trainer's mesh, or on the host, or decoded as
-            it is wanted.
-        subset: int64 [k], ascending indices into it, k at least one batch.
-        stage: names the run in the metrics and messages ("proxy", "arms/sas-0.20-s0").
-        section: names its section of the config in messages ("config.train").
-        steps: in all; the incomplete last batch of each pass over the subset is left out.
-        seed: of the initial parameters, the order and the views.
-        directory: holds the checkpoints.
+        images: uint8 [n, h, w, 3], the data set: on every device of the trainer's mesh, on the host, or decoded on
+            access.
+        subset: int64 [k], ascending indices into the data set; k is at least one batch.
+        stage: the run's name in the metrics and messages ("proxy", "arms/sas-0.20-s0").
+        section: the run's section of the config, for messages ("config.train").
+        steps: total number of steps; the incomplete last batch of each epoch is dropped.
+        seed: seed of the initial parameters, the order and the views.
+        directory: the directory of the checkpoints.
         runtime: the section of the config with `checkpoint_seconds`, `checkpoint_epochs`, `keep_checkpoints` and
             `data_workers`.
-        metrics: gets a line for each chunk.
-        log: gets sentences for the person who waits.
+        metrics: receives a line for each chunk.
+        log: called with messages for the user.
         on_speed: called once, with the views per second of the first chunk.
 
     Returns:
-        The state after the last step, and how training went.
+        The state after the last step, with the loss and the speed of the training.
 
     Raises:
         InputError: the subset is smaller than a batch, the loss is no longer finite, or the last checkpoint could not
             be written.
-        Preempted: SIGTERM came, to any of the processes; all have saved the same step.
+        Preempted: one of the processes received SIGTERM; all have saved the same step.
     """
     check_batch(stage, len(subset), trainer.batch_size, steps=steps, section=section)
     course = _Course(
@@ -152,13 +152,13 @@ def fit(
 
 
 def load_trained(trainer: Trainer, directory: epath.Path, *, steps: int, allow_older: bool = False) -> TrainState:
-    """The state that a training run left when it was over.
+    """Loads the final state of a training run.
 
     Args:
-        trainer: of the run.
-        directory: of its checkpoints.
-        steps: of the whole run.
-        allow_older: where the last checkpoint is damaged, take the newest one that is whole.
+        trainer: the run's trainer.
+        directory: the directory of its checkpoints.
+        steps: number of steps of the whole run.
+        allow_older: if the last checkpoint is damaged, use the newest intact one.
 
     Raises:
         InputError: the last checkpoint is damaged or missing.
@@ -179,7 +179,7 @@ def load_trained(trainer: Trainer, directory: epath.Path, *, steps: int, allow_o
 
 @dataclasses.dataclass(frozen=True)
 class _Course:
-    """A run in numbers: images a step, steps an epoch, steps in all, and the most steps of a chunk."""
+    """The sizes of a run: images per step, steps per epoch, steps in total, and the maximum steps per chunk."""
 
     batch_size: int
     per_epoch: int
@@ -187,7 +187,7 @@ class _Course:
     longest: int
 
     def left_of_chunk(self, step: int) -> tuple[int, int]:
-        """Steps done of the chunk that `step` (done) lies in, and left of it; an epoch is whole chunks."""
+        """Returns the steps done and left of the current chunk after `step` steps; chunks never span epochs."""
         length = math.ceil(self.per_epoch / math.ceil(self.per_epoch / self.longest))
         in_epoch = step % self.per_epoch
         done = in_epoch % length
@@ -197,7 +197,7 @@ class _Course:
 def _restore(
     checkpoints: Checkpoints, like: TrainState, last: int, prefix: str, log: Callable[[str], None]
 ) -> TrainState | None:
-    """The newest state that can be read, or None; what is damaged is said and set aside."""
+    """Restores the newest readable state, or returns None; logs damaged checkpoints and sets them aside."""
     restored, damaged = checkpoints.restore(like, last=last)
     for step, reason in damaged.items():
         checkpoints.set_aside(step)
@@ -219,12 +219,12 @@ def _train(
     runtime: ConfigDict,
     asked: Callable[[], bool],
 ) -> TrainState:
-    """From `step` to the end, or until asked to stop."""
+    """Trains from `step` to the end, or until asked to stop."""
     votes = devices.Votes(trainer.mesh, 2)
     on_cpu = trainer.mesh.devices.flat[0].platform == "cpu"
     in_flight: collections.deque[Seen] = collections.deque()
     saved_at = time.perf_counter()
-    # Nothing crosses between host and device here but what says so: the batches, a few numbers, the losses.
+    # Only explicit transfers between host and device are allowed: the batches, a few numbers, the losses.
     with jax.transfer_guard("disallow"):
         while step < course.total:
             is_due = devices.is_writer() and time.perf_counter() - saved_at > runtime.checkpoint_seconds
@@ -246,7 +246,7 @@ def _train(
                 jax.block_until_ready(in_flight.popleft())
             record.passed(step)
             if count == left:
-                # The line of this chunk is written while the next one runs; on CPU it is over already.
+                # The line of this chunk is written while the next one runs; on CPU this chunk has already finished.
                 record.add(seen, step, done + count, wait=on_cpu)
                 checkpoints.finish(only_if_ready=True)
             epoch, batch = divmod(step, course.per_epoch)
@@ -258,7 +258,7 @@ def _train(
 
 
 def _save(checkpoints: Checkpoints, step: int, state: TrainState, record: "_Record") -> None:
-    """A checkpoint, and only of a state whose losses so far could be used."""
+    """Saves a checkpoint; raises InputError instead if the chunk's losses so far are unusable."""
     if step in (0, checkpoints.newest):
         return
     loss = record.check(jax.device_get(state.seen), step)
@@ -268,7 +268,7 @@ def _save(checkpoints: Checkpoints, step: int, state: TrainState, record: "_Reco
 
 
 class _Record:
-    """What a run has shown so far: its lines of metrics, its bar, and whether its losses can be used."""
+    """The progress of a run: its lines of metrics, its progress bar, and the check of its losses."""
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ class _Record:
         self._spoke = False
 
     def begin(self) -> None:
-        """Starts the clock."""
+        """Starts the clock and the progress bar."""
         self._before, self._start = self._last["elapsed_seconds"], time.perf_counter()
         size = self._course.batch_size
         self._bar = tqdm(
@@ -307,32 +307,32 @@ class _Record:
         )
 
     def passed(self, step: int) -> None:
-        """Moves the bar."""
+        """Advances the progress bar to `step`."""
         self._bar.update(step * self._course.batch_size - self._bar.n)
 
     def add(self, seen: Seen, step: int, count: int, *, wait: bool) -> None:
-        """A chunk of `count` steps ended at `step`; its line is written when the next one ends, or at once."""
+        """Adds the chunk of `count` steps up to `step`; writes its line when the next chunk ends, or now if `wait`."""
         self._pending.append((seen, step, count))
         while len(self._pending) > (0 if wait else 1):
             self._write(*self._pending.popleft())
 
     def read_all(self) -> None:
-        """Writes the lines that wait to where a kill does not lose them."""
+        """Writes the pending lines to storage that survives a kill."""
         while self._pending:
             self._write(*self._pending.popleft())
         self._metrics.sync()
 
     def check(self, seen: Seen, step: int) -> float:
-        """The mean of the losses of the chunk that the last of `step` steps lies in, where they can be used.
+        """Returns the mean loss of the current chunk up to `step`.
 
         Raises:
-            InputError: one is not finite, and cannot be skipped.
+            InputError: a loss is not finite and cannot be skipped.
         """
         done, _ = self._course.left_of_chunk(step - 1)
         return self._mean(seen, step, done + 1)
 
     def _mean(self, seen: Seen, step: int, count: int) -> float:
-        """Of the losses of the `count` steps up to `step`; NaN where all of them were skipped."""
+        """Returns the mean loss of the `count` steps up to `step`; NaN if all were skipped."""
         values = np.asarray(seen.losses)[np.arange(step - count, step) % len(seen.losses)]
         finite = np.isfinite(values)
         skipped = int(seen.skipped)
@@ -352,7 +352,7 @@ class _Record:
         seen = jax.device_get(seen)
         loss = self._mean(seen, step, count)
         if math.isnan(loss):
-            return  # there is nothing to tell of; the next line counts the steps that were skipped
+            return  # all steps were skipped; the next line counts them
         elapsed = time.perf_counter() - self._start
         speed = 2 * self._course.batch_size * (step - self._start_step) / elapsed
         self._last = {
@@ -370,14 +370,14 @@ class _Record:
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         if not self._spoke:
             self._spoke = True
-            with jax.transfer_guard("allow"):  # what the caller does with it is not part of the loop
+            with jax.transfer_guard("allow"):  # the callback is not part of the loop
                 self._on_speed(speed)
 
     def close(self) -> None:
         self._bar.close()
 
     def result(self, state: TrainState) -> FitResult:
-        """What the whole run leaves."""
+        """Returns the result of the whole run."""
         seconds, total = self._last["elapsed_seconds"], self._course.total
         if self._last.get("step") != total:  # its line was lost, or all of its steps were skipped
             loss = self.check(jax.device_get(state.seen), total)

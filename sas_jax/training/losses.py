@@ -1,4 +1,4 @@
-"""The methods' losses, each as few large products, and what tells of a collapse."""
+"""The methods' losses, each computed as a few large matrix products, and a measure of collapse."""
 
 import chex
 import jax
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 def nt_xent(z: jax.Array, *, temperature: float) -> jax.Array:
     """The normalised temperature-scaled cross entropy over all 2n views of a batch.
 
-    Each view is asked to find the other view of its image among the 2n - 1 other views. One [2n, 2n] product; the
-    memory is O(n^2 + n d).
+    Each view is classified among the 2n - 1 other views, and the other view of its image is the correct class. The
+    computation is one [2n, 2n] product with O(n^2 + n d) memory.
 
     Args:
-        z: float32 [n, 2, d], the outputs of the projection head: two views of each of n images; not normalised.
+        z: float32 [n, 2, d], the projection head's outputs for two views of each of n images; not normalised.
         temperature: > 0; divides the cosines.
 
     Returns:
@@ -32,12 +32,12 @@ def nt_xent(z: jax.Array, *, temperature: float) -> jax.Array:
 
 
 def info_nce(query: jax.Array, key: jax.Array, queue: jax.Array, *, temperature: float) -> jax.Array:
-    """The cross entropy of finding each query's key among it and the keys of a queue.
+    """The cross entropy of classifying each query's key among this key and the keys of a queue.
 
     Args:
         query: float32 [n, d], not normalised.
-        key: float32 [n, d], unit vectors: the positive of each.
-        queue: float32 [k, d], unit vectors: the negatives of all.
+        key: float32 [n, d], unit vectors: the positive of each query.
+        queue: float32 [k, d], unit vectors: the negatives of all queries.
         temperature: > 0; divides the cosines.
 
     Returns:
@@ -52,7 +52,7 @@ def info_nce(query: jax.Array, key: jax.Array, queue: jax.Array, *, temperature:
 
 
 def negative_cosine(predicted: jax.Array, wanted: jax.Array) -> jax.Array:
-    """The mean of -cos over pairs of rows; no gradient goes through what is wanted.
+    """The mean of -cos over pairs of rows; no gradient flows through `wanted`.
 
     Args:
         predicted: float32 [n, d], not normalised.
@@ -67,13 +67,13 @@ def negative_cosine(predicted: jax.Array, wanted: jax.Array) -> jax.Array:
 
 
 def spread(outputs: jax.Array) -> jax.Array:
-    """The standard deviation of the normalised outputs, the mean over features, times the root of their number.
+    """The standard deviation of each feature of the normalised outputs, averaged over features, times sqrt(d).
 
     Args:
         outputs: float [n, d].
 
     Returns:
-        float32 []: 1 where the outputs lie evenly around the sphere, 0 where they have collapsed to a point.
+        float32 []: 1 if the outputs are uniform on the sphere, 0 if they have collapsed to a point.
 
     Source: Chen & He 2021 (arXiv 2011.10566), section 4.1 and figure 2.
     """
@@ -82,7 +82,7 @@ def spread(outputs: jax.Array) -> jax.Array:
 
 
 def unit(z: jax.Array) -> jax.Array:
-    """Divides rows by their norms; rows of zeros stay.
+    """Normalises rows to unit length; zero rows stay zero.
 
     Args:
         z: float [..., d].
@@ -90,6 +90,6 @@ def unit(z: jax.Array) -> jax.Array:
     Returns:
         float [..., d].
     """
-    # Not by the norm: its gradient at a row of zeros is not a number.
+    # Avoids the norm itself, whose gradient at a zero row is NaN.
     squares = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
     return z * jax.lax.rsqrt(jnp.maximum(squares, 1e-16))

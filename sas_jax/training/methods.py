@@ -1,4 +1,4 @@
-"""What a method adds to an encoder: the modules beside it, its loss, and what it keeps from step to step."""
+"""Training methods: the modules that each adds to an encoder, its loss, and its state between steps."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,29 +11,29 @@ import optax
 from sas_jax.errors import InputError
 from sas_jax.training import losses
 
-# Below such a spread of the outputs (`losses.spread`; 1 is even around the sphere) a run has collapsed.
+# A run has collapsed if the spread of its outputs is below this (`losses.spread`; 1 is uniform on the sphere).
 COLLAPSED = 0.1
 
 
 class Method(nn.Module):
-    """An encoder that learns under a loss.
+    """An encoder that is trained with a loss.
 
-    What a method keeps beside parameters and statistics are further collections of variables: `begin` makes them, the
-    loss reads and may change them, and `follow` brings them after the parameters of a step.
+    The state of a method, apart from parameters and statistics, is in additional variable collections: `begin` creates
+    them, the loss reads and may change them, and `follow` updates them after each step's parameters.
 
     Attributes:
-        encoder: images to representations.
+        encoder: maps images to representations.
     """
 
     encoder: nn.Module
 
     @classmethod
     def build(cls, backbone: nn.Module, head: Callable[..., nn.Module], encoder: Any, train: Any) -> "Method":
-        """The method that a config describes.
+        """Builds the method from a config.
 
         Args:
-            backbone: images to representations.
-            head: makes a projection head of such `hidden` and `features`.
+            backbone: maps images to representations.
+            head: creates a projection head with the given `hidden` and `features`.
             encoder: config.encoder, or config.proxy.encoder.
             train: config.train, or config.proxy.train, with the method's own fields (`plan.training`).
         """
@@ -41,7 +41,7 @@ class Method(nn.Module):
 
     @classmethod
     def check(cls, train: Any) -> None:
-        """Raises InputError where a config's fields, as `build` takes them, cannot go together."""
+        """Raises InputError if the config's fields, as passed to `build`, are incompatible."""
 
     def encode(self, images: jax.Array) -> jax.Array:
         """float [n, h, w, 3], normalised -> float32 [n, d]: the representation, with BatchNorm's running statistics."""
@@ -49,33 +49,33 @@ class Method(nn.Module):
 
     @nn.nowrap
     def begin(self, params: Any, key: jax.Array) -> dict[str, Any]:
-        """The collections it keeps, from fresh parameters."""
+        """Creates the method's collections from the initial parameters."""
         del params, key
         return {}
 
     @nn.nowrap
     def follow(self, params: Any, kept: dict[str, Any], done: jax.Array) -> dict[str, Any]:
-        """What it keeps after a step.
+        """Updates the method's collections after a step.
 
         Args:
             params: the new parameters.
-            kept: its collections as the loss left them.
-            done: float32 [], the part of the run's steps that was done before this one, in [0, 1).
+            kept: the collections as updated by the loss.
+            done: float32 [], the fraction of the run's steps before this one, in [0, 1).
         """
         del params, done
         return kept
 
     def _show(self, outputs: jax.Array) -> None:
-        """Tells the step how far apart the outputs are, float [n, d]: where they collapse, this goes to 0."""
+        """Reports the spread of the outputs, float [n, d], to the step; it goes to 0 if they collapse."""
         self.sow("seen", "spread", losses.spread(outputs), reduce_fn=lambda _, new: new, init_fn=lambda: None)
 
 
 class SimCLR(Method):
-    """An encoder and a projection head under the NT-Xent loss (Chen et al. 2020, arXiv 2002.05709).
+    """An encoder and a projection head, trained with the NT-Xent loss (Chen et al. 2020, arXiv 2002.05709).
 
     Attributes:
-        head: representations to the space of the loss.
-        temperature: of the loss.
+        head: maps representations to the space of the loss.
+        temperature: temperature of the loss.
     """
 
     head: nn.Module
@@ -87,11 +87,11 @@ class SimCLR(Method):
         return cls(backbone, projection, temperature=train.temperature)
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """float [n, h, w, 3], normalised -> float32 [n, features]: through the head."""
+        """float [n, h, w, 3], normalised -> float32 [n, features]: the head's outputs."""
         return self.head(self.encoder(images, train=train), train=train)
 
     def loss(self, images: jax.Array) -> jax.Array:
-        """float [n, 2, h, w, 3], two views of each image -> float32 []; both views go through one BatchNorm batch."""
+        """float [n, 2, h, w, 3], two views of each image -> float32 []; both views are in one BatchNorm batch."""
         n = images.shape[0]
         z = self(images.reshape(2 * n, *images.shape[2:]), train=True)
         self._show(z)
@@ -99,20 +99,20 @@ class SimCLR(Method):
 
 
 class _Predicting(Method):
-    """Encoder, head and predictor: each view's prediction is drawn to what is wanted of the other view.
+    """Encoder, head and predictor: the prediction of each view is trained to match a target from the other view.
 
-    Each view is a BatchNorm batch of its own, as in the authors' code of both methods.
+    Each view is a separate BatchNorm batch, as in the authors' code of both methods.
 
     Attributes:
-        head: representations to projections.
-        predictor: projections to predictions.
+        head: maps representations to projections.
+        predictor: maps projections to predictions.
     """
 
     head: nn.Module
     predictor: nn.Module
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """float [n, h, w, 3], normalised -> float32 [n, features]: through head and predictor."""
+        """float [n, h, w, 3], normalised -> float32 [n, features]: the predictor's outputs."""
         return self.predictor(self.head(self.encoder(images, train=train), train=train), train=train)
 
     def loss(self, images: jax.Array) -> jax.Array:
@@ -125,12 +125,12 @@ class _Predicting(Method):
         return (losses.negative_cosine(predicted, wanted_other) + losses.negative_cosine(predicted_other, wanted)) / 2
 
     def _wanted(self, views: Sequence[jax.Array], projections: Sequence[jax.Array]) -> Sequence[jax.Array]:
-        """Of each view float32 [n, features], through which no gradient goes."""
+        """Returns the target from each view, float32 [n, features]; no gradient flows through it."""
         raise NotImplementedError
 
 
 class SimSiam(_Predicting):
-    """Each view's prediction is drawn to the other's projection (Chen & He 2021, arXiv 2011.10566)."""
+    """The prediction of each view matches the other view's projection (Chen & He 2021, arXiv 2011.10566)."""
 
     @classmethod
     def build(cls, backbone: nn.Module, head: Callable[..., nn.Module], encoder: Any, train: Any) -> Method:
@@ -143,14 +143,14 @@ class SimSiam(_Predicting):
 
 
 class _WithTarget(Method):
-    """Encoder and head, and a target of both whose parameters are an exponential moving average of theirs.
+    """Encoder and head, and a target network whose parameters are the exponential moving average of theirs.
 
-    BatchNorm uses the batch in the target too, so that the target keeps no statistics.
+    The target uses batch statistics in BatchNorm too, so it has no running statistics.
 
     Attributes:
-        head: representations to projections.
-        momentum: of the average at the run's beginning, in [0, 1].
-        final_momentum: at its end; between them it goes by half a cosine.
+        head: maps representations to projections.
+        momentum: momentum of the average at the start of the run, in [0, 1].
+        final_momentum: momentum at the end of the run; in between it follows half a cosine.
     """
 
     head: nn.Module
@@ -173,11 +173,11 @@ class _WithTarget(Method):
         return kept | {"target": {"params": followed}}
 
     def _target(self, images: jax.Array) -> jax.Array:
-        """float [n, h, w, 3] -> float32 [n, features], through the target; no gradient."""
+        """float [n, h, w, 3] -> float32 [n, features]: the target's outputs, without gradient."""
         return jax.lax.stop_gradient(self._through(self.get_variable("target", "params"), None, images)[0])
 
     def _through(self, params: Any, statistics: Any, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-        """Through encoder and head with these parameters, as a pure function: outputs, and the new statistics."""
+        """Applies encoder and head with these parameters, as a pure function; returns outputs and new statistics."""
         updated: dict[str, Any] = {}
         for name, module in (("encoder", self.encoder), ("head", self.head)):
             variables = {"params": params[name]}
@@ -190,9 +190,9 @@ class _WithTarget(Method):
 
 
 class BYOL(_Predicting, _WithTarget):
-    """Each view's prediction is drawn to the other's projection by the target (Grill et al. 2020, arXiv 2006.07733).
+    """The prediction of each view matches the target's projection of the other (Grill et al. 2020, arXiv 2006.07733).
 
-    The loss is a quarter of the paper's, less 1: its squared distances of unit vectors, of both views, are
+    The loss is a quarter of the paper's, minus 1: the paper sums the squared distances of unit vectors over both views,
     4 - 2 (cos + cos).
     """
 
@@ -212,16 +212,16 @@ class BYOL(_Predicting, _WithTarget):
 
 
 class MoCo(_WithTarget):
-    """Each view finds the other's key, by the target, among the keys of the batches before (He et al. 2020).
+    """Each view is matched to the target's key of the other view, among the keys of earlier batches (He et al. 2020).
 
-    MoCo v2 with the symmetric loss. A key's BatchNorm batch must not be its query's, or the loss can be had from what
-    the statistics tell of the batch. The authors give each GPU its own statistics, and shuffle the keys over the GPUs;
-    here each batch is divided into groups, the queries in order and the keys interleaved.
+    This is MoCo v2 with the symmetric loss. A key must not share its BatchNorm batch with its query, or the batch
+    statistics leak the solution of the loss. The authors compute the statistics per GPU and shuffle the keys over the
+    GPUs; here each batch is divided into groups, the queries in order and the keys interleaved.
 
     Attributes:
-        temperature: of the loss.
-        queue_size: keys kept, a multiple of two batches.
-        groups: BatchNorm groups of a batch; 1 does not keep keys and queries apart.
+        temperature: temperature of the loss.
+        queue_size: number of keys in the queue, a multiple of two batches.
+        groups: BatchNorm groups per batch; 1 does not separate keys from queries.
 
     Source: arXiv 1911.05722 and 2003.04297; the symmetric loss and the groups, facebookresearch/moco's CIFAR-10 demo.
     """
@@ -258,7 +258,7 @@ class MoCo(_WithTarget):
             )
 
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """float [n, h, w, 3], normalised -> float32 [n, features]: through the head."""
+        """float [n, h, w, 3], normalised -> float32 [n, features]: the head's outputs."""
         return self.head(self.encoder(images, train=train), train=train)
 
     @nn.nowrap
@@ -268,7 +268,7 @@ class MoCo(_WithTarget):
         return super().begin(params, key) | {"queue": {"keys": keys}}
 
     def loss(self, images: jax.Array) -> jax.Array:
-        """float [n, 2, h, w, 3], two views of each image -> float32 []; the queue takes up the 2n new keys."""
+        """float [n, 2, h, w, 3], two views of each image -> float32 []; adds the 2n new keys to the queue."""
         n, groups = images.shape[0], self.groups
         views = images[:, 0], images[:, 1]
         queue: jax.Array = self.get_variable("queue", "keys")
@@ -295,15 +295,15 @@ def _predictor(head: Callable[..., nn.Module], train: Any) -> nn.Module:
 
 
 METHODS: dict[str, type[Method]] = {"simclr": SimCLR, "byol": BYOL, "simsiam": SimSiam, "moco": MoCo}
-"""What an arm may learn by, by name. The first one is the paper's, and trains the proxy."""
+"""The methods that arms may use, by name. The first one is the paper's, and trains the proxy."""
 DEFAULT = next(iter(METHODS))
 
 
 class Supervised(Method):
-    """An encoder and a linear classifier under the cross entropy with labels, which both views of an image share.
+    """An encoder and a linear classifier, trained with cross entropy; both views of an image share its label.
 
     Attributes:
-        classifier: representations to the logits of c classes.
+        classifier: maps representations to the logits of c classes.
     """
 
     classifier: nn.Module

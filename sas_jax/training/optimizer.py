@@ -1,7 +1,7 @@
-"""The optimizer of a training section of the config, and how its learning rate goes over a run.
+"""The optimizer and the learning rate schedule of a training section of the config.
 
-The rate is handed to the update, not built into it: how many steps a run has depends on its subset, and all subsets
-share one compiled step.
+The learning rate is an argument of the update instead of part of it, because the number of steps depends on the subset,
+and all subsets share one compiled step.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 OPTIMIZERS = ("adam", "adamw", "lars", "sgd")
 SCHEDULES = ("constant", "cosine")
 RATE_SCALINGS = ("none", "linear", "sqrt")
-REFERENCE_BATCH = 256  # images; the batch for which a scaled learning rate is meant (Goyal et al. 2017, SimCLR)
+REFERENCE_BATCH = 256  # the batch size at which scaling leaves the learning rate unchanged (Goyal et al. 2017, SimCLR)
 
 
 class Horizon(NamedTuple):
-    """How far a run goes, on the device: int32 [] each, in steps."""
+    """The length of a run in steps, int32 [] each, on the device."""
 
     warmup: jax.Array
     total: jax.Array
@@ -27,10 +27,10 @@ class Horizon(NamedTuple):
 
 
 def build(train: ConfigDict) -> optax.GradientTransformationExtraArgs:
-    """The update rule; its `update` wants `learning_rate=`.
+    """Returns the optimizer; its `update` requires `learning_rate=`.
 
-    "adam" and "sgd" (momentum 0.9) decay as torch.optim's do it, the L2 term added to the gradient, on all parameters.
-    "adamw" and "lars" decay only kernels, not offsets or BatchNorm's scales, and LARS scales only the rates of those.
+    "adam" and "sgd" (momentum 0.9) apply weight decay to all parameters as in torch.optim: the L2 term is added to the
+    gradient. "adamw" and "lars" decay only kernels, not biases or BatchNorm's scales, and LARS adapts only their rates.
 
     Args:
         train: `optimizer`, one of `OPTIMIZERS`, and `weight_decay` >= 0.
@@ -57,12 +57,12 @@ def build(train: ConfigDict) -> optax.GradientTransformationExtraArgs:
 
 
 def schedule(train: ConfigDict) -> Callable[[jax.Array, Horizon], jax.Array]:
-    """The learning rate as a function of (steps done, horizon), float32 [].
+    """Returns the learning rate, float32 [], as a function of (completed steps, horizon).
 
     Args:
         train: `schedule`, `learning_rate` > 0, `rate_scaling` and `batch_size`. The peak is the learning rate, times
-            batch_size / 256 with "linear", times its root with "sqrt". Up to it the rate rises in equal steps over
-            the horizon's warm-up; from there it is constant, or falls to 0 by half a cosine.
+            batch_size / 256 with "linear", times its square root with "sqrt". The rate rises linearly to the peak over
+            the horizon's warm-up; then it is constant, or decays to 0 by half a cosine.
     """
     ratio = train.batch_size / REFERENCE_BATCH
     peak = train.learning_rate * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[train.rate_scaling]
@@ -77,7 +77,7 @@ def schedule(train: ConfigDict) -> Callable[[jax.Array, Horizon], jax.Array]:
 
 
 def _scale_by_rate() -> optax.GradientTransformationExtraArgs:
-    """Downhill, by the learning rate that the update is given."""
+    """Multiplies updates by minus the learning rate passed to `update`."""
 
     def update(updates: Any, state: Any, params: Any = None, *, learning_rate: jax.Array, **_: Any) -> tuple[Any, Any]:
         del params
@@ -87,5 +87,5 @@ def _scale_by_rate() -> optax.GradientTransformationExtraArgs:
 
 
 def _kernels(params: Any) -> Any:
-    """True for the parameters of more than one dimension."""
+    """Returns a mask that is True for parameters of more than one dimension."""
     return jax.tree.map(lambda p: p.ndim > 1, params)

@@ -1,4 +1,4 @@
-"""The training step: from images to new parameters in one program, the augmentation on the device."""
+"""The training step: one program from images to new parameters, with the augmentation on the device."""
 
 import functools
 from collections.abc import Callable
@@ -16,30 +16,30 @@ from sas_jax.training.methods import Method
 from sas_jax.training.optimizer import Horizon
 from sas_jax.views import Views, view
 
-# Keys of a run, told apart by what they are for.
+# The keys of a run, by purpose; each is folded into the run's key.
 INIT, ORDER, VIEWS, KEPT = range(4)
 
-# Steps between two looks of the host at the losses, and one program on an accelerator: long enough to hide the host,
-# short enough for a progress bar and for a checkpoint.
+# Steps between two reads of the losses by the host; one program on an accelerator. Long enough to hide the host's work,
+# short enough for a progress bar and for checkpoints.
 CHUNK_STEPS = 50
 
 Compiled = Callable[..., tuple["TrainState", "Seen"]]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """All that a step changes.
+    """The state that a step updates.
 
-    The last losses are part of it, so that a run that goes on in the middle of a chunk writes the same line of metrics.
+    It includes the last losses, so that a run resumed in the middle of a chunk writes the same line of metrics.
     """
 
-    step: jax.Array  # int32 []: steps done
+    step: jax.Array  # int32 []: completed steps
     params: Any
     batch_stats: Any
     opt_state: Any
-    kept: dict[str, Any]  # the method's further collections of variables
-    losses: jax.Array  # float32 [chunk_steps]: that of step s is at s % chunk_steps
-    spread: jax.Array  # float32 []: how far apart the outputs of the last step were (`losses.spread`)
-    skipped: jax.Array  # int32 []: steps that changed nothing, because their loss or gradient was not finite
+    kept: dict[str, Any]  # the method's additional variable collections
+    losses: jax.Array  # float32 [chunk_steps]: the loss of step s is at s % chunk_steps
+    spread: jax.Array  # float32 []: spread of the last step's outputs (`losses.spread`)
+    skipped: jax.Array  # int32 []: steps skipped because their loss or gradient was not finite
 
     @property
     def seen(self) -> "Seen":
@@ -47,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class Seen(flax.struct.PyTreeNode):
-    """What the host looks at; buffers of its own, which are not given to the next step."""
+    """The values that the host reads, in separate buffers that are not donated to the next step."""
 
     losses: jax.Array
     spread: jax.Array
@@ -55,18 +55,18 @@ class Seen(flax.struct.PyTreeNode):
 
 
 def view_keys(key: jax.Array, epoch: jax.Array, examples: jax.Array) -> jax.Array:
-    """Keys [n, 2] of the two views of each example: functions of (seed, epoch, example, view) and of nothing else."""
+    """Returns keys [n, 2] of the two views of each example, functions of (seed, epoch, example, view) alone."""
     key = jax.random.fold_in(key, epoch)
     of_example = jax.vmap(lambda example: jax.random.fold_in(key, example))(examples)
     return jax.vmap(lambda k: jax.vmap(lambda v: jax.random.fold_in(k, v))(jnp.arange(2)))(of_example)
 
 
 class Trainer:
-    """The compiled functions of one method, optimizer, batch and augmentation: made once, used by every run.
+    """The compiled functions of one method, optimizer, batch size and augmentation, shared by all runs.
 
-    On accelerators a chunk of steps over a data set on the device is one program, a loop. XLA:CPU runs convolutions
-    inside loops some thirty times slower, so there the host calls the same step once for each; and so it does for
-    images that are streamed.
+    On accelerators, a chunk of steps over a data set on the device is one program, a loop. XLA:CPU runs convolutions
+    inside loops about thirty times slower, so on CPU the host calls the compiled step once per step. It does the same
+    for streamed images.
     """
 
     def __init__(
@@ -84,20 +84,20 @@ class Trainer:
         skip_nonfinite: int = 0,
         chunk_steps: int = CHUNK_STEPS,
     ):
-        """Nothing is compiled yet.
+        """Stores the settings without compiling anything.
 
         Args:
-            method: encoder, what stands beside it, and loss.
-            optimizer: of the parameters.
+            method: the encoder, the method's other modules, and the loss.
+            optimizer: updates the parameters.
             views: the augmentation.
-            batch_size: images a step, a multiple of the mesh's devices.
+            batch_size: images per step, a multiple of the number of devices in the mesh.
             mesh: the devices.
-            labels: int32 [n], of all images of the data set, for a method whose loss asks for those of a batch.
-            start: reads the encoder's first "params" and "batch_stats"; gives None where they are random.
-            rate: the learning rate at a step, given to the optimizer's update; None where it has its own.
-            warmup: the part of a run over which the rate rises, in [0, 1].
+            labels: int32 [n], labels of all images of the data set, for methods whose loss takes those of a batch.
+            start: reads the encoder's initial "params" and "batch_stats"; returns None if they are random.
+            rate: the learning rate at a step, passed to the optimizer's update; None if the optimizer has its own.
+            warmup: the fraction of a run over which the rate rises, in [0, 1].
             skip_nonfinite: how many steps of a run may be skipped because their loss or gradient is not finite.
-            chunk_steps: the most steps between two looks of the host at the losses.
+            chunk_steps: the maximum number of steps between two reads of the losses by the host.
         """
         self.method = method
         self.optimizer = optax.with_extra_args_support(optimizer)
@@ -112,7 +112,7 @@ class Trainer:
         self.chunk_steps = chunk_steps
         self.loop_on_device = mesh.devices.flat[0].platform != "cpu"
         self._shared = devices.replicated(mesh)
-        # It runs once and is mostly random numbers, which LLVM takes long to optimise. Compiled in 1.8 s instead of 5.3
+        # Runs once and is mostly random numbers, which LLVM optimises slowly. Compiles in 1.8 s instead of 5.3 s
         # (quarter-width ResNet-10, 2 cores of an AMD EPYC, jax 0.10.2, 2026-11-26).
         quickly = None if self.loop_on_device else {"xla_backend_optimization_level": 1}
         self._first = jax.jit(self._init, out_shardings=self._shared, compiler_options=quickly)
@@ -120,7 +120,7 @@ class Trainer:
 
     @settings.fixed
     def init(self, key: jax.Array) -> TrainState:
-        """A fresh state from the run's key."""
+        """Returns the initial state for a run's key."""
         return self._first(key, self.start())
 
     def _init(self, key: jax.Array, start: Any = None) -> TrainState:
@@ -141,40 +141,40 @@ class Trainer:
 
     @settings.fixed
     def abstract_state(self) -> TrainState:
-        """Shapes, dtypes and placement of a state, for a checkpoint to be read into."""
+        """Returns the shapes, dtypes and shardings of a state, for restoring a checkpoint."""
         shapes = jax.eval_shape(self._init, settings.key(0))
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self._shared), shapes)
 
     @settings.fixed
     def key(self, seed: int) -> jax.Array:
-        """A run's key, on every device."""
-        # By a program: device_put does not send typed keys to the devices of other processes.
+        """Returns a run's key, replicated on the mesh."""
+        # Computed under jit, because device_put does not send typed keys to the devices of other processes.
         return jax.jit(settings.key, out_shardings=self._shared)(np.uint32(seed))
 
     def horizon(self, *, steps: int, steps_per_epoch: int) -> Horizon:
-        """How far a run goes, on every device."""
+        """Returns the length of a run, replicated on the mesh."""
         numbers = (round(self.warmup * steps), steps, steps_per_epoch)
         return Horizon(*(self.on_devices(np.int32(number)) for number in numbers))
 
     def on_devices(self, value: Any) -> jax.Array:
-        """A host's value on every device of the mesh."""
+        """Replicates a host value on the mesh."""
         return jax.device_put(value, self._shared)
 
     @settings.fixed
     def step(
         self, state: TrainState, pixels: jax.Array, examples: jax.Array, key: jax.Array, horizon: Horizon
     ) -> tuple[TrainState, Seen]:
-        """One step; pure, and what everything below compiles.
+        """Runs one step; a pure function, which all programs below compile.
 
         Args:
-            state: before it.
-            pixels: uint8 [batch, h, w, 3], split over the devices along the first axis.
-            examples: int32 [batch], split alike: the images' indices, which name their views.
-            key: of the run.
-            horizon: of the run.
+            state: the state before the step.
+            pixels: uint8 [batch, h, w, 3], sharded over the devices along the first axis.
+            examples: int32 [batch], sharded likewise: the images' indices, which determine the keys of their views.
+            key: the run's key.
+            horizon: the run's length.
 
         Returns:
-            The state after it, and the losses so far of this chunk.
+            The state after the step, and the values in it that the host reads.
         """
         epoch = state.step // horizon.per_epoch
         keys = view_keys(jax.random.fold_in(key, VIEWS), epoch, examples)
@@ -213,7 +213,7 @@ class Trainer:
     def _resident_step(
         self, state: TrainState, images: jax.Array, order: jax.Array, key: jax.Array, horizon: Horizon
     ) -> tuple[TrainState, Seen]:
-        """The step whose images are taken from the data set on the device, in the epoch's order."""
+        """Runs the step on images of the data set on the device, in the epoch's order."""
         first = state.step % horizon.per_epoch * self.batch_size
         examples = self._split(jax.lax.dynamic_slice(order, (first,), (self.batch_size,)))
         return self.step(state, self._split(images[examples]), examples, key, horizon)
@@ -227,7 +227,7 @@ class Trainer:
         horizon: Horizon,
         count: jax.Array,
     ) -> tuple[TrainState, Seen]:
-        """`count` steps; a dynamic count, so that every chunk shares one program."""
+        """Runs `count` steps; the count is traced, so that all chunks share one program."""
         state = jax.lax.fori_loop(
             0, count, lambda _, state: self._resident_step(state, images, order, key, horizon)[0], state
         )
@@ -235,7 +235,7 @@ class Trainer:
 
     @settings.fixed
     def compile(self, name: str, *arguments: Any) -> Compiled:
-        """The program `name` ("step", "resident_step", "resident_chunk") for arguments of these shapes, once."""
+        """Compiles "step", "resident_step" or "resident_chunk" for arguments of these shapes; cached."""
         programs: dict[str, Callable[..., Any]] = {
             "step": self.step,
             "resident_step": self._resident_step,
