@@ -39,7 +39,7 @@ def check(config: ConfigDict) -> None:
     _check_file(config, arms)
     if config.data.test_folder and not sources.takes_test_folder(config.data.name):
         raise InputError(
-            f"config.data.test_folder must be empty where config.data.name is {shown(config.data.name, 40)}, got "
+            f"config.data.test_folder must be empty if config.data.name is {shown(config.data.name, 40)}, got "
             f"{shown(config.data.test_folder)}. Set the name to 'folder', 'parquet' or 'webdataset', or "
             f"give no test_folder."
         )
@@ -51,8 +51,7 @@ def named(config: ConfigDict) -> dict[str, Any]:
         values = _flat(config.to_dict())
     except RecursionError as error:
         raise InputError(
-            "A config must hold each section in one place, got a section that holds itself. Begin with "
-            "default.get_config()."
+            "A section of a config must not contain itself, got one that does. Begin with default.get_config()."
         ) from error
     if missing := FIELDS.keys() - values.keys():
         first = next(name for name in FIELDS if name in missing)
@@ -66,18 +65,18 @@ def unknown(name: str) -> InputError:
     """Returns the error for a name that is not a field (raises it for fields of partitions)."""
     if name.partition(".")[0] == "partitions":
         raise InputError(
-            f"config.partitions.NAME.FIELD must have as its FIELD one of {', '.join(OF_PARTITION)}, got "
+            f"FIELD in config.partitions.NAME.FIELD must be one of {', '.join(OF_PARTITION)}, got "
             f"config.{shown(name, 40)[1:-1]}. Choose one."
         )
     of_section = next((field for field in FIELDS if field.startswith(f"{name}.")), None)
     if of_section:
         return InputError(
-            f"A field of the config must be given a value, got the section config.{name}. Set one of its fields, such "
-            f"as config.{of_section}."
+            f"A config override must name a field, got the section config.{name}. Set one of its fields, such as "
+            f"config.{of_section}."
         )
     nearest = difflib.get_close_matches(name[:200], FIELDS, n=1, cutoff=0.0)[0]
     return InputError(
-        f"A field of the config must be one of configs/default.py, got config.{shown(name)[1:-1]}. The nearest is "
+        f"A field of the config must be defined in configs/default.py, got config.{shown(name)[1:-1]}. The nearest is "
         f"config.{nearest}."
     )
 
@@ -96,7 +95,7 @@ def _check_views(config: ConfigDict) -> None:
         low, high = config.views[name]
         if low > high:
             raise InputError(
-                f"config.views.{name} must be (lowest, highest), got {config.views[name]!r}. Exchange the two."
+                f"config.views.{name} must be (lowest, highest), got {config.views[name]!r}. Swap the two."
             )
 
 
@@ -122,7 +121,7 @@ def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> N
     method = METHODS[section.method]
     if method.needs and not section[method.needs]:
         raise InputError(
-            f"{where}.{method.needs} must not be empty where {where}.method is {section.method!r}, got ''. Set it."
+            f"{where}.{method.needs} must not be empty if {where}.method is {section.method!r}, got ''. Set it."
         )
     # Setting a field that the method ignores is a mistake. Fields that cannot be empty keep their defaults.
     unread = [name for name in section if name in given and section[name] and name not in method.fields]
@@ -130,7 +129,7 @@ def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> N
         if OF_PARTITION[name].fits("") or OF_PARTITION[name].fits(()):
             others = " or ".join(repr(other) for other in METHODS if name in METHODS[other].fields)
             raise InputError(
-                f"{where}.{name} must be empty where {where}.method is {section.method!r}, got "
+                f"{where}.{name} must be empty if {where}.method is {section.method!r}, got "
                 f"{shown(section[name])}. Empty it, or set the method to {others}."
             )
 
@@ -144,11 +143,12 @@ def _check_file(config: ConfigDict, arms: tuple[plan.Arm, ...]) -> None:
         )
     if section.file and not wanted:
         raise InputError(
-            f"config.selection.file must be empty where no arm trains on it, got {shown(section.file)}. Empty it, or "
+            f"config.selection.file must be empty if no arm trains on it, got {shown(section.file)}. Empty it, or "
             f"add ('file', 1.0, 0) to config.arms."
         )
     if section.file_order == "original" and "+" in section.file_split and "[" in config.data.train_split:
         raise InputError(
-            f"config.data.train_split must name whole splits, through which config.selection.file_split "
-            f"{shown(section.file_split)} counts, got {shown(config.data.train_split)}. Name whole splits."
+            f"config.data.train_split must name whole splits, because indices continue across the splits of "
+            f"config.selection.file_split {shown(section.file_split)}, got {shown(config.data.train_split)}. "
+            f"Name whole splits."
         )

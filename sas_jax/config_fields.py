@@ -95,7 +95,7 @@ def _text(*, empty: bool = True) -> Field:
             return False
         return empty or bool(value)
 
-    return Field(f"text in UTF-8 of {'at most' if empty else '1 to'} {_LONGEST:,} characters, without NUL", fits, str)
+    return Field(f"UTF-8 text of {'at most' if empty else '1 to'} {_LONGEST:,} characters without NUL", fits, str)
 
 
 def _several(each: Field, count: int | None = None) -> Field:
@@ -103,7 +103,7 @@ def _several(each: Field, count: int | None = None) -> Field:
         right = isinstance(value, tuple | list) and count in (None, len(value))
         return right and all(map(each.fits, value))
 
-    return Field(f"a tuple of {'entries' if count is None else f'{count}'}, each {each.wanted}", fits, _tuple)
+    return Field(f"a tuple of {'entries' if count is None else f'{count} entries'}, each {each.wanted}", fits, _tuple)
 
 
 def _tuple(text: str) -> tuple[Any, ...]:

@@ -41,7 +41,7 @@ def expanded(path: epath.PathLike) -> epath.Path:
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"A path must be text or a pathlib.Path, got {shown(path)}. Give one.")
     if "\0" in str(path):
-        raise InputError(f"A path must be without NUL characters, got {shown(str(path))}. Correct it.")
+        raise InputError(f"A path must not contain NUL characters, got {shown(str(path))}. Correct it.")
     try:
         found = epath.Path(path).expanduser()
     except KeyError as error:  # etils knows no such scheme
@@ -50,7 +50,7 @@ def expanded(path: epath.PathLike) -> epath.Path:
         ) from error
     if found.parts[:1] == ("~",):
         raise InputError(
-            f"{path} must be in a home directory, got a user without one (HOME is not set). Write the path in full."
+            f"The home directory in {path} must be known, got none (HOME is not set). Write the path in full."
         )
     return found
 
@@ -156,7 +156,7 @@ def whole(path: epath.PathLike, *, largest: int = LARGEST) -> bytes:
     file = expanded(path)
     check_is_file(file)
     if (size := file.stat().length) > largest:
-        raise ValueError(f"it has {size:,} bytes, and may have {largest:,}")
+        raise ValueError(f"it has {size:,} bytes, more than the limit of {largest:,}")
     return file.read_bytes()
 
 
@@ -165,7 +165,7 @@ def check_unpacked(data: bytes, *, largest: int) -> None:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > largest:
-        raise ValueError(f"unpacked it has more than can be read: {unpacked:,} bytes, and may have {largest:,}")
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, more than the limit of {largest:,}")
 
 
 def array(path: epath.PathLike) -> np.ndarray:
@@ -204,7 +204,7 @@ def mapped(path: str) -> np.ndarray:
             f"{path} must be a .npy file, got one that cannot be read ({reason(error)}). Write it with numpy.save."
         ) from error
     if values.ndim == 0:
-        raise InputError(f"{path} must hold an array with one row an example, got one value. Write that.")
+        raise InputError(f"{path} must hold an array with one row per example, got a scalar. Write such an array.")
     return values
 
 
@@ -225,7 +225,7 @@ def map_array(path: epath.PathLike) -> np.ndarray:
     with open(local, "rb") as file:
         start = file.read(len(_MAGIC))
     if start != _MAGIC:
-        kind = "an archive of arrays, as numpy.savez writes it" if start.startswith(_ZIP) else "something else"
+        kind = "an archive of arrays, as numpy.savez writes it" if start.startswith(_ZIP) else "in another format"
         raise ValueError(f"it is {kind if start else 'empty'}")
     _check_header(local)
     return np.load(local, mmap_mode="r", allow_pickle=False)
@@ -241,7 +241,7 @@ def lines(path: str) -> list[str]:
         text = whole(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} must hold lines of UTF-8, got a file that cannot be read ({reason(error)}). Check the path."
+            f"{path} must be a UTF-8 text file, got one that cannot be read ({reason(error)}). Check the path."
         ) from error
     return text.removesuffix("\n").split("\n")
 
@@ -260,10 +260,10 @@ def _check_header(path: str) -> None:
     with open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:  # 3.0 is for structured types with UTF-8 names
-            raise ValueError(f"it is of NumPy's format {version[0]}.{version[1]}, and should be of 1.0 or 2.0")
+            raise ValueError(f"its NumPy format version is {version[0]}.{version[1]}, expected 1.0 or 2.0")
         _, _, dtype = _HEADERS[version](file)
     if not dtype.itemsize:
-        raise ValueError(f"it is of {dtype}, which holds nothing")
+        raise ValueError(f"its dtype {dtype} has size 0")
 
 
 def check_is_file(path: epath.Path) -> None:
@@ -274,4 +274,4 @@ def check_is_file(path: epath.Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError("Is a directory")
     if not stat.S_ISREG(mode):
-        raise ValueError("it is a pipe or a device, and no file")
+        raise ValueError("it is a pipe or a device, not a file")

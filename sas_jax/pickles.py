@@ -40,12 +40,12 @@ def read(
     try:
         return _Reader(names, kind, persistent).read(data, start)
     except (IndexError, KeyError) as error:
-        raise ValueError("a value is missing in it") from error
+        raise ValueError("a value is missing") from error
 
 
 def kind_of(value: Any) -> str:
     """Describes a value by its type for messages, because its repr may be endless."""
-    return f"something of the kind {type(value).__name__.lstrip('_')}"
+    return f"a value of type {type(value).__name__.lstrip('_')}"
 
 
 _TYPES = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))
@@ -60,13 +60,13 @@ class _Type:
         # out of memory.
         if not isinstance(name, str) or name not in _TYPES:
             shown = repr(name[:40]) if isinstance(name, str) else kind_of(name)
-            raise ValueError(f"an array in it is of {shown}, and should be of integers")
+            raise ValueError(f"the dtype of an array is {shown}, expected an integer dtype")
         self.value = np.dtype(name)
 
     def set(self, state: Any) -> None:
         """Sets the pickled state of a dtype: (version, byte order, ...)."""
         if not isinstance(state, tuple) or state[1] not in ("<", ">", "=", "|"):
-            raise ValueError("a type in it has no byte order")
+            raise ValueError("the byte order of a dtype is invalid")
         self.value = self.value.newbyteorder(state[1])
 
 
@@ -83,21 +83,21 @@ class Array:
     def set(self, state: Any) -> None:
         """Sets the pickled state of an array: (version, shape, dtype, whether in Fortran order, bytes)."""
         if not isinstance(state, tuple):
-            raise ValueError("it fills in what is no array")
+            raise ValueError("the state of an array is not a tuple")
         _, shape, kind, is_fortran, data = state
         self._parts = (data, kind, shape, "F" if is_fortran else "C")
 
     def values(self) -> np.ndarray:
         """Returns the array, integers of any shape."""
         if self._parts is None:
-            raise ValueError("an array in it has no values")
+            raise ValueError("an array has no values")
         return _filled(*self._parts)
 
     @classmethod
     def of(cls, *parts: Any) -> "Array":
         """Creates an array from its bytes, dtype, shape and order."""
         if len(parts) != 4:
-            raise ValueError("an array in it has no bytes, type, shape and order")
+            raise ValueError("an array lacks its bytes, dtype, shape or order")
         array = cls()
         array._parts = parts
         return array
@@ -105,11 +105,11 @@ class Array:
 
 def _filled(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
     if not isinstance(kind, _Type) or not isinstance(shape, tuple) or len(shape) > 4:
-        raise ValueError("an array in it has no type or shape")
+        raise ValueError("an array has no valid dtype or shape")
     if any(type(size) is not int or not 0 <= size < _LARGEST_SIZE for size in shape):
-        raise ValueError("an array in it has a shape that none can have")
+        raise ValueError("an array has an invalid shape")
     if not isinstance(data, str | bytes | bytearray) or math.prod(shape) * kind.value.itemsize != len(data):
-        raise ValueError("an array in it has not the bytes that its shape takes")
+        raise ValueError("the size of an array does not match its shape")
     # Bytes from Python 2 and from _encode are text with one byte per character.
     values = np.frombuffer(data.encode("latin-1") if isinstance(data, str) else data, kind.value)
     return values.reshape(shape, order="F" if order == "F" else "C")
@@ -126,7 +126,7 @@ def _scalar(kind: Any, data: Any) -> int:
 def _encode(text: Any, encoding: Any) -> str:
     """Returns bytes, which protocols before 3 write as text to encode, unchanged; `_filled` encodes them."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise ValueError("a text in it is encoded in a way that NumPy does not use")
+        raise ValueError("a text has an encoding that NumPy does not use")
     return text
 
 
@@ -227,7 +227,7 @@ class _Reader:
             elif name in _TUPLES:
                 self._push(tuple(self._take(_TUPLES[name])))
             elif name != "STOP":
-                raise ValueError(f"it has a {name}, which no {self._kind} has")
+                raise ValueError(f"it has the opcode {name}, which a {self._kind} does not use")
         return self._stack.pop(), file.tell()
 
     def _skip(self, _: Any) -> None:
@@ -246,20 +246,20 @@ class _Reader:
 
     def _take(self, number: int) -> list[Any]:
         if len(self._stack) < number:
-            raise ValueError("a value is missing in it")
+            raise ValueError("a value is missing")
         taken = self._stack[len(self._stack) - number :]
         del self._stack[len(self._stack) - number :]
         return taken
 
     def _extend(self, values: list[Any]) -> None:
         if type(self._stack[-1]) is not list:
-            raise ValueError("something is appended to what is no list")
+            raise ValueError("it appends to something that is not a list")
         self._stack[-1].extend(values)
 
     def _update(self, values: list[Any]) -> None:
         keys = values[::2]
         if not isinstance(self._stack[-1], dict) or any(not isinstance(key, str | bytes | int) for key in keys):
-            raise ValueError("an entry is made in what is no dict, or its key is no text")
+            raise ValueError("it sets an item of something that is not a dict, or with an invalid key")
         self._stack[-1].update(zip(keys, values[1::2], strict=True))
 
     def _put(self, place: int) -> None:
@@ -270,19 +270,19 @@ class _Reader:
 
     def _name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a name in it is not text")
+            raise ValueError("it imports a name that is not text")
         if (module, name) not in self._names:
-            raise ValueError(f"it asks for {f'{module}.{name}'[:60]!r}, which no {self._kind} needs")
+            raise ValueError(f"it imports {f'{module}.{name}'[:60]!r}, which a {self._kind} does not need")
         self._push(self._names[module, name])
 
     def _call(self, _: Any) -> None:
         function, arguments = self._take(2)
         if not any(function is each for each in self._callable) or not isinstance(arguments, tuple):
-            raise ValueError(f"it calls what no {self._kind} calls")
+            raise ValueError(f"it calls a function that a {self._kind} does not need")
         self._push(function(*arguments))
 
     def _build(self, _: Any) -> None:
         state, value = self._stack.pop(), self._stack[-1]
         if not hasattr(value, "set") or not isinstance(state, tuple | dict):
-            raise ValueError("it fills in what is no array")
+            raise ValueError("it sets the state of something that is not an array, or an invalid state")
         value.set(state)

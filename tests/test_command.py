@@ -64,7 +64,7 @@ DIGITS = "--config=configs/digits.py"
             "config.train.batch_size must be a whole number from 2 to 1,000,000",
         ),
         ([DIGITS, "--config.train.learning_rate=1e-320"], "must be a number from 1e-12 to 1e+06, got 1e-320"),
-        ([DIGITS, "--config.data.folder=a\0b"], r"config.data.folder must be text in UTF-8 of at most 4,096 charact"),
+        ([DIGITS, "--config.data.folder=a\0b"], r"config.data.folder must be UTF-8 text of at most 4,096 charact"),
         ([DIGITS, "--config.data.folder=\udcff"], r"without NUL, got '\udcff'. See configs/default.py."),
         ([DIGITS, f"--config.data.name={'x' * 100_000}"], "got 'xxxxxx"),
         (["--config=configs/none.py"], "got 'configs/none.py', which is not a file. Correct the path, or"),

@@ -77,7 +77,7 @@ WRONG_TEXTS = {
     float: [*NO_NUMBER, "true", "0.5f", "1/2", "1e"],
     bool: [*NO_NUMBER, "2", "1.0", "yes?", "truefalse", "tru"],
 }
-FREE = [name for name, field in FIELDS.items() if field.wanted.startswith("text")]
+FREE = [name for name, field in FIELDS.items() if field.wanted.startswith("UTF-8 text")]
 
 
 def flat(tree, above=""):

@@ -145,7 +145,7 @@ def test_links_and_a_list_at_once(folder):
     [
         ({"size": 3}, "--output or --links must say where the subset goes, got neither"),
         ({"output": "s.npy"}, "Exactly one of --fraction and --size must be given, got neither"),
-        ({"output": "s\0.npy", "size": 3}, r"A path must be without NUL characters, got 's\\x00.npy'"),
+        ({"output": "s\0.npy", "size": 3}, r"A path must not contain NUL characters, got 's\\x00.npy'"),
         ({"output": "s.npy", "size": 3, "fraction": 0.1}, "--fraction and --size must be given, got both"),
         ({"output": "s.npy", "size": 99}, "a whole number from 1 to 20, .* got 99"),
         ({"output": "s.json", "size": 3}, "must end in one of .*, got 's.json'"),
@@ -154,8 +154,11 @@ def test_links_and_a_list_at_once(folder):
             "--images must be left out without --links and an --output that",
         ),
         ({"links": "s", "size": 3}, "--images must name the folder that --links lead to"),
-        ({"links": "images/s", "images": "images", "size": 3}, "must lie outside that of the images"),
-        ({"links": "s", "images": "none", "size": 3}, "A folder of images must be there, got 'none'"),
+        (
+            {"links": "images/s", "images": "images", "size": 3},
+            "must be neither inside the folder of images nor contain it",
+        ),
+        ({"links": "s", "images": "none", "size": 3}, "The folder of images must exist, got 'none'"),
         (
             {"output": "./ranking.parquet", "size": 3},
             "--output must be another file than the ranking, got ./ranking.parquet",
@@ -166,7 +169,7 @@ def test_links_and_a_list_at_once(folder):
             "must have ids for --images, got none",
         ),
         ({"ranking": "r.csv", "links": "s", "images": "images", "size": 1}, "must have ids for --images"),
-        ({"output": "no/s.npy", "size": 3}, "^no/s.npy must be a file that can be written"),
+        ({"output": "no/s.npy", "size": 3}, "^no/s.npy must be a writable path"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(folder, monkeypatch, options, message):

@@ -228,7 +228,10 @@ def test_rankings_with_other_columns(tmp_path_factory, columns, metadata):
 def test_small_files_that_unpack_to_much_are_refused_before_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(ranking_files, "MOST", 3)
     monkeypatch.setattr(files, "LARGEST", 5000)
-    for suffix, message in ((".parquet", "it has 4 rows, and may have 3"), (".npz", "bytes, and may have 5,000")):
+    for suffix, message in (
+        (".parquet", "it has 4 rows, and may have 3"),
+        (".npz", "bytes, more than the limit of 5,000"),
+    ):
         path = str(tmp_path / f"r{suffix}")
         RANKING.save(path)
         if suffix == ".npz":
@@ -447,8 +450,8 @@ def test_an_info_that_promises_more_than_there_is(prepared_path):
     try:
         for count, message in (
             (7, "cannot be read"),
-            (10**9, "has 1,000,000,000 examples"),
-            (10**18, "examples, and its files have"),
+            (10**9, "lists 1,000,000,000 examples"),
+            (10**18, "examples, but its files have only"),
         ):
             tree["splits"][0]["shardLengths"] = [str(count)]
             file.write_text(json.dumps(tree))
@@ -470,5 +473,5 @@ def test_a_pipe_to_which_nothing_is_written(tmp_path, name):
     reads.append(lambda: read_embeddings(path, n=1, field="config.proxy.embeddings", log=lambda _: None))
     reads.append(lambda: files.mapped(str(path)))
     for read in reads:
-        with pytest.raises(InputError, match="it is a pipe or a device, and no file"):
+        with pytest.raises(InputError, match="it is a pipe or a device, not a file"):
             read()

@@ -250,7 +250,7 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
         ({"where": "w.npy"}, "`where` must be bool [60], True for candidates, got float64 [60]"),
         ({"ids": "few.txt"}, "Ids must have one entry for each example, so [60], got [2]"),
         ({"ids": "twice.txt"}, "must be unique, got 'a' as entry 1"),
-        ({"ids": "e.npy"}, "e.npy must hold lines of UTF-8"),
+        ({"ids": "e.npy"}, "e.npy must be a UTF-8 text file"),
         ({"self_similarity": 2.0}, "self_similarity must be from 0 to 1, got 2.0"),
         ({"tau": -1.0}, "tau must be more than 0, got -1.0"),
         ({"fraction": 0.0}, "`fraction` must be more than 0 and at most 1, got 0.0"),

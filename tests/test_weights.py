@@ -315,7 +315,7 @@ def test_a_damaged_file_is_one_sentence_and_runs_nothing(encoder, torch, tmp_pat
         with contextlib.suppress(InputError):  # any other error fails the test
             weights.initial(path, encoder.network, field="config.encoder.init")
     path.write_bytes(pickle.dumps(print, 2))
-    with pytest.raises(InputError, match=r"it asks for '__builtin__.print', which no state dict needs"):
+    with pytest.raises(InputError, match=r"it imports '__builtin__.print', which a state dict does not need"):
         weights.initial(path, encoder.network, field="config.encoder.init")
 
 

@@ -102,12 +102,13 @@ def _download(url: str, sha256: str, file: BinaryIO, *, name: str, data_dir: epa
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise InputError(
-            f"{name} must be prepared in {str(data_dir)!r}, got nothing there and nothing from "
-            f"{urllib.parse.urlsplit(url).hostname} ({reason}). Run this once where there is a network, or set "
-            f"config.data.dir to what `tfds build {name} --file_format=array_record --data_dir=FOLDER` wrote elsewhere."
+            f"{name} must be prepared in {str(data_dir)!r}, got no data there and no download from "
+            f"{urllib.parse.urlsplit(url).hostname} ({reason}). Run this once with network access, or set "
+            f"config.data.dir to the FOLDER of `tfds build {name} --file_format=array_record --data_dir=FOLDER`, run "
+            f"elsewhere."
         ) from error
     if digest.hexdigest() != sha256:
         raise InputError(
             f"The {name} archive of {url} must have the SHA-256 {sha256[:12]}..., got {file.tell():,} bytes with "
-            f"{digest.hexdigest()[:12]}.... Run again, and if it stays so look whether a proxy changes downloads."
+            f"{digest.hexdigest()[:12]}.... Run again; if this persists, check whether a proxy changes downloads."
         )

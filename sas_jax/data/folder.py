@@ -118,14 +118,14 @@ def find(folder: str) -> Found:
     """
     root = expanded(folder)
     if not root.is_dir():
-        raise InputError(f"A folder of images must be there, got {folder!r}, which is not a folder. Correct the path.")
+        raise InputError(f"The folder of images must exist, got {folder!r}, which is not a folder. Correct the path.")
     left_out: list[str] = []
     try:
         paths = sorted(_image_paths(root, left_out), key=_as_image_folder)
     except OSError as error:
         raise InputError(
-            f"A folder of images must be readable, got {folder!r}, which is not ({reason(error)}). Correct its rights "
-            "or the path."
+            f"A folder of images must be readable, got {folder!r}, which is not ({reason(error)}). Correct its "
+            "permissions or the path."
         ) from error
     gifs = {path for path in paths if path.lower().endswith(".gif")}
     if len(gifs) < len(paths) and all("/" in path for path in paths):
@@ -133,14 +133,14 @@ def find(folder: str) -> Found:
         paths = [path for path in paths if path not in gifs]
     if not paths:
         raise InputError(
-            f"A folder of images must hold files that end in {', '.join(SUFFIXES)}, got {folder!r} with none. Correct "
+            f"A folder of images must hold files that end in {', '.join(SUFFIXES)}, got none in {folder!r}. Correct "
             "the path or put the images there."
         )
     bad = [path for path in (str(root), *paths) if not _can_be_written(path)]
     if bad:
         raise InputError(
-            f"The paths of images in {shown(folder)} must be UTF-8 in one line, since they become ids, got {len(bad)} "
-            f"that are not (the first is {os.fsencode(bad[0])!r}). Rename them."
+            f"The paths of images in {shown(folder)} must be UTF-8 without line breaks, because they become ids, got "
+            f"{len(bad)} that are not (the first is {os.fsencode(bad[0])!r}). Rename them."
         )
     return Found(root, paths, tuple(sorted(left_out)))
 
@@ -264,7 +264,7 @@ def _class_names(paths: Sequence[str], *, known: Sequence[str] | None, folder: s
         strange = sorted(found - set(known))
         raise InputError(
             f"The sub-folders of {folder!r} must be among the {len(known)} classes of the train folder, got "
-            f"{len(strange)} others ({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}). Rename them or "
-            "move them away."
+            f"{len(strange)} not among them ({', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}). "
+            "Rename them or move them away."
         )
     return tuple(sorted(found))

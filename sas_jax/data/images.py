@@ -94,7 +94,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     # PIL opens PGM of more than 8 bits as 32-bit integers, scaled to 16 bits.
     if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))):
         kind = "floating point" if image.mode == "F" else "signed or 32-bit integers"
-        raise ValueError(f"its pixels are {kind}, of unknown range: save it with 8 or 16 bits")
+        raise ValueError(f"its pixels are {kind}, whose range is unknown: save it with 8 or 16 bits")
     grey = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
     return 255 - grey if tiff.get(262) == 0 else grey  # PhotometricInterpretation: white is zero
 

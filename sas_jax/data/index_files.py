@@ -68,13 +68,13 @@ def read(path: str) -> IndexList:
         indices, ids = _READERS[suffix](data)
         indices, ids = _indices(indices), _ids(ids)
         if indices is not None and ids is not None and len(indices) != len(ids):
-            raise ValueError(f"it has {len(indices)} indices and {len(ids)} ids")
+            raise ValueError(f"it has {len(indices)} indices but {len(ids)} ids")
         if not len(ids if indices is None else indices):  # type: ignore[arg-type]
-            raise ValueError("it lists nothing")
+            raise ValueError("it lists no examples")
     except Exception as error:  # damaged files can raise any exception
         raise InputError(
-            f"{path} must be a list of examples, got another file or a damaged one ({files.reason(error)}). Write it "
-            f"again, as integers or as ids."
+            f"{path} must be a list of examples, got another kind of file or a damaged one ({files.reason(error)}). "
+            f"Write it again, as integers or as ids."
         ) from error
     return IndexList(str(path), indices, ids)
 
@@ -98,18 +98,17 @@ def write(path: str, indices: np.ndarray, ids: Sequence[str] | None = None) -> N
         found, found_names = _READERS[suffix](data)
         same = (suffix == ".txt" and names is not None) or np.array_equal(found, indices)
         if not same or (suffix != ".npy" and names is not None and list(found_names) != names):
-            raise ValueError("they would be read as others")
+            raise ValueError("they would be read back differently")
     except (ValueError, csv.Error) as error:
         raise InputError(
-            f"The ids in {path} must be such as a {suffix} can hold, got others ({files.reason(error)}). Choose "
-            f"another kind of file, or rename them."
+            f"The ids in {path} must be representable in a {suffix} file, got ids that are not "
+            f"({files.reason(error)}). Choose another file format, or rename them."
         ) from error
     try:
         files.write_whole(files.expanded(path), lambda aside: aside.write_bytes(data))
     except OSError as error:
         raise InputError(
-            f"{path} must be a file that can be written, got another place ({files.reason(error)}). Choose one that is "
-            f"there and can be written."
+            f"{path} must be a writable path, got one that is not ({files.reason(error)}). Choose another path."
         ) from error
 
 
@@ -142,11 +141,11 @@ def _read_csv(data: bytes) -> _Found:
     header, *rows = rows or [[]]
     ragged = next((k for k, row in enumerate(rows) if len(row) != len(header)), None)
     if ragged is not None:
-        raise ValueError(f"row {ragged + 1} has {len(rows[ragged])} entries and the first row has {len(header)}")
+        raise ValueError(f"row {ragged + 1} has {len(rows[ragged])} entries but the first row has {len(header)}")
     at = {name: k for k, name in enumerate(header)}
     found = _columns(header, lambda name: [row[at[name]] for row in rows])
     if found[1] is not None and "id" not in header:
-        raise ValueError("its only column is not of integers, and is not named id")
+        raise ValueError("its only column is not named id and does not hold integers")
     return found
 
 
@@ -177,7 +176,7 @@ def _read_pickle(data: bytes) -> _Found:
 def _columns(names: Sequence[str], column: Callable[[str], Any]) -> _Found:
     """Returns the indices and ids among several columns or arrays."""
     if "position" in names:
-        raise ValueError("it is a ranking, of which `python -m sas_jax.export` writes a subset")
+        raise ValueError("it is a ranking; write a subset of it with `python -m sas_jax.export`")
     for name in ("index", "id"):
         if list(names).count(name) > 1:
             raise ValueError(f"it has {list(names).count(name)} columns {name!r}")
@@ -189,7 +188,7 @@ def _columns(names: Sequence[str], column: Callable[[str], Any]) -> _Found:
     if isinstance(indices, list) and all(isinstance(value, str) for value in indices):
         indices = _integers(indices)
         if indices is None:
-            raise ValueError("its column 'index' is not of integers")
+            raise ValueError("its column 'index' does not hold integers")
     return indices, column("id") if "id" in names else None
 
 
@@ -216,9 +215,11 @@ def _indices(values: Any) -> np.ndarray | None:
         return None
     array = np.asarray(values)
     if array.dtype == bool:
-        raise ValueError("it is a mask, of which numpy.flatnonzero makes indices")
+        raise ValueError("it is a mask; convert it to indices with numpy.flatnonzero")
     if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) > MOST:
-        raise ValueError(f"it is {array.dtype} {list(array.shape)}, and should be up to {MOST:,} integers in a row")
+        raise ValueError(
+            f"it is {array.dtype} {list(array.shape)}, expected a one-dimensional array of up to {MOST:,} integers"
+        )
     if len(array) and int(array.max()) > np.iinfo(np.int64).max:
         raise ValueError("an integer in it is 2^63 or more")
     return array.astype(np.int64)
@@ -230,7 +231,9 @@ def _ids(values: Any) -> tuple[str, ...] | None:
         return None
     if isinstance(values, np.ndarray):
         if values.ndim != 1 or values.dtype.kind not in "UT" or not values.dtype.itemsize or len(values) > MOST:
-            raise ValueError(f"its ids are {values.dtype} {list(values.shape)}, and should be text in a row")
+            raise ValueError(
+                f"its ids are {values.dtype} {list(values.shape)}, expected a one-dimensional array of text"
+            )
         values = values.tolist()
     if not all(isinstance(value, str) for value in values):
         raise ValueError("its ids are not text")

@@ -124,9 +124,9 @@ class ItemImages(StreamedImages):
                     with self._items.open(index) as file:
                         out[at] = decode(file, self.shape[1])
                 except Exception as error:  # broken files can raise any exception in PIL
-                    way_out = "Put it back" if isinstance(error, FileNotFoundError) else "Remove it"
+                    way_out = "Restore it" if isinstance(error, FileNotFoundError) else "Remove it"
                     raise InputError(
-                        f"{self._items.place(index)!r} must be a whole image, got one that cannot be read "
+                        f"{self._items.place(index)!r} must be an intact image, got one that cannot be read "
                         f"({_reason(error)}). {way_out} and run again."
                     ) from error
 
@@ -178,13 +178,13 @@ def _look_at(items: Items, *, size: int, pixels: np.ndarray | None) -> tuple[np.
 
     name = items.root.rstrip("/").rpartition("/")[2]
     try:
-        images.in_threads(work, count, description=f"{'looking at' if pixels is None else 'reading'} {name}")
+        images.in_threads(work, count, description=f"{'checking' if pixels is None else 'reading'} {name}")
     except _TooManyBroken:
         first = min(broken)
         place = items.place(first).removeprefix(f"{items.root}/")
         raise InputError(
             f"At most 1 % of the {count} images in {items.root!r} may be broken, got {len(broken)} so far, the "
-            f"first of them {place} ({broken[first]}). Mend or remove them."
+            f"first of them {place} ({broken[first]}). Repair or remove them."
         ) from None
     return marks, broken
 

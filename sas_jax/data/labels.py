@@ -39,7 +39,7 @@ def class_names(given: Iterable[Any], *, root: str) -> tuple[str, ...] | None:
 
 def _no_label(root: str, label: Any) -> InputError:
     return InputError(
-        f"Labels in {root!r} must be whole numbers from 0 to {_MOST_CLASSES:,}, or all of them text, got "
+        f"Labels in {root!r} must all be whole numbers from 0 to {_MOST_CLASSES - 1:,}, or all be text, got "
         f"{shown(label)}. Correct them."
     )
 

@@ -23,12 +23,13 @@ def paths_below(root: str, ids: Sequence[str]) -> list[str]:
     """
     above = os.path.abspath(os.path.expanduser(root))
     if not os.path.isdir(above):
-        raise InputError(f"A folder of images must be there, got {root!r}, which is not a folder. Correct the path.")
+        raise InputError(f"The folder of images must exist, got {root!r}, which is not a folder. Correct the path.")
     missing = [name for name in ids if not (_is_below(name) and os.path.isfile(os.path.join(above, name)))]
     if missing:
         raise InputError(
-            f"The folder of images must hold the {len(ids):,} that the ids name, got {root!r} without {len(missing):,} "
-            f"of them (the first is {missing[0][:200]!r}). Give the folder that the ranking's ids are paths in."
+            f"The folder of images must hold all {len(ids):,} selected images, got {root!r} without "
+            f"{len(missing):,} of them (the first is {missing[0][:200]!r}). Give the folder to which the ids "
+            f"are relative paths."
         )
     return [os.path.join(above, name) for name in ids]
 
@@ -43,12 +44,12 @@ def check(folder: str, root: str) -> None:
     real = [os.path.join(os.path.realpath(path), "") for path in (target, images)]
     if real[0].startswith(real[1]) or real[1].startswith(real[0]):
         raise InputError(
-            f"The folder of links must lie outside that of the images, and not around it, got {folder!r} and {root!r}. "
-            f"Choose another place for the links."
+            f"The folder of links must be neither inside the folder of images nor contain it, got {folder!r} and "
+            f"{root!r}. Choose another folder for the links."
         )
     if os.path.lexists(target) and (other := _not_ours(target)):
         raise InputError(
-            f"The folder of links must be empty, not there yet or made by this command, got {folder!r}, which {other}. "
+            f"The folder of links must be new, empty or created by this command, got {folder!r}, which {other}. "
             f"Choose another, or move it away."
         )
 
@@ -82,8 +83,8 @@ def make(folder: str, root: str, ids: Sequence[str]) -> None:
         _put(aside, target, old)
     except OSError as error:
         raise InputError(
-            f"The folder of links must be in a place that is there, can be written and has links, got {folder!r} "
-            f"({error.strerror or error}). Choose another."
+            f"The folder of links must be in an existing, writable folder on a file system with symbolic links, got "
+            f"{folder!r} ({error.strerror or error}). Choose another."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -122,7 +123,7 @@ def _not_ours(target: str) -> str:
         return ""
     mark = os.path.join(target, MARK)
     if not os.path.isfile(mark) or os.path.islink(mark):
-        return "holds other things"
+        return "holds other files"
     others = [path for path, is_folder in _below(target) if not is_folder and not os.path.islink(path) and path != mark]
     return f"holds {os.path.relpath(others[0], target)!r}, which is not a link" if others else ""
 

@@ -70,7 +70,7 @@ class _Tables:
         self._rows = [np.cumsum(groups) for groups in counts]  # per file, the ends of its row groups
         self._stops = np.cumsum([int(rows[-1]) if len(rows) else 0 for rows in self._rows])
         if not len(self):
-            raise InputError(f"The files in {self._root!r} must hold images, got no row. Choose others.")
+            raise InputError(f"The files in {self._root!r} must hold images, got no rows. Choose other files.")
         sizes = iter(np.diff(self._stops, prepend=0).tolist())
         self._pieces = [(split, sum(next(sizes) for _ in of_split)) for split, of_split in pieces]
 
@@ -103,8 +103,8 @@ class _Tables:
             first = first or schema
             if not schema.equals(first):
                 raise InputError(
-                    f"The files in {self._root!r} must have the same columns, got others in {file!r} than in "
-                    f"{self._files[0]!r}. Read them apart."
+                    f"The files in {self._root!r} must have the same columns, got different columns in {file!r} and "
+                    f"{self._files[0]!r}. Read them separately."
                 )
             counts.append(groups)
         return first, counts
@@ -126,7 +126,7 @@ class _Tables:
         if not usual and len(declared) != 1:
             raise InputError(
                 f"The files in {self._root!r} must have one column of images, as {{bytes, path}} or bytes, got "
-                f"{', '.join(map(repr, declared)) or 'none'} of the columns {', '.join(self._schema.names)}. Rename "
+                f"{', '.join(map(repr, declared)) or 'none'} among the columns {', '.join(self._schema.names)}. Rename "
                 f"the column to 'image'."
             )
         classes = [name for name in self._schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
@@ -197,7 +197,7 @@ def _opened(file: str, stamp: Any) -> tuple[pa.Schema, list[int]]:
             groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             schema = metadata.schema.to_arrow_schema()
         if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
-            raise ValueError(f"two of its columns are called {shown(twice, 40)}")
+            raise ValueError(f"two of its columns are named {shown(twice, 40)}")
         return schema, groups
 
 
@@ -212,7 +212,7 @@ class _readable:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, InputError):
             raise InputError(
-                f"{self._file} must be a whole parquet or arrow file, got one that cannot be read "
+                f"{self._file} must be an intact parquet or arrow file, got one that cannot be read "
                 f"({files.reason(error)}). Write it again, or move it away."
             ) from error
 

@@ -20,14 +20,14 @@ def loads(data: bytes) -> np.ndarray:
     """
     value, end = pickles.read(data, pickles.ARRAYS, kind="list of integers")
     if end != len(data):
-        raise ValueError("something stands behind its end")
+        raise ValueError("there is data after its end")
     if isinstance(value, pickles.Array):
         return value.values()
     if not isinstance(value, list | tuple):
-        raise ValueError(f"it holds {pickles.kind_of(value)}, and should hold a list")
+        raise ValueError(f"it holds {pickles.kind_of(value)}, expected a list")
     for entry in value:
         if type(entry) is not int:
-            raise ValueError(f"its list holds {pickles.kind_of(entry)}, and should hold integers")
+            raise ValueError(f"its list holds {pickles.kind_of(entry)}, expected integers")
         if entry.bit_length() > 63:
             raise ValueError("an integer in it has more than 64 bits")
     return np.fromiter(value, np.int64, len(value))

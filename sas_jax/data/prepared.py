@@ -59,7 +59,7 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
             utils.Version("0.0.0").match(wanted)
     except ValueError as error:
         raise InputError(
-            f"The version behind the name in config.data.name must be such as 3.0.2 or 3.*.*, got "
+            f"The version after the name in config.data.name must have a form such as 3.0.2 or 3.*.*, got "
             f"{shown(name + ':' + wanted)}. Correct it or leave it out."
         ) from error
     folder = data_dir / name
@@ -70,8 +70,8 @@ def find(name: str, data_dir: epath.Path) -> epath.Path | None:
         configs = sorted(path.name for path in folder.iterdir() if file_utils.list_dataset_versions(path))
         if len(configs) > 1:
             raise InputError(
-                f"config.data.name must name one data set, got {name!r} with {len(configs)} in {str(folder)!r}. "
-                f"Set it to one of {', '.join(f'{name}/{config}' for config in configs)}."
+                f"config.data.name must name one data set, got {name!r}, which has {len(configs)} configs in "
+                f"{str(folder)!r}. Set it to one of {', '.join(f'{name}/{config}' for config in configs)}."
             )
         if configs:
             folder /= configs[0]
@@ -139,8 +139,8 @@ def prepare(builder_class: Any, data_dir: epath.Path) -> epath.Path:
         aside.mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            f"config.data.dir must be a folder that can be written, got {str(data_dir)!r} for the prepared "
-            f"{builder_class.name} ({error.strerror or error}). Set it to one that can."
+            f"config.data.dir must be a writable folder, got {str(data_dir)!r} for the prepared {builder_class.name} "
+            f"({error.strerror or error}). Set it to one that is writable."
         ) from error
     try:
         builder = builder_class(data_dir=aside, file_format="array_record")
@@ -187,8 +187,8 @@ def _info(path: epath.Path) -> Any:
 
 def _unreadable(name: str, path: epath.Path) -> InputError:
     return InputError(
-        f"{name} must be in {' or '.join(_FORMATS)}, got {str(path)!r} in another format or damaged. Remove it and "
-        "prepare the data again, `tfds build` with `--file_format=array_record`."
+        f"{name} must be in the format {' or '.join(_FORMATS)}, got {str(path)!r} in another format or damaged. Remove "
+        "it and prepare the data again with `tfds build --file_format=array_record`."
     )
 
 
@@ -218,7 +218,7 @@ def _image_key(features: Any, name: str) -> str:
         return "image"
     if len(keys) != 1:
         raise InputError(
-            f"An example must have one image, got {len(keys)} in {name} (of the features "
+            f"An example must have one image, got {len(keys)} in {name} (its features are "
             f"{', '.join(sorted(features))}). Use a data set of single images, or a folder of them with "
             "config.data.name='folder'."
         )
@@ -287,9 +287,9 @@ def _whole(split: str, folder: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         way_out = "Remove that folder and prepare the data again"
         if "Too many open files" in reason:
-            way_out = "Raise this process's limit of open files (`ulimit -n`)"
+            way_out = "Raise this process's limit on open files (`ulimit -n`)"
         raise InputError(
-            f"The split {split!r} in {folder!r} must be whole, got one that cannot be read ({reason}). {way_out}."
+            f"The split {split!r} in {folder!r} must be intact, got one that cannot be read ({reason}). {way_out}."
         ) from error
 
 
@@ -328,7 +328,7 @@ def _read_split(info: Any, pieces: _Pieces, image_key: str, *, size: int, stream
                 if num_classes:
                     label = example["label"].int64_list.value[0]
                     if not -1 <= label < num_classes:
-                        raise ValueError(f"a label is {label}, and there are {num_classes} classes")
+                        raise ValueError(f"a label is {label}, but there are only {num_classes} classes")
                     labels[at] = label
                 own_ids[at] = _own_id(example)
                 at += 1
@@ -379,8 +379,8 @@ def _pieces(info: Any, spec: str) -> _Pieces:
     except (KeyError, ValueError, AssertionError) as error:
         raise InputError(
             f"config.data.train_split and config.data.test_split must name splits of {info.full_name}, got "
-            f"{shown(spec)}. Choose out of {', '.join(info.splits)} (tfds's slices and sums of them are allowed, and "
-            f"'' for no test)."
+            f"{shown(spec)}. Choose from {', '.join(info.splits)} (tfds's slices and sums of them are allowed, and "
+            f"'' for no test split)."
         ) from error
     pieces: list[tuple[str, Sequence[int]]] = []
     for part in parts:
@@ -391,5 +391,5 @@ def _pieces(info: Any, spec: str) -> _Pieces:
             indices = sorted(indices, key=stored_order.published(info, part.splitname).__getitem__)
         pieces.append((part.splitname, indices))
     if not any(indices for _, indices in pieces):
-        raise InputError(f"A split of {info.full_name} must hold images, got {spec!r} with none. Choose another.")
+        raise InputError(f"A split of {info.full_name} must hold images, got none in {spec!r}. Choose another.")
     return pieces

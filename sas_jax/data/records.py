@@ -66,7 +66,7 @@ def check_count(info: Any, split: str) -> None:
         return
     count, size = info.splits[split].num_examples, sum(map(os.path.getsize, paths))
     if count > size:
-        raise ValueError(f"its description has {count:,} examples, and its files have {size:,} bytes")
+        raise ValueError(f"its metadata lists {count:,} examples, but its files have only {size:,} bytes")
 
 
 def _allow_files(count: int) -> None:
@@ -125,8 +125,8 @@ def _record_places(path: epath.Path) -> list[tuple[int, int]]:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
             if at + 16 + length > end:
                 raise InputError(
-                    f"{str(path)!r} must hold whole records, got an end in the middle of one. Remove its folder and "
-                    "prepare the data again."
+                    f"{str(path)!r} must hold complete records, got a file that ends within one. Remove its folder "
+                    "and prepare the data again."
                 )
             places.append((at + 12, length))
             at += 16 + length

@@ -38,8 +38,8 @@ def find(path: str, suffixes: Sequence[str], *, field: str) -> tuple[epath.Path,
         found = []
     if not found:
         raise InputError(
-            f"{field} must be a file that ends in {' or '.join(suffixes)}, or a folder of such files, got {path!r}. "
-            f"Correct the path."
+            f"{field} must be a file whose name ends in {' or '.join(suffixes)}, or a folder of such files, got "
+            f"{path!r}. Correct the path."
         )
     for file in found:
         try:
@@ -98,7 +98,7 @@ def splits(
         pieces = [(name, [file for file in found if name.lower() in words[file]]) for name in spec.split("+")]
         if missing := [name for name, files in pieces if not files]:
             raise InputError(
-                f"{field} must be splits that the file names in {str(root)!r} have ({', '.join(sorted(known))}), got "
+                f"{field} must name splits that the file names in {str(root)!r} have ({', '.join(sorted(known))}), got "
                 f"{missing[0]!r}. Name one of these{'' if field.endswith('train_split') else ', or leave it empty'}."
             )
         return pieces

@@ -36,17 +36,17 @@ def load(config: Any) -> Dataset:
 def _load(config: Any) -> Dataset:
     """Loads the data set with all classes."""
     if config.image_size < 1:
-        raise InputError(f"config.data.image_size must be 1 pixel or more, got {config.image_size}. Enlarge it.")
+        raise InputError(f"config.data.image_size must be 1 pixel or more, got {config.image_size}. Increase it.")
     source = SOURCES.get(config.name, _TFDS)
     if source.in_a_folder:
         if not config.folder:
             raise InputError(
-                f"config.data.folder must name a folder where config.data.name is {config.name!r}, got ''. Set it to "
+                f"config.data.folder must name a folder if config.data.name is {config.name!r}, got ''. Set it to "
                 "the path of the images."
             )
     elif config.folder:
         raise InputError(
-            f"config.data.folder must be empty where config.data.name is {shown(config.name)}, got "
+            f"config.data.folder must be empty if config.data.name is {shown(config.name)}, got "
             f"{shown(config.folder)}. Set config.data.name='folder' to read it, or empty config.data.folder."
         )
     if source.has_splits and not config.train_split:
@@ -132,13 +132,13 @@ def _prepare(name: str, data_dir: epath.Path) -> epath.Path:
     base = name.partition(":")[0].partition("/")[0]
     if base in known:
         raise InputError(
-            f"{name} must be prepared in {str(data_dir)!r}, got nothing there. Set config.data.dir to where it is, or "
-            f"run `tfds build {name} --file_format=array_record --data_dir={data_dir}` where there are a network and "
-            f"TensorFlow."
+            f"{name} must be prepared in {str(data_dir)!r}, got no data there. Set config.data.dir to the folder that "
+            f"has it, or run `tfds build {name} --file_format=array_record --data_dir={data_dir}` with network access "
+            f"and TensorFlow."
         )
     near = difflib.get_close_matches(base, [*known, "digits", *SOURCES], n=3, cutoff=0.5)
     raise InputError(
-        f"config.data.name must be a data set that tfds knows or that lies in {str(data_dir)!r}, got {shown(name)}. "
+        f"config.data.name must be a data set of tfds or one prepared in {str(data_dir)!r}, got {shown(name)}. "
         f"{f'Did you mean {_or(near)}?' if near else 'See https://www.tensorflow.org/datasets/catalog.'}"
     )
 

@@ -80,6 +80,7 @@ def _rows(indices: Any, count: int) -> np.ndarray:
             "Convert them."
         )
     rows = rows.astype(np.int64)
-    if ((rows < -count) | (rows >= count)).any():
-        raise IndexError(f"Indices must be below {count}, got {np.abs(rows).max()}. Correct them.")
+    wrong = rows[(rows < -count) | (rows >= count)]
+    if wrong.size:
+        raise IndexError(f"Indices must be in [{-count}, {count}), got {wrong[0]}. Correct them.")
     return np.where(rows < 0, rows + count, rows)

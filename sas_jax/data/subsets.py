@@ -79,7 +79,7 @@ def _chosen(listed: IndexList, ids: np.ndarray) -> str:
         return "positions"  # equal to the original order
     raise InputError(
         f"config.selection.file_order must be 'positions' or 'original' for the indices in {listed.path}, got 'auto' "
-        f"with images in another order than the original one (the first id is {shown(str(ids[0]), 40)}). Choose one."
+        f"with images that are not in the original order (the first id is {shown(str(ids[0]), 40)}). Choose one."
     )
 
 
@@ -123,7 +123,7 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
     known = list(dict.fromkeys(prefixes))
     if not split and len(known) > 1:
         raise InputError(
-            f"config.selection.file_split must name the split whose images the list counts, got '' with the splits "
+            f"config.selection.file_split must name the split that the list's indices refer to, got '' with the splits "
             f"{', '.join(known)}. Name one, such as {known[0]}, or several as {'+'.join(known[:2])}."
         )
     wanted = split.split("+") if split else known
@@ -132,7 +132,7 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
     if strange := [name for name in wanted if name not in known]:
         names = ", ".join(name or "one without a name" for name in known)
         raise InputError(
-            f"config.selection.file_split must be of the splits of the images ({names}), got {shown(strange[0])}. "
+            f"config.selection.file_split must name splits of the images ({names}), got {shown(strange[0])}. "
             f"Correct it."
         )
     found, first = np.full(len(ids), -1), 0
@@ -149,7 +149,7 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
         first += len(own)
     used = found[found >= 0]
     if len(np.unique(used)) < len(used):
-        raise InputError("The numbers in the ids here must differ, got two that are the same. Import by ids.")
+        raise InputError("The numbers in the images' ids must be unique, got one that occurs twice. Import by ids.")
     return found
 
 
@@ -169,21 +169,24 @@ def _checked(
     wrong = []
     if len(unknown):
         wrong.append(
-            f"{len(unknown):,} that name none of the {n:,} examples here (the first is {_shown(entries, unknown[0])})"
+            f"{len(unknown):,} that name none of its {n:,} examples (the first is {_shown(entries, unknown[0])})"
         )
     if repeats := len(known) - len(kept):
         again = np.flatnonzero(places >= 0)[np.setdiff1d(np.arange(len(known)), first)[0]]
-        wrong.append(f"{repeats:,} that stand there a second time (the first is {_shown(entries, again)})")
+        wrong.append(f"{repeats:,} repeated (the first is {_shown(entries, again)})")
     if wrong:
-        what = f"The {len(places):,} entries of {path} must name different examples here, got {' and '.join(wrong)}"
+        what = (
+            f"The {len(places):,} entries of {path} must name different examples of the data set, got "
+            f"{' and '.join(wrong)}"
+        )
         if len(unknown) == len(places):
-            raise InputError(f"{what}. Check that the list is of this data set, and which order it counts.")
+            raise InputError(f"{what}. Check that the list is for this data set, and which order its indices refer to.")
         if not drop:
             raise InputError(
-                f"{what}. Check that the list is of this data set, correct it, or set config.selection.file_drop to "
+                f"{what}. Check that the list is for this data set, correct it, or set config.selection.file_drop to "
                 f"drop them."
             )
-        log(f"{what}. These are dropped; {len(kept):,} are left.")
+        log(f"{what}. These are dropped; {len(kept):,} remain.")
     return kept
 
 

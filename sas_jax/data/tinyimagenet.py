@@ -51,7 +51,7 @@ def load(path: str, *, train_split: str, test_split: str, image_size: int, place
         )
     root = files.expanded(path)
     if not root.is_dir():
-        raise InputError(f"The unpacked {NAME} must be there, got {path!r}, which is not a folder. Correct the path.")
+        raise InputError(f"The unpacked {NAME} must exist, got {path!r}, which is not a folder. Correct the path.")
     wnids = sorted(set(_lines(root, "wnids.txt")))
     number = {wnid: i for i, wnid in enumerate(wnids)}
     found = [_train(root, number)] + ([_val(root, number)] if test_split else [])
@@ -75,8 +75,8 @@ def _train(root: epath.Path, number: dict[str, int]) -> _Listed:
     strange = sorted(set(wnids) - number.keys())
     if strange:
         raise InputError(
-            f"{str(found.root)!r} must hold folders named as the {len(number)} classes in wnids.txt and nothing else, "
-            f"got {_first(strange)}. Unpack the archive anew."
+            f"{str(found.root)!r} must hold only folders named after the {len(number)} classes in wnids.txt, got other "
+            f"folders: {_first(strange)}. Unpack the archive again."
         )
     labels = np.array([number[wnid] for wnid in wnids])
     return [f"train/{path}" for path in found.paths], labels, found.left_out
@@ -89,15 +89,15 @@ def _val(root: epath.Path, number: dict[str, int]) -> _Listed:
         if wnid not in number or wnid_of.setdefault(name, wnid) != wnid:
             raise InputError(
                 f"Each line of {str(root / _ANNOTATIONS)!r} must be a file name, a tab and one of the {len(number)} "
-                f"classes in wnids.txt, for each name the same, got {line[:80]!r} as entry {at + 1}. Unpack the "
-                "archive anew."
+                f"classes in wnids.txt, with one class per file name, got {line[:80]!r} as entry {at + 1}. Unpack the "
+                "archive again."
             )
     found = folder.find(str(root / "val" / "images"))
     differing = sorted(wnid_of.keys() ^ set(found.paths))
     if differing:
         raise InputError(
-            f"{str(found.root)!r} must hold the images in val_annotations.txt, got {_first(differing)} in only one of "
-            "them. Unpack the archive anew."
+            f"{str(found.root)!r} must hold exactly the images in val_annotations.txt, got {_first(differing)} in only "
+            "one of them. Unpack the archive again."
         )
     labels = np.array([number[wnid_of[path]] for path in found.paths])
     return [f"val/images/{path}" for path in found.paths], labels, found.left_out
@@ -121,12 +121,12 @@ def _lines(root: epath.Path, name: str) -> list[str]:
             raise ValueError("it is empty")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{name} of {NAME} must be lines of text in {str(root)!r}, got a file that cannot be read "
-            f"({files.reason(error)}). Set config.data.folder to what its archive unpacks to."
+            f"{name} of {NAME} must be a text file in {str(root)!r}, got one that cannot be read "
+            f"({files.reason(error)}). Set config.data.folder to the folder of the unpacked archive."
         ) from error
     return found
 
 
 def _first(names: Sequence[str]) -> str:
-    """Returns a summary such as "2 ('a' is the first)"."""
-    return f"{len(names):,} ({names[0]!r:.100} is the first)"
+    """Returns a summary such as "2 (the first is 'a')"."""
+    return f"{len(names):,} (the first is {names[0]!r:.100})"

@@ -120,8 +120,8 @@ class _Pixels:
         ]
         if self.labels.max(initial=-1) >= num_classes:
             raise InputError(
-                f"Labels in {self._folder!r} must be of its {num_classes} classes, got {self.labels.max()}. Unpack the "
-                f"archive anew."
+                f"Labels in {self._folder!r} must be below {num_classes}, its number of classes, got "
+                f"{self.labels.max()}. Unpack the archive again."
             )
 
     @property
@@ -148,8 +148,8 @@ def _checked(folder: epath.Path, what: str, read: Callable[[], Any]) -> Any:
         return read()
     except Exception as error:
         raise InputError(
-            f"{str(folder)!r} must hold {what} as its archive has it, got files that cannot be read "
-            f"({files.reason(error)}). Unpack the archive anew."
+            f"{str(folder)!r} must hold {what} as in the original archive, got files that cannot be read "
+            f"({files.reason(error)}). Unpack the archive again."
         ) from error
 
 
@@ -158,7 +158,7 @@ def _names(chosen: _Set, folder: epath.Path) -> tuple[str, ...]:
     given = chosen.class_names(folder)
     names = tuple(_text(name) for name in given if isinstance(name, str | bytes))
     if not len(set(names)) == len(given) == chosen.num_classes:
-        raise ValueError(f"it lists {len(given)} classes, and should list {chosen.num_classes} different names")
+        raise ValueError(f"it lists {len(given)} classes, expected {chosen.num_classes} different names")
     return names
 
 
@@ -168,9 +168,9 @@ def _text(value: Any) -> str:
 
 def _pickled(path: epath.Path) -> dict[str, Any]:
     """Reads a pickled dict with text keys; text pickled by Python 2 may be bytes."""
-    value, _ = pickles.read(files.whole(path, largest=_LARGEST), pickles.ARRAYS, kind="batch of CIFAR")
+    value, _ = pickles.read(files.whole(path, largest=_LARGEST), pickles.ARRAYS, kind="CIFAR batch")
     if not isinstance(value, dict):
-        raise ValueError(f"{path.name} holds {pickles.kind_of(value)}, and should hold a dict")
+        raise ValueError(f"{path.name} holds {pickles.kind_of(value)}, expected a dict")
     return {_text(name): entry for name, entry in value.items()}
 
 
@@ -182,12 +182,12 @@ def _cifar(*names: str, label: str) -> Callable[[epath.Path], _Part]:
         pixels, labels = [], []
         for name, batch in zip(names, batches, strict=True):
             if not isinstance(batch.get("data"), pickles.Array) or not isinstance(batch.get(label), list):
-                raise ValueError(f"{name} has no data, or no {label}: it is of another data set")
+                raise ValueError(f"{name} has no data or no {label}: it belongs to another data set")
             values = batch["data"].values()
             if values.dtype != np.uint8 or values.ndim != 2 or values.shape[1] != 3 * 32 * 32:
-                raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, and should hold uint8 [n, 3072]")
+                raise ValueError(f"{name} holds {values.dtype} {list(values.shape)}, expected uint8 [n, 3072]")
             if len(batch[label]) != len(values) or any(type(each) is not int or each < 0 for each in batch[label]):
-                raise ValueError(f"{name} has {len(values)} images, and not as many labels from 0")
+                raise ValueError(f"{name} has {len(values)} images but a different number of labels, or invalid labels")
             pixels.append(values.reshape(-1, 3, 32, 32))
             labels.append(np.array(batch[label], np.int64))
         return np.concatenate(pixels), np.concatenate(labels)
@@ -206,13 +206,13 @@ def _stl10(name: str, *, labelled: bool) -> Callable[[epath.Path], _Part]:
         path = folder / f"{name}_X.bin"
         size = path.stat().length
         if not size or size % (3 * 96 * 96):
-            raise ValueError(f"{path.name} has {size:,} bytes, which are no whole images")
+            raise ValueError(f"{path.name} has {size:,} bytes, which is not a whole number of images")
         pixels = np.memmap(os.fspath(path), np.uint8, "r").reshape(-1, 3, 96, 96).transpose(0, 1, 3, 2)
         if not labelled:
             return pixels, np.full(len(pixels), -1)
         labels = np.frombuffer(files.whole(folder / f"{name}_y.bin"), np.uint8).astype(np.int64) - 1
         if len(labels) != len(pixels) or labels.min() < 0:
-            raise ValueError(f"{name}_y.bin has {len(labels)} labels for {len(pixels)} images, or one that is 0")
+            raise ValueError(f"{name}_y.bin has {len(labels)} labels for {len(pixels)} images, or a label of 0")
         return pixels, labels
 
     return read

@@ -98,7 +98,7 @@ class _Tars:
         for at, key in enumerate(self.keys.tolist()):
             if where.setdefault(key, at) != at:
                 raise InputError(
-                    f"Keys must differ, as they name the images wherever they go, got {key!r:.100} in "
+                    f"Keys must be unique, because they are the images' ids, got {key!r:.100} in "
                     f"{self._files[self._number[where[key]]]!r} and in {self._files[self._number[at]]!r}. Rename one."
                 )
 
@@ -120,7 +120,7 @@ class _Tars:
             file.seek(start)
             content = file.read(length)
         if len(content) < length:
-            raise ValueError("the tar file ends before it does")
+            raise ValueError("the tar file ends within it")
         return io.BytesIO(content)
 
 
@@ -137,7 +137,7 @@ def _samples(path: str) -> dict[str, _Sample]:
                     continue
                 key = f"{folder}/{key}" if folder else key
                 if "\n" in key or "\r" in key:
-                    raise ValueError(f"the key {key[:80]!r} has several lines")
+                    raise ValueError(f"the key {key[:80]!r} contains a line break")
                 if not key.isascii() and re.search("[\ud800-\udfff]", key):  # bytes that are not UTF-8; keys become ids
                     raise ValueError(f"the key {key[:80]!r} is not UTF-8")
                 sample = found.setdefault(key, _Sample())
@@ -149,10 +149,10 @@ def _samples(path: str) -> dict[str, _Sample]:
                     sample.label = _label(tar, member, kind)
             file.seek(tar.offset)
             if file.read(_BLOCK) != bytes(_BLOCK):
-                raise ValueError("it is cut short: it has no end mark")
+                raise ValueError("it is truncated: it has no end-of-archive mark")
     except Exception as error:  # damaged files can raise any exception
         raise InputError(
-            f"{path} must be a whole tar file, not compressed, got one that cannot be read ({files.reason(error)}). "
+            f"{path} must be an intact, uncompressed tar file, got one that cannot be read ({files.reason(error)}). "
             f"Write it again, or move it away."
         ) from error
     return found
@@ -161,7 +161,7 @@ def _samples(path: str) -> dict[str, _Sample]:
 def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, kind: str) -> Any:
     """Returns the label in a .cls, or under "label" or "cls" in a .json; None if there is none."""
     if member.size > _LARGEST:
-        raise ValueError(f"{member.name[:80]!r} has {member.size:,} bytes, and may have {_LARGEST:,}")
+        raise ValueError(f"{member.name[:80]!r} has {member.size:,} bytes, more than the limit of {_LARGEST:,}")
     file = tar.extractfile(member)
     assert file is not None
     text = file.read().decode().strip()

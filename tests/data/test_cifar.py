@@ -104,7 +104,7 @@ def test_no_network_is_said_at_once_with_the_way_out(tmp_path, monkeypatch):
     point_to(monkeypatch, OFFICIAL["cifar100"], f"{address}/archive.tar.gz", "0")
     start = time.monotonic()
     with pytest.raises(
-        InputError, match=r"nothing from 127\.0\.0\.1 .*refused.* `tfds build cifar100 --file_format=array_"
+        InputError, match=r"no download from 127\.0\.0\.1 .*refused.* `tfds build cifar100 --file_format=array_"
     ):
         cifar.prepare("cifar100", epath.Path(tmp_path))
     assert time.monotonic() - start < 10

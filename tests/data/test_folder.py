@@ -239,7 +239,7 @@ def test_a_folder_that_is_not_there_or_holds_no_image(tmp_path):
     with pytest.raises(InputError, match=r"got '.*/missing', which is not a folder\. Correct"):
         folder.read_folder(str(tmp_path / "missing"), image_size=8)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"with none\. Correct the path"):
+    with pytest.raises(InputError, match=r"got none in .*\. Correct the path"):
         folder.read_folder(str(tmp_path), image_size=8)
     with pytest.raises(InputError, match="which is not a folder"):
         folder.read_folder(str(tmp_path / "notes.txt"), image_size=8)
@@ -256,7 +256,7 @@ def test_the_test_folders_labels_count_in_the_train_folders_classes(tmp_path):
     assert list(folder.load(str(tmp_path / "train"), str(tmp_path / "one"), image_size=8).test.labels) == [2]
     assert folder.load(str(tmp_path / "train"), "", image_size=8).test is None
     draw(tmp_path / "test" / "d" / "0.png")
-    with pytest.raises(InputError, match=r"must be among the 3 classes .*, got 1 others \(d\)"):
+    with pytest.raises(InputError, match=r"must be among the 3 classes .*, got 1 not among them \(d\)"):
         folder.load(str(tmp_path / "train"), str(tmp_path / "test"), image_size=8)
 
 
@@ -384,10 +384,10 @@ def test_what_turns_out_broken_when_it_is_decoded_is_named(tmp_path):
     assert split.images[[0, 0]].shape == (2, 8, 8, 3)
     for indices in (1, [0, 1]):
         with pytest.raises(
-            InputError, match=r"1\.png' must be a whole .* cannot be read \(.+\)\. Remove it and run again"
+            InputError, match=r"1\.png' must be an intact .* cannot be read \(.+\)\. Remove it and run again"
         ):
             split.images[indices]
-    with pytest.raises(InputError, match=r"2\.png' must be .* \(.*No such file.*\)\. Put it back and run again"):
+    with pytest.raises(InputError, match=r"2\.png' must be .* \(.*No such file.*\)\. Restore it and run again"):
         split.images[[0, 2]]
 
 
@@ -461,7 +461,7 @@ def test_a_sub_folder_that_may_not_be_read_is_named_and_left_out(tmp_path, monke
         assert list(split.ids) == ["a/0.png", "0.png"]
         assert skipped == tuple(f"{tmp_path}/{name}: Permission denied" for name in ("a/deep", "lost+found"))
     monkeypatch.setattr(os, "scandir", lambda path: refused(path, (tmp_path.name,)))
-    with pytest.raises(InputError, match=r"must be readable, got .* \(Permission denied\)\. Correct its rights"):
+    with pytest.raises(InputError, match=r"must be readable, got .* \(Permission denied\)\. Correct its permissions"):
         folder.read_folder(str(tmp_path), image_size=8)
 
 

@@ -125,7 +125,7 @@ def test_colours_of_16_bits_keep_the_upper_8():
     ],
 )
 def test_pixels_of_unknown_range_are_refused(data, kind):
-    with images.opened(io.BytesIO(data)) as image, pytest.raises(ValueError, match=f"{kind}.*of unknown range"):
+    with images.opened(io.BytesIO(data)) as image, pytest.raises(ValueError, match=f"{kind}.*whose range is unknown"):
         images.square_rgb(image, 4)
 
 

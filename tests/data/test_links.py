@@ -73,13 +73,13 @@ def others(folder, images):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("with-a-file", "holds other things"),
+        ("with-a-file", "holds other files"),
         ("of-links-with-a-file", "holds 'b/notes.txt', which is not a link"),
-        ("of-others-links", "holds other things"),
+        ("of-others-links", "holds other files"),
         ("file", "is a link or a file"),
         ("link", "is a link or a file"),
         ("dangling", "is a link or a file"),
-        ("mark-is-a-link", "holds other things"),
+        ("mark-is-a-link", "holds other files"),
     ],
 )
 def test_what_it_did_not_make_is_never_overwritten(tmp_path, images, name, reason):
@@ -89,7 +89,9 @@ def test_what_it_did_not_make_is_never_overwritten(tmp_path, images, name, reaso
         lambda: links.make(f"{tmp_path}/o/{name}", str(images), IDS[:1]),
         lambda: links.check(f"{tmp_path}/o/{name}", str(images)),
     ):
-        with pytest.raises(InputError, match=rf"made by this command, got '.*{name}', which {reason}\. Choose another"):
+        with pytest.raises(
+            InputError, match=rf"created by this command, got '.*{name}', which {reason}\. Choose another"
+        ):
             use()
     assert tree(tmp_path) == before
 
@@ -103,7 +105,9 @@ def test_what_comes_to_be_there_in_the_meantime_is_not_overwritten(tmp_path, ima
         symlink(*arguments)
 
     monkeypatch.setattr(os, "symlink", with_another)
-    with pytest.raises(InputError, match=r"must be in a place .* \(Directory not empty\)\. Choose"):
+    with pytest.raises(
+        InputError, match=r"must be in an existing, writable folder .* \(Directory not empty\)\. Choose"
+    ):
         links.make(str(target), str(images), IDS[:1])
     assert tree(target) == ["notes.txt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "subset"]
@@ -121,7 +125,9 @@ def test_a_failure_leaves_the_old_folder(tmp_path, images, monkeypatch, call):
         real(*arguments)
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(InputError, match=r"must be in a place .* \(No space left on device\)\. Choose"):
+    with pytest.raises(
+        InputError, match=r"must be in an existing, writable folder .* \(No space left on device\)\. Choose"
+    ):
         links.make(str(tmp_path / "subset"), str(images), IDS[:3])
     assert tree(tmp_path / "subset") == sorted([links.MARK, *IDS])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "subset"]
@@ -155,7 +161,9 @@ def test_an_interruption_leaves_nothing(tmp_path, images, monkeypatch):
 )
 def test_ids_that_are_no_paths_in_the_folder_are_refused(tmp_path, images, names):
     (tmp_path / "secret.png").write_text("")
-    message = rf"hold the {len(names)} that .*images' without 1 of them \(the first is '.*'\)\. Give the folder"
+    message = (
+        rf"hold all {len(names)} selected images, .*images' without 1 of them \(the first is '.*'\)\. Give the folder"
+    )
     for use in (lambda: links.paths_below(str(images), names), lambda: links.make(f"{tmp_path}/s", str(images), names)):
         with pytest.raises(InputError, match=message):
             use()
@@ -166,12 +174,12 @@ def test_ids_that_are_no_paths_in_the_folder_are_refused(tmp_path, images, names
 def test_links_do_not_lie_among_the_images(tmp_path, images, monkeypatch, folder):
     (tmp_path / "other").symlink_to(images)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"must lie outside .* and 'images'\. Choose another place"):
+    with pytest.raises(InputError, match=r"must be neither inside .* and 'images'\. Choose another folder"):
         links.check(folder, "images")
 
 
 def test_places_that_cannot_be_used(tmp_path, images):
-    with pytest.raises(InputError, match=r"A folder of images must be there, got '.*nowhere', which is not a folder"):
+    with pytest.raises(InputError, match=r"The folder of images must exist, got '.*nowhere', which is not a folder"):
         links.make(str(tmp_path / "subset"), str(tmp_path / "nowhere"), IDS)
-    with pytest.raises(InputError, match=r"must be in a place .* \(No such file or directory\)"):
+    with pytest.raises(InputError, match=r"must be in an existing, writable folder .* \(No such file or directory\)"):
         links.make(str(tmp_path / "nowhere" / "subset"), str(images), IDS)

@@ -159,14 +159,16 @@ def test_broken_rows_are_named_counted_and_left_out(tmp_path, placement):
 def test_splits_by_name_and_by_field(tmp_path):
     write(tmp_path / "d" / "train-00000.parquet", rows(3))
     write(tmp_path / "d" / "validation-00000.parquet", rows(2, first=50))
-    with pytest.raises(InputError, match=r"config.data.test_split must be splits .* \(train, validation\), got 'test'"):
+    with pytest.raises(
+        InputError, match=r"config.data.test_split must name splits .* \(train, validation\), got 'test'"
+    ):
         load(tmp_path / "d")
     assert len(load(tmp_path / "d", test_split="validation").test) == 2
     assert load(tmp_path / "d", test_split="").test is None
     by_field = load(tmp_path / "d" / "train-00000.parquet", tmp_path / "d" / "validation-00000.parquet")
     assert (len(by_field.train), len(by_field.test)) == (3, 2)
     with pytest.raises(
-        InputError, match=r"config.data.train_split must be splits .*, got 'trian'. Name one of these\."
+        InputError, match=r"config.data.train_split must name splits .*, got 'trian'. Name one of these\."
     ):
         load(tmp_path / "d", train_split="trian")
 
@@ -174,14 +176,16 @@ def test_splits_by_name_and_by_field(tmp_path):
 @pytest.mark.parametrize("path", ["none", "notes.txt", "x" * 300])
 def test_a_path_that_holds_no_such_file_is_one_sentence(tmp_path, path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"config.data.folder must be a file that ends in \.parquet or \.arrow, or a"):
+    with pytest.raises(
+        InputError, match=r"config.data.folder must be a file whose name ends in \.parquet or \.arrow, or a"
+    ):
         load(tmp_path / path)
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("pipe", "it is a pipe or a device, and no file"),
+        ("pipe", "it is a pipe or a device, not a file"),
         ("folder", "Is a directory"),
         ("link to nothing", "No such file"),
     ],
@@ -205,13 +209,17 @@ def test_links_are_followed_but_not_back_up(tmp_path):
 def test_other_columns_are_one_sentence(tmp_path):
     one, two = pa.array([encoded(0)]), pa.array([encoded(1)])
     for name, table, message in (
-        ("none", pa.table({"label": [1]}), r"must have one column of images, .* got none of the columns label"),
-        ("two", pa.table({"a": one, "b": two}), r"got 'a', 'b' of the columns a, b. Rename the column to 'image'"),
-        ("twice", pa.table([one, one], names=["image"] * 2), r"cannot be read \(two of its columns are called 'image'"),
-        ("empty", pa.table({"a": one})[:0], "must hold images, got no row"),
-        ("text", pa.table({"image": ["https://a/0.png"]}), r"got none of the columns image\. Rename the column"),
-        ("nulls", pa.table({"image": pa.nulls(3, pa.binary())}), r"row 0 \(it has no image\)\. Mend or remove them"),
-        ("label", pa.table({"image": one, "label": [0.5]}), r"must be whole numbers from 0 to 1,000,000, .* got 0\.5"),
+        ("none", pa.table({"label": [1]}), r"must have one column of images, .* got none among the columns label"),
+        ("two", pa.table({"a": one, "b": two}), r"got 'a', 'b' among the columns a, b. Rename the column to 'image'"),
+        ("twice", pa.table([one, one], names=["image"] * 2), r"cannot be read \(two of its columns are named 'image'"),
+        ("empty", pa.table({"a": one})[:0], "must hold images, got no rows"),
+        ("text", pa.table({"image": ["https://a/0.png"]}), r"got none among the columns image\. Rename the column"),
+        ("nulls", pa.table({"image": pa.nulls(3, pa.binary())}), r"row 0 \(it has no image\)\. Repair or remove them"),
+        (
+            "label",
+            pa.table({"image": one, "label": [0.5]}),
+            r"must all be whole numbers from 0 to 999,999, .* got 0\.5",
+        ),
     ):
         (tmp_path / name).mkdir()
         pq.write_table(table, tmp_path / name / "x.parquet")
@@ -223,7 +231,9 @@ def test_other_columns_are_one_sentence(tmp_path):
     write(tmp_path / "mixed" / "train-0.parquet", rows(2))
     for other in (pa.table({"image": one}), pa.table({"image": one, "label": [1]})):  # bytes, and structs before
         pq.write_table(other, tmp_path / "mixed" / "train-1.parquet")
-        with pytest.raises(InputError, match=r"must have the same columns, got others in '.*train-1\.parquet'"):
+        with pytest.raises(
+            InputError, match=r"must have the same columns, got different columns in '.*train-1\.parquet'"
+        ):
             load(tmp_path / "mixed", test_split="")
 
 

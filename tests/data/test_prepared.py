@@ -183,7 +183,7 @@ def test_a_label_that_is_none_of_the_classes_is_damage(toy_path, tmp_path):
     features = (target / "features.json").read_text()
     assert features.count('"numClasses": "2"') == 1
     (target / "features.json").write_text(features.replace('"numClasses": "2"', '"numClasses": "1"'))
-    with pytest.raises(InputError, match=r"cannot be read \(a label is 1, and there are 1 classes\)"):
+    with pytest.raises(InputError, match=r"cannot be read \(a label is 1, but there are only 1 classes\)"):
         read(target)
 
 
@@ -204,7 +204,7 @@ def test_a_split_that_is_not_there_names_those_that_are(toy_path, split):
 
 
 def test_an_empty_split_is_an_error(toy_path):
-    with pytest.raises(InputError, match="with none"):
+    with pytest.raises(InputError, match="got none in "):
         read(toy_path, train="train[5:5]")
 
 
@@ -226,7 +226,7 @@ def test_a_process_that_was_second_finds_the_first_ones_work(tmp_path):
 
 def test_a_data_dir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"config\.data\.dir must be a folder that can be written, got .*\. Set it"):
+    with pytest.raises(InputError, match=r"config\.data\.dir must be a writable folder, got .*\. Set it"):
         prepared.prepare(toy(), epath.Path(tmp_path / "file"))
 
 
@@ -262,7 +262,7 @@ def test_a_tfrecord_cut_short(toy_path, tmp_path, cut):
     (file,) = target.glob("*train*")
     file.write_bytes(file.read_bytes()[:cut])
     with pytest.raises(
-        InputError, match=r"(in the middle of one\. Remove its|files have \d+ bytes\)\. Remove that) folder"
+        InputError, match=r"(that ends within one\. Remove its|files have only \d+ bytes\)\. Remove that) folder"
     ):
         read(target)
 
@@ -384,7 +384,7 @@ def test_a_record_that_is_damaged_is_said_when_it_can_be_known(toy_path, tmp_pat
     file.write_bytes(whole[: at - 60] + bytes(64) + whole[at + 4 :])
     for placement in ("host", "stream"):
         with pytest.raises(
-            InputError, match=r"'train' in '.*' must be whole, got .* cannot be read .*\. Remove that fol"
+            InputError, match=r"'train' in '.*' must be intact, got .* cannot be read .*\. Remove that fol"
         ):
             read(target, placement=placement)
     data = bytearray(whole)
@@ -414,6 +414,7 @@ def test_too_many_open_files_are_no_damage():
 def test_a_version_that_is_none(data_dir, toy_path, version):
     for folder in (data_dir, data_dir / "empty"):
         with pytest.raises(
-            InputError, match=rf"The version .* must be such as .*, got 'toy:{version}'\. Correct it or leave it"
+            InputError,
+            match=rf"The version .* must have a form such as .*, got 'toy:{version}'\. Correct it or leave it",
         ):
             prepared.find(f"toy:{version}", folder)

@@ -84,19 +84,22 @@ def test_cifar_that_is_not_there_is_prepared(tmp_path, monkeypatch):
     [
         (
             {"name": "cifar1O0"},
-            r"must be a data set that tfds knows .*, got 'cifar1O0'\. Did you mean cifar10, cifar100 or .*\?$",
+            r"must be a data set of tfds .*, got 'cifar1O0'\. Did you mean cifar10, cifar100 or .*\?$",
         ),
         ({"name": "digit"}, r"Did you mean digits"),
         ({"name": "qqqqqqqqqqqq"}, r"See https://www\.tensorflow\.org/datasets/catalog\.$"),
         (
             {"name": "stl10"},
-            r"stl10 must be prepared .* Set config\.data\.dir to where it is, or run `tfds build stl10 --file_format=",
+            r"stl10 must be prepared .* Set config\.data\.dir to .*, or run `tfds build stl10 --file_format=",
         ),
         ({"name": "imagenet_resized/32x32"}, r"`tfds build imagenet_resized/32x32 "),
-        ({"name": ""}, r"that tfds knows .*, got ''\."),
-        ({"name": "digits:zzz"}, r"The version .* must be such as .*, got 'digits:zzz'\. Correct it or leave it out"),
-        ({"name": "folder"}, r"data\.folder must name a folder where config\.data\.name is 'folder', got ''"),
-        ({"folder": "photos"}, r"data\.folder must be empty where config\.data\.name is 'digits', got 'photos'"),
+        ({"name": ""}, r"must be a data set of tfds .*, got ''\."),
+        (
+            {"name": "digits:zzz"},
+            r"The version .* must have a form such as .*, got 'digits:zzz'\. Correct it or leave it out",
+        ),
+        ({"name": "folder"}, r"data\.folder must name a folder if config\.data\.name is 'folder', got ''"),
+        ({"folder": "photos"}, r"data\.folder must be empty if config\.data\.name is 'digits', got 'photos'"),
         ({"train_split": ""}, r"data\.train_split must name a split, got ''"),
         ({"image_size": 0}, r"data\.image_size must be 1 pixel or more, got 0"),
     ],

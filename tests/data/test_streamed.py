@@ -64,6 +64,14 @@ def test_what_is_no_index_is_refused(indices):
     assert not images.decoded
 
 
+@pytest.mark.parametrize(
+    ("indices", "wrong"), [(N, N), (-N - 1, -N - 1), ([0, -N - 3, N], -N - 3), ([1, N + 2], N + 2)]
+)
+def test_an_index_that_is_out_of_range_is_named_with_its_sign(indices, wrong):
+    with pytest.raises(IndexError, match=rf"must be in \[-{N}, {N}\), got {wrong}\. Correct"):
+        Counted()[indices]
+
+
 def test_it_looks_like_the_array():
     images = Counted()
     for name in ("shape", "dtype", "ndim", "nbytes"):

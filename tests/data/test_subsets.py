@@ -74,11 +74,11 @@ WRONG = [
     (
         [0, 0, 3, 0],
         {"order": "positions"},
-        r"The 4 entries of x.pkl must name .*, got 2 that stand there a second time \(the first is 0\)",
+        r"The 4 entries of x.pkl must name .*, got 2 repeated \(the first is 0\)",
         [0, 3],
     ),
-    ([0, 5, -1], {"order": "positions"}, r"2 that name none of the 5 examples here \(the first is 5\)", [0]),
-    ([2, 0, 0, 9, 9], {"order": "original"}, r"2 that name none .* 9\) and 1 that stand there a second .* 0\)", [1, 4]),
+    ([0, 5, -1], {"order": "positions"}, r"2 that name none of its 5 examples \(the first is 5\)", [0]),
+    ([2, 0, 0, 9, 9], {"order": "original"}, r"2 that name none .* 9\) and 1 repeated \(the first is 0\)", [1, 4]),
     ([-(2**62), 1, 2**62], {"order": "original"}, r"2 that name none .* is -4611686018427387904\)", [3]),
 ]
 
@@ -86,21 +86,19 @@ WRONG = [
 @pytest.mark.parametrize(("indices", "options", "message", "left"), WRONG)
 def test_what_names_nothing_or_twice_is_counted_and_refused_or_dropped(indices, options, message, left):
     with pytest.raises(
-        InputError, match=message + r"\. Check that the list is of this data set, correct it, or set config"
+        InputError, match=message + r"\. Check that the list is for this data set, correct it, or set config"
     ):
         resolve(listed(indices), SHUFFLED, log=silent, **options)
     told = []
     assert resolve(listed(indices), SHUFFLED, drop=True, log=told.append, **options).tolist() == left
     assert len(told) == 1
     assert re.search(message, told[0])
-    assert told[0].endswith(f". These are dropped; {len(left)} are left.")
+    assert told[0].endswith(f". These are dropped; {len(left)} remain.")
 
 
 def test_ids_that_name_nothing_or_twice_are_counted_and_refused_or_dropped():
     names = listed(None, ["cat/1.png", "x" * 200, "cat/1.png", "/elsewhere/cat/2.png"])
-    message = (
-        r"2 that name none of the 3 examples here \(the first is 'x{80}\.\.\.'\) and 1 that stand .* is 'cat/1.png'\)"
-    )
+    message = r"2 that name none of its 3 examples \(the first is 'x{80}\.\.\.'\) and 1 repeated .* is 'cat/1.png'\)"
     with pytest.raises(InputError, match=message):
         resolve(names, FOLDER, root="/data")
     assert resolve(names, FOLDER, root="/data", drop=True, log=lambda _: None).tolist() == [0]
@@ -110,7 +108,7 @@ def test_ids_that_name_nothing_or_twice_are_counted_and_refused_or_dropped():
 def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(drop):
     for names, options in ((listed([7, 8]), {"order": "positions"}), (listed(None, ["a", "b"]), {})):
         with pytest.raises(
-            InputError, match=r"2 that name none .*\. Check that the list is of this data set, and which order"
+            InputError, match=r"2 that name none .*\. Check that the list is for this data set, and which order"
         ):
             resolve(names, SHUFFLED, drop=drop, **options)
 
@@ -122,11 +120,11 @@ def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(
             listed([0]),
             SHUFFLED,
             {},
-            r"config.selection.file_order must be 'positions' or 'original' for .*x.pkl, got 'auto' with images in "
-            r"another order than the original one \(the first id is 'train_00004'\)\. Choose one\.",
+            r"config.selection.file_order must be 'positions' or 'original' for .*x.pkl, got 'auto' with images "
+            r"that are not in the original order \(the first id is 'train_00004'\)\. Choose one\.",
         ),
-        (listed([0]), JOINED, {}, "got 'auto' with images in another order"),
-        (listed([0], ["0"]), SHUFFLED, {}, "got 'auto' with images in another order"),
+        (listed([0]), JOINED, {}, "got 'auto' with images that are not in the original order"),
+        (listed([0], ["0"]), SHUFFLED, {}, "got 'auto' with images that are not in the original order"),
         (listed([0]), FOLDER, {"order": "original"}, "must have numbers, such as train_16399, .*, got 'cat/1.png'"),
         (
             listed([0]),
@@ -147,7 +145,7 @@ def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(
             {"order": "original", "split": "train+unlabelled"},
             "The split 'train' must be complete",
         ),
-        (listed([0]), np.array(["a_1", "a_01"]), {"order": "original"}, "must differ, got two that are the same"),
+        (listed([0]), np.array(["a_1", "a_01"]), {"order": "original"}, "must be unique, got one that occurs twice"),
         (listed([0]), np.array(["1", "0"]), {"order": "original", "split": "a+b"}, "one without a name"),
         (
             listed(None, ["a"]),

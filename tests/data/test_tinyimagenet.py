@@ -110,20 +110,24 @@ def test_splits_it_does_not_have(root, train, test):
         (
             "wnids.txt",
             "n01\nn02",
-            r"named as the 2 classes in wnids\.txt .*, got 1 \('n03' is the first\)\. Unpack",
+            r"named after the 2 classes in wnids\.txt, got other folders: 1 \(the first is 'n03'\)\. Unpack",
         ),
         ("val/val_annotations.txt", "val_0.JPEG n01", r"Each line .*, got 'val_0\.JPEG n01' as entry 1\. Unpack"),
-        ("val/val_annotations.txt", "val_0.JPEG\tn01\nval_0.JPEG\tn02", r"for each name the same, got .* as entry 2\."),
+        (
+            "val/val_annotations.txt",
+            "val_0.JPEG\tn01\nval_0.JPEG\tn02",
+            r"with one class per file name, got .* as entry 2\.",
+        ),
         ("val/val_annotations.txt", "val_0.JPEG\tn09", r"as entry 1\."),
         (
             "val/val_annotations.txt",
             "val_0.JPEG\tn01",
-            r"must hold the images .*, got 11 \('val_1\.JPEG' is the first\) in only",
+            r"must hold exactly the images .*, got 11 \(the first is 'val_1\.JPEG'\) in only",
         ),
         (
             "val/images/val_99.JPEG",
             b"",
-            r"must hold the images .*, got 1 \('val_99\.JPEG' is the first\) in only one of them",
+            r"must hold exactly the images .*, got 1 \(the first is 'val_99\.JPEG'\) in only one of them",
         ),
     ],
 )
@@ -139,7 +143,7 @@ def test_what_is_missing_or_contradicts_is_said(root, file, text, message):
 def test_a_pipe_or_a_huge_file_is_not_read(root):
     (root / "words.txt").unlink()
     os.mkfifo(root / "words.txt")
-    with pytest.raises(InputError, match="it is a pipe or a device, and no file"):
+    with pytest.raises(InputError, match="it is a pipe or a device, not a file"):
         load(root)
     (root / "words.txt").unlink()
     with (root / "words.txt").open("wb") as file:
@@ -150,10 +154,10 @@ def test_a_pipe_or_a_huge_file_is_not_read(root):
 
 def test_another_folder(root, tmp_path):
     for path in (tmp_path / "none", root / "wnids.txt"):
-        with pytest.raises(InputError, match=r"The unpacked tinyimagenet must be there, got .*which is not a folder"):
+        with pytest.raises(InputError, match=r"The unpacked tinyimagenet must exist, got .*which is not a folder"):
             load(path)
     (root / "train").rename(root / "elsewhere")
-    with pytest.raises(InputError, match=r"A folder of images must be there, got '.*train'"):
+    with pytest.raises(InputError, match=r"The folder of images must exist, got '.*train'"):
         load(root)
 
 

@@ -117,28 +117,32 @@ def test_stl10(tmp_path):
     np.testing.assert_array_equal(found.train.images, expected)
     assert load(tmp_path, train_split="unlabeled", test_split="").train.labels is None
     (root / "train_y.bin").write_bytes(bytes([1, 0, 2, 3]))
-    with pytest.raises(InputError, match=r"must hold train as its archive has it, .* or one that is 0"):
+    with pytest.raises(InputError, match=r"must hold train as in the original archive, .* or a label of 0"):
         load(tmp_path)
     (root / "train_X.bin").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"train_X\.bin has 1 bytes, which are no whole images"):
+    with pytest.raises(InputError, match=r"train_X\.bin has 1 bytes, which is not a whole number of images"):
         load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("file", "value", "message"),
     [
-        ("data_batch_2", {"data": 3, "labels": [1]}, "has no data, or no labels: it is of another data set"),
-        ("data_batch_2", {"data": pixels(2), "fine_labels": [1, 2]}, "it is of another data set"),
-        ("data_batch_2", {"data": pixels(2), "labels": [1]}, "has 2 images, and not as many labels"),
-        ("data_batch_2", {"data": pixels(2)[:, :9], "labels": [1, 2]}, r"holds uint8 \[2, 9\], and should hold"),
-        ("data_batch_2", {"data": pixels(2), "labels": [1, 10]}, "must be of its 10 classes, got 10"),
-        ("data_batch_2", [1, 2], "holds something of the kind list, and should hold a dict"),
-        ("data_batch_2", {"data": pixels(2), "labels": [1, -1]}, "has 2 images, and not as many labels from 0"),
+        ("data_batch_2", {"data": 3, "labels": [1]}, "has no data or no labels: it belongs to another data set"),
+        ("data_batch_2", {"data": pixels(2), "fine_labels": [1, 2]}, "it belongs to another data set"),
+        ("data_batch_2", {"data": pixels(2), "labels": [1]}, "has 2 images but a different number of labels"),
+        ("data_batch_2", {"data": pixels(2)[:, :9], "labels": [1, 2]}, r"holds uint8 \[2, 9\], expected uint8"),
+        ("data_batch_2", {"data": pixels(2), "labels": [1, 10]}, "must be below 10, its number of classes, got 10"),
+        ("data_batch_2", [1, 2], "holds a value of type list, expected a dict"),
+        (
+            "data_batch_2",
+            {"data": pixels(2), "labels": [1, -1]},
+            "has 2 images but a different number of labels, or invalid labels",
+        ),
         ("batches.meta", {"names": []}, "must hold its class names"),
-        ("batches.meta", {"label_names": ["a", "b", "c"]}, "it lists 3 classes, and should list 10 different names"),
-        ("batches.meta", {"label_names": ["a"] * 10}, "it lists 10 classes, and should list 10 different names"),
-        ("batches.meta", {"label_names": list(range(10))}, "should list 10 different names"),
-        ("data_batch_2", print, "it asks for '__builtin__.print', which no batch of CIFAR needs"),
+        ("batches.meta", {"label_names": ["a", "b", "c"]}, "it lists 3 classes, expected 10 different names"),
+        ("batches.meta", {"label_names": ["a"] * 10}, "it lists 10 classes, expected 10 different names"),
+        ("batches.meta", {"label_names": list(range(10))}, "expected 10 different names"),
+        ("data_batch_2", print, "it imports '__builtin__.print', which a CIFAR batch does not need"),
         ("data_batch_2", None, "No such file"),
     ],
 )

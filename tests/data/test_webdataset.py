@@ -93,14 +93,17 @@ def test_broken_samples_are_named_counted_and_left_out(tmp_path, placement):
     ("members", "message"),
     [
         ([("a.png", b"1"), ("a.jpg", b"2")], "the key 'a' has two images"),
-        ([("a\nb.png", b"1")], "the key 'a.nb' has several lines"),
+        ([("a\nb.png", b"1")], "the key 'a.nb' contains a line break"),
         ([("caf\udce9.png", b"1")], r"the key 'caf.udce9' is not UTF-8"),
         ([("a.png", b"1"), ("b.png", b"1"), ("a.png", b"2")], "the key 'a' has two images"),
         ([("a.cls", b"1")], r"must hold images \(\.jpg, \.png, \.webp, \.\.\.\), got none"),
-        ([("a.png", b"1"), ("a.cls", b"x" * (1 << 21))], "may have 1,048,576"),
-        ([("a.png", b"1"), ("a.json", b"{")], "must be a whole tar file"),
-        ([("a.png", b"1"), ("a.json", b'{"label": [1]}')], r"must be whole numbers from 0 to 1,000,000, .* got \[1\]"),
-        ([("a.png", b"1"), ("a.json", b'{"label": 0.5}')], r"must be whole numbers from 0 to 1,000,000, .* got 0\.5"),
+        ([("a.png", b"1"), ("a.cls", b"x" * (1 << 21))], "has 2,097,152 bytes, more than the limit of 1,048,576"),
+        ([("a.png", b"1"), ("a.json", b"{")], "must be an intact, uncompressed tar file"),
+        (
+            [("a.png", b"1"), ("a.json", b'{"label": [1]}')],
+            r"must all be whole numbers from 0 to 999,999, .* got \[1\]",
+        ),
+        ([("a.png", b"1"), ("a.json", b'{"label": 0.5}')], r"must all be whole numbers from 0 to 999,999, .* got 0\.5"),
     ],
 )
 def test_other_members_are_one_sentence(tmp_path, members, message):
@@ -112,7 +115,9 @@ def test_other_members_are_one_sentence(tmp_path, members, message):
 def test_keys_that_repeat_are_one_sentence(tmp_path):
     write(tmp_path / "train-0.tar", [("a.png", encoded(0)), ("b.png", encoded(1))])
     write(tmp_path / "train-1.tar", [("b.png", encoded(2))])
-    with pytest.raises(InputError, match=r"Keys must differ, .* got 'b' in '.*train-0\.tar' and in '.*train-1\.tar'"):
+    with pytest.raises(
+        InputError, match=r"Keys must be unique, .* got 'b' in '.*train-0\.tar' and in '.*train-1\.tar'"
+    ):
         load(tmp_path, test_split="")
 
 
@@ -136,5 +141,5 @@ def test_tar_files_cut_short_or_damaged_are_one_sentence(tmp_path):
             load(path)
     path.with_suffix(".tar.gz").write_bytes(b"")
     path.unlink()
-    with pytest.raises(InputError, match=r"must be a file that ends in \.tar, or a folder of such files"):
+    with pytest.raises(InputError, match=r"must be a file whose name ends in \.tar, or a folder of such files"):
         load(tmp_path)

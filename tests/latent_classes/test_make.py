@@ -197,7 +197,7 @@ def test_features_of_a_pretrained_network_are_made_once_and_used_as_those_of_a_f
         ({"method": "clip_zeroshot", "class_names": ("a", "a")}, "'a' twice"),
         (
             {"prompts": ("a {}",)},
-            "config.latent_classes.prompts must be empty where config.latent_classes.method is 'kmeans'",
+            "config.latent_classes.prompts must be empty if config.latent_classes.method is 'kmeans'",
         ),
         ({"method": "labels", "embeddings": "clip"}, "set the method to 'kmeans' or 'few_labels'"),
         ({"num_classes": 10**6}, "must be at most the 1437 images"),

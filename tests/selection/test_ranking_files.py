@@ -370,7 +370,7 @@ def test_metadata_come_back_as_json_has_them(tmp_path):
 def test_places_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read \(No such file"):
         Ranking.load(tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="without NUL characters"):
+    with pytest.raises(InputError, match="must not contain NUL characters"):
         Ranking.load("a\0b.parquet")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(InputError, match=r"cannot be read \(Is a directory"):
@@ -384,7 +384,7 @@ def test_places_that_cannot_be_used(tmp_path):
         with pytest.raises(InputError, match=r"folder.csv must be a file that can be written, .* directory"):
             use(tmp_path / "folder.csv")
     for use in (example().save, ranking_files.check_writable):
-        with pytest.raises(InputError, match="A path must be without NUL characters"):
+        with pytest.raises(InputError, match="A path must not contain NUL characters"):
             use("a\0b.parquet")
     for use in (example().save, Ranking.load, ranking_files.check_writable):
         with pytest.raises(InputError, match=r"\.parquet, \.csv or \.npz file, got .*r\.txt"):
