@@ -1,6 +1,6 @@
 """Selects and trains on the subsets of examples that contribute most to contrastive self-supervised learning.
 
-Importing this is cheap; what the names need is imported when they are first used.
+Importing this package is cheap; each public name is imported on first use.
 """
 
 import pkgutil

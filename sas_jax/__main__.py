@@ -1,4 +1,4 @@
-"""`sas-jax COMMAND`, which is `python -m sas_jax.MODULE`."""
+"""The command line: `sas-jax COMMAND` runs `python -m sas_jax.MODULE`."""
 
 import difflib
 import runpy

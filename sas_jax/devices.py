@@ -1,4 +1,4 @@
-"""The mesh, where arrays live on it, and the processes that share it.
+"""The mesh, the shardings of arrays on it, and the processes that share it.
 
 One mesh axis, ``data``. Training is plain ``jit`` over arrays sharded on the batch, so the same program runs on one
 CPU, on eight simulated devices and on a TPU pod, where every host runs one process of it.
@@ -20,31 +20,32 @@ from sas_jax.errors import InputError
 
 AXIS = "data"
 
-# Numbers that each device holds while the processes' parts are gathered. malloc keeps the memory of larger blocks.
+# Numbers that each device holds while the processes' parts are gathered. malloc retains the memory of larger blocks.
 _GATHERED_AT_ONCE = 2**20
 _Scalar = TypeVar("_Scalar", bool, int)
 _Value = TypeVar("_Value")
 
-# A CPU is simulated devices: parts of a batch that fit the caches, one after the other on each core. A quarter-width
-# ResNet-10 at 32 pixels and batch 128 trained 620 views/s on four, 720 on eight, 580 on sixteen; ResNet-18 at batch 32
-# 36 on two, 29 on eight, each of which updates all parameters (2 cores of an AMD EPYC, jax 0.10.2, 2026-11-26).
+# A CPU is split into simulated devices, so that each core processes parts of a batch that fit its caches, one after the
+# other. A quarter-width ResNet-10 at 32 pixels and batch 128 trained at 620 views/s on four devices, 720 on eight, 580
+# on sixteen; ResNet-18 at batch 32 at 36 on two, 29 on eight, because every device updates all parameters (2 cores of
+# an AMD EPYC, jax 0.10.2, 2026-11-26).
 MOST_CPU_DEVICES = 8
 LEAST_CPU_DEVICES = 2
-IMAGES_OF_A_CPU_DEVICE = 16  # at least, where there are more than two
+IMAGES_OF_A_CPU_DEVICE = 16  # minimum, if there are more than two devices
 
-# Operations one after the other, in the order that needs the least memory, and not side by side: the devices already
-# use all cores, and memory is used again before it has to be asked for (860 views/s and not 650, measured as above).
-# XLA reads it from the environment alone, and ends the process where it does not know a flag: hence the versions.
+# If false, operations run sequentially, in the order that needs the least memory, instead of concurrently: the devices
+# already use all cores, and memory is reused before more is allocated (860 instead of 650 views/s, measured as above).
+# XLA reads the flag only from the environment, and aborts on flags that it does not know, hence the version check.
 _CPU_FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
 _FLAG_IS_KNOWN_BEFORE = (0, 13)  # of jaxlib; tried with 0.10.2 and 0.12.0
 
 
 def split_cpu(*batch_sizes: int) -> None:
-    """Makes the CPU as many devices as suit the smallest of these batch sizes, and divide all; before JAX's first call.
+    """Splits the CPU into devices, as many as suit the smallest batch and divide all; must precede JAX's first call.
 
     The number depends on nothing else, so that a run has the same bits on every CPU machine; several processes share
-    it. A number that the user has set (JAX_NUM_CPU_DEVICES) stays. XLA is told to run each device's operations in
-    sequence, unless XLA_FLAGS says otherwise.
+    them. A number set by the user (JAX_NUM_CPU_DEVICES) is kept. XLA runs each device's operations sequentially, unless
+    XLA_FLAGS says otherwise.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if _CPU_FLAG not in flags and jaxlib.version.__version_info__ < _FLAG_IS_KNOWN_BEFORE:
@@ -54,9 +55,9 @@ def split_cpu(*batch_sizes: int) -> None:
 
 
 def split_cpu_by_cores() -> None:
-    """Makes the CPU one device per core, at most MOST_CPU_DEVICES; before JAX's first call.
+    """Splits the CPU into one device per core, at most MOST_CPU_DEVICES; must precede JAX's first call.
 
-    For rankings, which do not depend on the number of devices. A number that the user has set stays.
+    For rankings, which do not depend on the number of devices. A number set by the user is kept.
     """
     _simulate_cpu_devices(min(cpu_count(), MOST_CPU_DEVICES))
 
@@ -67,37 +68,39 @@ def _simulate_cpu_devices(number: int) -> None:
 
 
 def cpu_devices(*batch_sizes: int) -> int:
-    """How many simulated devices train batches of these sizes: a power of two that divides them all."""
+    """Returns the number of simulated devices for these batch sizes: a power of two that divides them all."""
     wanted = min(MOST_CPU_DEVICES, max(LEAST_CPU_DEVICES, min(batch_sizes) // IMAGES_OF_A_CPU_DEVICE))
     return math.gcd(1 << (wanted.bit_length() - 1), *batch_sizes)
 
 
 def compute_dtype(name: str) -> str:
-    """The dtype that a config's `compute_dtype` means here: "auto" is float32 on CPU, bfloat16 on accelerators."""
+    """Resolves a config's `compute_dtype`: "auto" is float32 on CPU, bfloat16 on accelerators."""
     auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return auto if name == "auto" else name
 
 
 def mesh(num_devices: int | None = None) -> Mesh:
-    """Returns the one-axis mesh over this process's first `num_devices` devices; by default all of all processes."""
+    """Returns the one-axis mesh over this process's first `num_devices` devices; all processes' devices by default."""
     devices = jax.devices() if num_devices is None else jax.local_devices()[:num_devices]
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def processes(mesh: Mesh) -> list[int]:
-    """The processes whose devices these are, ascending."""
+    """Returns the indices of the processes that own the mesh's devices, ascending."""
     return sorted({device.process_index for device in mesh.devices.flat})
 
 
 def local_mesh(mesh: Mesh) -> Mesh:
-    """The mesh of those of its devices that are this process's: the mesh itself, where all are."""
+    """Returns the mesh restricted to this process's devices; the mesh itself if it has no others."""
     own = mesh.local_devices
     return mesh if len(own) == mesh.size else Mesh(np.array(own), mesh.axis_names, axis_types=mesh.axis_types)
 
 
 def holds(num_bytes: int) -> bool:
-    """Whether every device can hold so many bytes beside a training run: a quarter of its memory, or, of CPUs that
-    share the machine's, half of what is free.
+    """Returns whether every device can hold this many bytes during training.
+
+    The limit is a quarter of the device's memory or, for CPU devices, which share the machine's, half of the free
+    memory.
     """
     device, *others = jax.local_devices()
     if device.platform == "cpu":
@@ -107,12 +110,12 @@ def holds(num_bytes: int) -> bool:
 
 
 def free_memory() -> int:
-    """Bytes of memory that this process may still take, those that only cache files included."""
+    """Returns the bytes of memory that this process may still allocate, including those that only cache files."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in _read("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-    # A container's limit (cgroup v2), where there is one; "max" is none.
+    # A container's limit (cgroup v2), if any; "max" means none.
     limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
     if not (limit.isdecimal() and used.isdecimal()):
         return free
@@ -122,7 +125,7 @@ def free_memory() -> int:
 
 
 def memory() -> int:
-    """Bytes of memory that this process may have in all: the machine's, a container's limit, or `ulimit -d`."""
+    """Returns the total bytes that this process may use: the least of the machine's, a container's and `ulimit -d`."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     if (limit := _read("/sys/fs/cgroup/memory.max").strip()).isdecimal():
         found.append(int(limit))
@@ -132,13 +135,13 @@ def memory() -> int:
 
 
 def memory_of_one() -> float:
-    """Bytes of memory that this process may use of one accelerator; infinite for CPUs, which have the machine's."""
+    """Returns the bytes of an accelerator's memory this process may use; infinite for CPUs, which use the host's."""
     stats = jax.local_devices()[0].memory_stats()
     return stats["bytes_limit"] if stats else math.inf
 
 
 def _read(path: str) -> str:
-    """A file of the operating system's, "" where it is not there."""
+    """Reads a file of the operating system; "" if it does not exist."""
     try:
         with open(path) as file:
             return file.read()
@@ -147,34 +150,34 @@ def _read(path: str) -> str:
 
 
 def make_deterministic() -> None:
-    """Has a GPU compute the same bits on every run; before JAX's first call. A CPU always does."""
+    """Makes GPU results the same bits on every run, as a CPU's always are; must precede JAX's first call."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of what every device holds whole: parameters, the data set, a permutation."""
+    """Returns the sharding of replicated arrays: parameters, the data set, a permutation."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The sharding of what is split over the devices along its first axis: batches, rows of a similarity matrix."""
+    """Returns the sharding of arrays split along their first axis: batches, rows of a similarity matrix."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def joined(mesh: Mesh, rows: np.ndarray, n: int) -> jax.Array:
-    """An array of n rows split over the mesh, of which this process has those of its own devices, on the host."""
-    with jax.transfer_guard("allow"):  # it is meant, but JAX has no word for it that the guard knows
+    """Returns an array of n rows sharded over the mesh, from this process's own rows on the host."""
+    with jax.transfer_guard("allow"):  # intended, but JAX has no explicit form of this transfer that the guard accepts
         return jax.make_array_from_process_local_data(batched(mesh), rows, (n, *rows.shape[1:]))
 
 
 def split(read: Callable[[slice], np.ndarray], number: int, shape: tuple[int, ...], mesh: Mesh) -> jax.Array:
-    """float32 rows split over the mesh, with zeros beyond the last; each process reads what its devices hold.
+    """Returns float32 rows sharded over the mesh and zero-padded; each process reads only its devices' rows.
 
     Args:
-        read: gives the rows of a slice.
-        number: how many there are.
-        shape: of the array, its rows at least so many and a multiple of the devices.
-        mesh: of this process's devices, or of several processes', which all call this.
+        read: returns the rows of a slice.
+        number: number of rows without padding.
+        shape: the array's shape; its rows are at least `number` and a multiple of the number of devices.
+        mesh: a mesh of this process's devices, or of several processes', which must all call this.
     """
 
     def part(index: Any) -> np.ndarray:
@@ -187,16 +190,16 @@ def split(read: Callable[[slice], np.ndarray], number: int, shape: tuple[int, ..
 
 
 def whole(array: jax.Array) -> np.ndarray:
-    """All of an array on the host, wherever its parts are; every process of its devices calls this."""
+    """Returns a whole array on the host, however it is sharded; all processes that own its devices must call this."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.array(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def gathered(part: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The arrays that the processes have, [rows, ...] each, a block at a time, for they pass through the devices.
+    """Gathers the processes' arrays, [rows, ...] each, one block at a time, because they pass through the devices.
 
-    Every process calls this. It gets the first row of each block, and [processes, rows of the block, ...].
+    All processes must call this. Yields the first row of each block, and [processes, rows of the block, ...].
     """
     rows = max(1, _GATHERED_AT_ONCE // (jax.process_count() * math.prod(part.shape[1:])))
     for first in range(0, len(part), rows):
@@ -204,7 +207,7 @@ def gathered(part: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def largest(values: np.ndarray) -> np.ndarray:
-    """The largest of what the processes have, element by element; every process calls this."""
+    """Returns the elementwise maximum over all processes, which must all call this."""
     found = np.empty_like(values)
     for first, block in gathered(values):
         found[first : first + block.shape[1]] = block.max(axis=0)
@@ -212,21 +215,21 @@ def largest(values: np.ndarray) -> np.ndarray:
 
 
 def cpu_count() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def join(*, heartbeat_seconds: float) -> None:
-    """Makes this process one of several that run the same command; before JAX's first call.
+    """Connects this process to the others that run the same command; must precede JAX's first call.
 
-    On a TPU pod, under SLURM and under Open MPI, JAX finds the others by itself; elsewhere the environment names them:
+    On a TPU pod, under SLURM and under Open MPI, JAX detects the other processes; elsewhere the environment must set
     JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Args:
-        heartbeat_seconds: a process of which nothing was heard for so long is dead, and ends the others.
+        heartbeat_seconds: a process without a heartbeat for this long counts as dead, and the others are ended.
 
     Raises:
-        InputError: no other process is found, or the environment does not say who this one is.
+        InputError: the other processes are not found, or the environment does not number this one.
     """
     who: dict[str, Any] = {}
     if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
@@ -238,7 +241,7 @@ def join(*, heartbeat_seconds: float) -> None:
                 f"({address}), got {error}. Set both."
             ) from error
         who["coordinator_address"] = address
-    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is ours: sas_jax/preemption.py
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is handled by sas_jax/preemption.py
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=math.ceil(heartbeat_seconds), **who)
     except (RuntimeError, ValueError) as error:
@@ -249,25 +252,25 @@ def join(*, heartbeat_seconds: float) -> None:
 
 
 def is_writer() -> bool:
-    """Whether this process writes the files and the messages of the run: process 0, where there are several."""
+    """Returns whether this process writes the run's files and messages: process 0 if there are several."""
     return jax.process_index() == 0
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has come here; at once where there is one."""
+    """Waits until every process has called this; returns at once if there is only one."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def as_writer_sees(value: _Scalar) -> _Scalar:
-    """The value that process 0 gives, in every process."""
+    """Returns process 0's value in every process."""
     if jax.process_count() == 1:
         return value
     return type(value)(multihost_utils.broadcast_one_to_all(np.array(value)))
 
 
 def writer_first(make: Callable[[], _Value]) -> _Value:
-    """Calls it in process 0 and then in the others, which find the files that it left."""
+    """Calls `make` in process 0 and then in the others, which find the files written by the first."""
     if is_writer():
         value = make()
         wait_for_all("the first has made it")
@@ -277,28 +280,28 @@ def writer_first(make: Callable[[], _Value]) -> _Value:
 
 
 def everywhere(value: bool) -> bool:
-    """Whether it holds in every process."""
+    """Returns whether the value is true in every process."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.process_allgather(np.array(value)).all())
 
 
 class Votes:
-    """Yes or no of every process, counted on the devices, so that all act on the same at the same step.
+    """Yes/no votes of all processes, combined on the devices, so that all processes act at the same step.
 
-    A vote is cast before a piece of work is sent to the devices and counted after the next one was cast: by then the
-    devices have passed it, and nobody waits. With one process it counts at once.
+    A vote is cast before a piece of work is sent to the devices, and read after the next vote is cast: by then the
+    devices have computed it, and no process waits. With one process a vote counts at once.
     """
 
     def __init__(self, mesh: Mesh, questions: int):
-        """So many questions at a time."""
+        """Each vote answers `questions` questions."""
         self._mesh = mesh
         self._cast: jax.Array | None = None
         self._nothing = (False,) * questions
         self._count = jax.jit(lambda votes: votes.max(axis=0), out_shardings=replicated(mesh))
 
     def cast(self, *answers: bool) -> tuple[bool, ...]:
-        """This process's answers; returns whether any process said yes, of the votes cast one call before."""
+        """Casts this process's answers; returns whether any process said yes in the vote of the previous call."""
         if jax.process_count() == 1:
             return answers
         before = self._cast

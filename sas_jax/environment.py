@@ -1,4 +1,4 @@
-"""What a run ran on: versions, devices, commit."""
+"""The environment of a run: versions, devices, commit."""
 
 import importlib.metadata
 import os
@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Versions, devices and commit, as JSON-able values."""
+    """Returns versions, devices and commit as JSON-serializable values."""
     versions = {}
     for package in ("sas_jax", *PACKAGES):
         try:
@@ -41,9 +41,9 @@ def describe() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with "-dirty" where files differ from it; None outside a checkout of sas_jax.
+    """Returns the checkout's commit, with "-dirty" if files differ from it; None outside a checkout of sas_jax.
 
-    An installed package may lie within another repository, whose commit says nothing of it.
+    An installed package may be inside another repository, whose commit is unrelated.
     """
     package = Path(__file__).resolve().parent
     try:
@@ -56,7 +56,7 @@ def _commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git says of a folder, whatever repository the environment names."""
+    """Returns git's output for a folder, ignoring a repository named by the environment."""
     named = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
     environment = {name: value for name, value in os.environ.items() if name not in named}
     command = ["git", "-C", str(folder), *arguments]

@@ -1,4 +1,4 @@
-"""How long the whole run will take, said while there is still time to change it."""
+"""Estimates how long the whole run will take, early enough to change the config."""
 
 from collections.abc import Callable
 
@@ -14,22 +14,22 @@ DAY = 86400.0
 
 
 class Estimate:
-    """Says once, after the first chunk of training, how long all training that this call has to do will take."""
+    """Logs once, after the first chunk of training, how long all training of this call will take."""
 
     def __init__(self, config: ConfigDict, images: int, log: Callable[[str], None]):
-        """`images` is how many all encoders that are to be trained, but for the proxy, see in one epoch."""
+        """`images` is the number of images per epoch, summed over all encoders to train except the proxy."""
         self._config = config
         self._images = images
         self._log = log
         self._said = False
 
     def report(self, stage: str, n: int, views_per_second: float) -> None:
-        """Says it, the first time it is called.
+        """Logs the estimate, on the first call only.
 
         Args:
-            stage: which stage was measured, "proxy" or an arm's.
-            n: images of the data set.
-            views_per_second: of that stage.
+            stage: the measured stage, "proxy" or an arm's.
+            n: number of images in the data set.
+            views_per_second: the speed of that stage.
         """
         if self._said:
             return
@@ -52,7 +52,7 @@ class Estimate:
 
 
 def forward_flops(encoder: ConfigDict, size: int) -> float:
-    """Floating-point operations of one image's way through an encoder, counted by XLA without compiling."""
+    """Returns the floating-point operations of an encoder's forward pass on one image, counted without compiling."""
     model = ResNet(depth=encoder.depth, width=encoder.width, stem=encoder.stem)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(lambda k, x: model.init(k, x, train=False), settings.key(0), image)

@@ -1,7 +1,7 @@
-"""SIGTERM: what a machine says that is about to be taken away, and what a scheduler sends before it kills.
+"""Handles SIGTERM, which preempted machines and schedulers send before they kill a process.
 
-A training run saves and then ends; whatever else is at work ends at once, for all that is finished is on disk. Either
-way the exit code says that the same command goes on.
+Training saves a checkpoint and then ends; other work ends at once, because finished results are already on disk. In
+both cases the exit code says that the same command resumes the run.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ _deferred = 0
 
 
 class Preempted(BaseException):
-    """The process was asked to end. No Exception, so that nothing that handles mistakes catches it."""
+    """Raised when the process is asked to end. Not an Exception, so that error handlers do not catch it."""
 
 
 def listen() -> None:
-    """From now on SIGTERM raises `Preempted`, or waits where it is deferred. For the main thread of a command."""
+    """Makes SIGTERM raise `Preempted`, except where it is deferred. For the main thread of a command."""
     signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM raises nothing; what the block gets says whether it came. At its end nothing is raised.
+    """Keeps SIGTERM from raising within the block; yields a function that returns whether it has arrived.
 
-    Whoever defers has to ask, and to raise `Preempted` when it is a good moment.
+    Nothing is raised at the end of the block: the caller must check, and raise `Preempted` at a suitable point.
     """
     global _deferred
     _deferred += 1

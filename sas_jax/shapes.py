@@ -1,4 +1,4 @@
-"""What the JSON files of a run hold beside results.json, as far as others rest on it."""
+"""Schemas of a run's JSON files other than results.json, as far as other modules depend on their fields."""
 
 import dataclasses
 from typing import Any
@@ -104,4 +104,4 @@ STAMPS: dict[str, Any] = {
     "evaluate": _Evaluate,
     "supervised": _Supervised,
 }
-"""Of the stamp of a stage, by what its name begins with."""
+"""The schema of a stage's stamp, by the first part of the stage's name."""

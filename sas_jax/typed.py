@@ -1,7 +1,7 @@
-"""JSON as frozen dataclasses: what does not fit is found here, and said in a few words.
+"""Reads JSON into frozen dataclasses, with short messages for values that do not fit.
 
-A field without a default has to be in the JSON; only where its type allows None may it be null. A field with a default
-may be missing or null, and then has the default. Fields that a dataclass does not know are left out.
+A field without a default must be in the JSON, and may be null only if its type allows None. A field with a default may
+be missing or null, and then has the default. Unknown fields are ignored.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 
 class Kind(str):
-    """What a single value has to be, in words."""
+    """The required kind of a single value, as messages name it."""
 
 
 _NUMBER, _FINITE, _COUNT, _SHARE, _TEXT = map(Kind, ("a number", "a finite number", "a count", "a share", "text"))
@@ -27,19 +27,19 @@ Share = Annotated[float, _SHARE]
 Text = Annotated[str, _TEXT]
 Anything = Annotated[Any, _ANY]
 ByNumber = Annotated[str, "number"]
-"""The keys of a dict that are numbers, written as text."""
+"""Keys of a dict that are numbers, written as text."""
 
 
 def build(kind: Any, value: Any, place: str = "") -> Any:
-    """A value from JSON as what a type says.
+    """Converts a value from JSON to a type.
 
     Args:
         kind: A dataclass, one of the types above, `tuple[kind, ...]`, `dict[str, kind]`, or one of these or None.
-        value: From JSON.
-        place: What the value is called.
+        value: The value from JSON.
+        place: The path of the value, for messages.
 
     Raises:
-        ValueError: The first place that does not fit, such as "arms[2].probe.low is not a share".
+        ValueError: Names the first place that does not fit, such as "arms[2].probe.low is not a share".
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -70,7 +70,7 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
 
 
 def defect(kind: Any, value: Any, place: str = "") -> str | None:
-    """Why `build` refuses a value; None where it does not."""
+    """Returns why `build` rejects a value; None if it accepts it."""
     try:
         build(kind, value, place)
     except ValueError as error:
@@ -80,7 +80,7 @@ def defect(kind: Any, value: Any, place: str = "") -> str | None:
 
 @functools.cache
 def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """By name, the type of a dataclass's field and whether it has no default."""
+    """Returns, by name, each field's type and whether it has no default."""
     hints = typing.get_type_hints(kind, include_extras=True)
     missing = dataclasses.MISSING
     return {

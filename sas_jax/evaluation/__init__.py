@@ -1,4 +1,4 @@
-"""Evaluation: how good a trained encoder's frozen features are, and how they lie."""
+"""Evaluation of a trained encoder's frozen features: accuracies and geometry."""
 
 from sas_jax.evaluation.accuracy import Accuracy, accuracy
 from sas_jax.evaluation.coarse import coarse_classes

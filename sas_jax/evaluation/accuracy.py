@@ -1,4 +1,4 @@
-"""An accuracy and how far it can be trusted."""
+"""Accuracies with confidence intervals."""
 
 import dataclasses
 import math
@@ -14,14 +14,14 @@ _Z = 1.959963984540054
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """A share of correct answers, with its 95 % interval from the test set's size alone.
+    """The share of correct answers, with a 95 % interval that reflects only the size of the test set.
 
     Attributes:
         value: correct / n, in [0, 1].
         low: the Wilson interval's lower end.
         high: its upper end.
-        standard_error: sqrt(value (1 - value) / n); it is 0 at 0 and 1, where the interval is not.
-        n: test examples.
+        standard_error: sqrt(value (1 - value) / n), which is 0 at 0 and 1, unlike the interval's width.
+        n: number of test examples.
     """
 
     value: float
@@ -31,12 +31,12 @@ class Accuracy:
     n: int
 
     def to_dict(self) -> dict[str, float | int]:
-        """Returns the fields by name, as results.json holds them."""
+        """Returns the fields by name, as stored in results.json."""
         return dataclasses.asdict(self)
 
 
 def accuracy(correct: np.ndarray | jax.Array) -> Accuracy:
-    """The share of True and its Wilson 95 % interval.
+    """Returns the share of True and its Wilson 95 % interval.
 
     Args:
         correct: bool [n], n at least 1.
@@ -59,5 +59,5 @@ def accuracy(correct: np.ndarray | jax.Array) -> Accuracy:
     p = int(correct.sum()) / n
     middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    # At 0 and 1 the interval touches the value; rounding must not leave the value outside.
+    # At 0 and 1 the interval ends at the value, which rounding must not exclude.
     return Accuracy(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)), math.sqrt(p * (1 - p) / n), n)

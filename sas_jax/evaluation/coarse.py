@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 # Krizhevsky, "Learning multiple layers of features from tiny images" (2009), and https://www.cs.toronto.edu/~kriz/cifar.html;
-# spelled and ordered as the archive's own fine_label_names.txt and coarse_label_names.txt have them. By name, not by
-# number, so that a data set which numbers its classes otherwise is grouped rightly all the same.
+# spelled and ordered as in the archive's own fine_label_names.txt and coarse_label_names.txt. By name, not by number,
+# so that data sets with a different numbering are grouped correctly.
 CIFAR100 = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
     "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
@@ -32,10 +32,10 @@ CIFAR100 = {
 
 
 def coarse_classes(class_names: Sequence[str] | None) -> np.ndarray | None:
-    """Returns the coarse label of each fine one, int32 [c], where the classes are CIFAR-100's; else None.
+    """Returns the coarse label of each fine one, int32 [c], if the classes are CIFAR-100's; else None.
 
     Args:
-        class_names: the name of each fine label, in order; None where there are no labels.
+        class_names: the name of each fine label, in order; None if there are no labels.
     """
     coarse = {fine: number for number, members in enumerate(CIFAR100.values()) for fine in members}
     if class_names is None or sorted(class_names) != sorted(coarse):

@@ -1,4 +1,4 @@
-"""What an encoder's frozen features are like: linear probes and kNN in one call, the geometry in another."""
+"""Evaluates an encoder's frozen features: linear probes and kNN in one call, the geometry in another."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -33,26 +33,26 @@ def accuracies(
     l2_grid: Sequence[float] = (),
     coarse: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Accuracies on the test images, of classifiers fitted to the features of the train images.
+    """Returns the test accuracies of classifiers fitted to the features of the train images.
 
     Args:
         apply: (variables, float [b, s, s, 3]) -> float [b, d], the encoder.
         variables: its parameters and statistics.
-        train: images uint8 [n, h, w, 3] and labels int [n]; -1 is no label, and such images are left out.
+        train: images uint8 [n, h, w, 3] and labels int [n]; -1 means unlabelled, and such images are left out.
         test: the same.
         views: size and normalisation of the images.
-        section: `batch_size`, `probe_l2`, `probe_iterations`, `knn_neighbours`, `knn_temperature`.
+        section: has `batch_size`, `probe_l2`, `probe_iterations`, `knn_neighbours`, `knn_temperature`.
         label: names the encoder on the progress bar.
-        key: of the labels that are drawn and held out, and of SGD's order; one for all encoders that are compared.
-            key(0) by default.
-        fractions: of the labels, for further probes that see no more of them.
-        l2_grid: where given, each probe chooses its L2 from these by validation on a part of its training images.
-        coarse: int [c], the coarse label of each label, for a further probe on these.
+        key: a typed PRNG key for the labels drawn and held out and for SGD's order; the same one for all encoders that
+            are compared. key(0) by default.
+        fractions: for each, an additional probe that sees only this fraction of the labels.
+        l2_grid: if given, each probe chooses its L2 from these by validation on a part of its training images.
+        coarse: int [c], the coarse label of each label, for an additional probe on coarse labels.
 
     Returns:
         "probe" and "knn", each the dict of a `Probe` or `Accuracy`; "probe_few", by fraction ("0.01"); "probe_coarse",
         None without `coarse`. The features are scaled to a mean variance of 1 on the train images, so that the probe's
-        L2 weighs the same whatever an encoder's scale.
+        L2 has the same effect at any scale of the encoder.
     """
     features, labels = [], []
     for split in (train, test):
@@ -61,8 +61,8 @@ def accuracies(
         )
         features.append(x)
         labels.append(y)
-    # One factor for all: BatchNorm's running statistics leave an untrained encoder's features many times smaller than a
-    # trained one's, and the L2 on the probe's weights would hold the small ones back.
+    # One factor for all features. With BatchNorm's running statistics, an untrained encoder's features are many times
+    # smaller than a trained one's, and the probe's L2 would penalise the small ones more.
     scale = np.sqrt(np.mean(np.var(features[0], axis=0))) or 1.0
     features = [each / scale for each in features]
     num_classes = int(max(labels[0].max(), labels[1].max())) + 1
@@ -103,14 +103,14 @@ def accuracies(
 def classifier_accuracy(
     apply: Apply, variables: Any, test: tuple[Images, np.ndarray], *, views: Views, batch_size: int, label: str
 ) -> Accuracy:
-    """Measures a classifier.
+    """Measures a classifier's accuracy.
 
     Args:
         apply: (variables, float [b, s, s, 3]) -> float [b, c], the logits.
         variables: its parameters and statistics.
-        test: images uint8 [n, h, w, 3] and labels int [n]; -1 is no label, and such images are left out.
+        test: images uint8 [n, h, w, 3] and labels int [n]; -1 means unlabelled, and such images are left out.
         views: size and normalisation of the images.
-        batch_size: images on one device at a time.
+        batch_size: images per device and batch.
         label: names the classifier on the progress bar.
 
     Returns:
@@ -133,21 +133,21 @@ def encoder_geometry(
     key: jax.Array,
     label: str,
 ) -> Geometry:
-    """Measures an encoder's geometry, as `geometry` does, with two random views of each train image.
+    """Measures an encoder's geometry (see `geometry`), with two random views of each train image.
 
     Args:
         apply: (variables, float [b, s, s, 3]) -> float [b, d], the encoder.
         variables: its parameters and statistics.
-        train: images uint8 [n, h, w, 3] and labels int [n]; -1 is no label. They are embedded a block at a time.
+        train: images uint8 [n, h, w, 3] and labels int [n]; -1 means unlabelled. They are embedded one block at a time.
         test: the same, for the nearest-centre classifier.
-        subset: int [k], the train images that the encoder was trained on; None for none.
+        subset: int [k], the train images that the encoder was trained on; None for no subset.
         views: the augmentation.
-        batch_size: views on one device at a time.
-        key: a typed PRNG key, of the views; one for all encoders that are compared.
+        batch_size: views per device and batch.
+        key: a typed PRNG key for the views; the same one for all encoders that are compared.
         label: names the encoder on the progress bar.
 
     Returns:
-        The geometry of the whole and of the subset.
+        The geometry of the whole data set and of the subset.
     """
     (images, labels), (test_images, test_labels) = train, test
     out = jax.eval_shape(apply, variables, jax.ShapeDtypeStruct((1, views.size, views.size, 3), np.float32))
@@ -177,7 +177,7 @@ def encoder_geometry(
 def _labelled(
     apply: Apply, variables: Any, split: tuple[Images, np.ndarray], *, views: Views, batch_size: int, label: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The outputs [k, d] for the images that have a label, and their labels."""
+    """Returns the outputs [k, d] for the labelled images, and their labels."""
     images, labels = split
     known = labels >= 0
     images = images if known.all() else images[known]
@@ -185,7 +185,7 @@ def _labelled(
 
 
 class _Computed:
-    """Rows that are computed when they are asked for."""
+    """Rows that are computed on access."""
 
     def __init__(self, rows: Callable[[slice], np.ndarray], shape: tuple[int, ...]):
         self._rows = rows

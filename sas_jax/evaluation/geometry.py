@@ -1,14 +1,14 @@
-"""What the paper's theory is about, measured: alignment, class centres, and the nearest-centre classifier.
+"""Measures the quantities of the paper's theory: alignment, class centres and the nearest-centre classifier.
 
-A contrastive encoder classifies well where the views of an example lie together (alignment) and the centres of
-different classes lie apart (divergence), says Theorem 1 of Huang et al.; and what is trained on a subset does almost as
-well where the subset keeps both, says Joshi & Mirzasoleiman: where its alignment is that of the whole and its class
-centres are near those of the whole. Everything here is computed on unit vectors, in blocks, in one pass over the
-views and one over what is classified.
+By Theorem 1 of Huang et al., a contrastive encoder classifies well if the views of an example are close together
+(alignment) and the centres of different classes are far apart (divergence). By Joshi & Mirzasoleiman, an encoder
+trained on a subset does almost as well if the subset preserves both, that is, if its alignment equals that of the whole
+data set and its class centres are near those of the whole. Everything is computed on unit vectors, in blocks, in one
+pass over the views and one over the test features.
 
 Source:
     Huang, Yi, Zhao and Jiang, "Towards the generalization of contrastive self-supervised learning" (arXiv 2111.00743;
-    ICLR 2023), whose equation numbers these are; Joshi & Mirzasoleiman, "Data-efficient contrastive self-supervised
+    ICLR 2023), source of the equation numbers; Joshi & Mirzasoleiman, "Data-efficient contrastive self-supervised
     learning" (arXiv 2302.09195; ICML 2023), sections 3 and 4.
 """
 
@@ -30,14 +30,14 @@ from sas_jax.evaluation.accuracy import Accuracy, accuracy
 
 @dataclasses.dataclass(frozen=True)
 class Centres:
-    """Where the classes of some examples lie.
+    """The alignment and the class centres of a set of examples.
 
     Attributes:
-        alignment: mean squared distance of two different views of an example, in [0, 4]; 0 is perfect. Of all of these
-            examples, labelled or not.
-        vectors: float64 [c, d], the mean over a class's examples of the mean over their views; nan where it has none.
-        sizes: int64 [c], the examples of each class.
-        n: the examples, labelled or not.
+        alignment: mean squared distance between two different views of an example, in [0, 4]; 0 is perfect. Over all
+            examples of the set, labelled or not.
+        vectors: float64 [c, d], the mean over a class's examples of the mean over their views; nan for an empty class.
+        sizes: int64 [c], the number of examples of each class.
+        n: number of examples, labelled or not.
     """
 
     alignment: float
@@ -51,11 +51,11 @@ def centres(views: blocks.Rows, labels: np.ndarray, *, num_classes: int, where: 
     """Measures alignment and class centres.
 
     Args:
-        views: [n, m, d] features of m >= 2 views of each example, of any scale, each of which is made a unit vector;
-            anything that gives rows by slice.
-        labels: int [n], below num_classes; -1 is no label.
+        views: [n, m, d] features of m >= 2 views of each example, of any scale, normalized here; anything that can be
+            sliced by row.
+        labels: int [n], below num_classes; -1 means unlabelled.
         num_classes: c.
-        where: bool [n], the examples meant; all by default.
+        where: bool [n], the examples to measure; all by default.
 
     Raises:
         InputError: the arrays do not fit together, there is nothing to measure, or features are not finite.
@@ -67,10 +67,10 @@ def centres(views: blocks.Rows, labels: np.ndarray, *, num_classes: int, where: 
 
 
 def products(vectors: np.ndarray) -> np.ndarray:
-    """Returns the inner products [c, c] of class centres [c, d]; off the diagonal small ones are good.
+    """Returns the inner products [c, c] of class centres [c, d]; small off-diagonal entries are good.
 
     Source:
-        Huang et al., Theorem 1, equation (2): the classes are told apart where all are below a bound.
+        Huang et al., Theorem 1, equation (2): the classes can be separated if all are below a bound.
     """
     return vectors @ vectors.T
 
@@ -79,10 +79,10 @@ def largest_product(vectors: np.ndarray) -> tuple[float, tuple[int, int]]:
     """Returns the largest inner product of two different classes' centres, and the two classes.
 
     Args:
-        vectors: [c, d]; rows of nan, classes without examples, are left out.
+        vectors: [c, d]; nan rows, of classes without examples, are left out.
 
     Returns:
-        nan and (-1, -1) where there are not two centres.
+        The product and the classes; nan and (-1, -1) if there are fewer than two centres.
     """
     found = products(vectors)
     found[np.tril_indices(len(found))] = np.nan
@@ -95,22 +95,22 @@ def largest_product(vectors: np.ndarray) -> tuple[float, tuple[int, int]]:
 def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns the distance of each class's centre in a subset [c, d] from that in the whole [c, d], float64 [c].
 
-    nan where the class has no example in one of them.
+    nan if the class has no example in one of them.
 
     Source:
-        Joshi & Mirzasoleiman 2023: the theorem on subsets bounds the error by it.
+        Joshi & Mirzasoleiman 2023, whose theorem on subsets bounds the error by this distance.
     """
     return np.linalg.norm(some - others, axis=1)
 
 
 @settings.fixed
 def nearest_centre(vectors: np.ndarray, features: blocks.Rows, labels: np.ndarray) -> Accuracy:
-    """Classifies by the nearest class centre; the error rate is 1 less the accuracy.
+    """Returns the accuracy of the nearest-centre classifier; its error rate is 1 - accuracy.
 
     Args:
-        vectors: [c, d] class centres; those of nan are never the nearest, so their class's examples count as wrong.
-        features: [t, d], of any scale, each of which is made a unit vector; anything that gives rows by slice.
-        labels: int [t], in [0, c); examples of -1, no label, are left out.
+        vectors: [c, d] class centres; nan centres are never the nearest, so examples of their classes count as wrong.
+        features: [t, d], of any scale, normalized here; anything that can be sliced by row.
+        labels: int [t], in [0, c); examples labelled -1 (unlabelled) are left out.
 
     Raises:
         InputError: the arrays do not fit together, no example has a label, or features are not finite.
@@ -123,17 +123,17 @@ def nearest_centre(vectors: np.ndarray, features: blocks.Rows, labels: np.ndarra
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """The geometry of the whole, or of the subset, in plain numbers.
+    """The geometry of the whole data set, or of the subset, in plain numbers.
 
     Attributes:
-        n: examples, labelled or not.
-        classes: how many classes have one.
+        n: number of examples, labelled or not.
+        classes: number of classes with at least one example.
         alignment: see `Centres`.
-        largest_product: of two different classes' centres; None where there are not two.
-        closest_classes: these two.
-        mean_product: over pairs of different classes; None as above.
-        nearest_centre: the nearest-centre classifier with these centres on test features; its error is 1 less the
-            value. None where none were given.
+        largest_product: the largest inner product of two different classes' centres; None if there are fewer than two.
+        closest_classes: these two classes; None as above.
+        mean_product: the mean over pairs of different classes; None as above.
+        nearest_centre: the accuracy of the nearest-centre classifier with these centres on the test features; its error
+            is 1 - value. None if no test features were given.
     """
 
     n: int
@@ -150,10 +150,10 @@ class Geometry:
     """An encoder's geometry on the whole data set and on the subset it was trained on.
 
     Attributes:
-        whole: of all examples.
-        subset: of the subset's; None where it was not asked for.
-        distances: of each class's centre in the subset from that in the whole; None where the subset has no example of
-            the class. Empty where no subset was asked for.
+        whole: the geometry of all examples.
+        subset: the geometry of the subset's examples; None if no subset was given.
+        distances: the distance of each class's centre in the subset from that in the whole; None if the subset has no
+            example of the class. Empty if no subset was given.
     """
 
     whole: Part
@@ -162,11 +162,11 @@ class Geometry:
 
     @property
     def largest_distance(self) -> float | None:
-        """The largest of the distances; None where there is none."""
+        """The largest of the distances; None if there are none."""
         return max((distance for distance in self.distances if distance is not None), default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields by name, with nothing in them that json does not take."""
+        """Returns the fields by name, as values that json can write."""
         return dataclasses.asdict(self) | {"largest_distance": self.largest_distance}
 
 
@@ -179,17 +179,17 @@ def geometry(
     subset: np.ndarray | None = None,
     test: tuple[blocks.Rows, np.ndarray] | None = None,
 ) -> Geometry:
-    """Measures an encoder's geometry on a whole data set and on a subset of it, each block of features read once.
+    """Measures an encoder's geometry on a whole data set and on a subset of it, reading each block of features once.
 
     Args:
-        views: [n, m, d] features of m >= 2 views of each example; anything that gives rows by slice.
-        labels: int [n], below num_classes; -1 is no label.
+        views: [n, m, d] features of m >= 2 views of each example; anything that can be sliced by row.
+        labels: int [n], below num_classes; -1 means unlabelled.
         num_classes: c.
-        subset: int [k], the indices of the subset; None for the whole alone.
+        subset: int [k], the indices of the subset; None to measure only the whole.
         test: features [t, d] and labels int [t] for the nearest-centre classifier.
 
     Returns:
-        The geometry of the whole, and of the subset where one is given.
+        The geometry of the whole, and of the subset if one is given.
 
     Raises:
         InputError: the arrays do not fit together, there is nothing to measure, or features are not finite.
@@ -217,7 +217,7 @@ def _part(found: Centres, test: Accuracy | None) -> Part:
 
 
 def _both(views: blocks.Rows, labels: np.ndarray, num_classes: int, parts: list[np.ndarray]) -> list[Centres]:
-    """The centres of several parts of the examples, each bool [n], in one pass."""
+    """Measures several parts of the examples, each a mask bool [n], in one pass."""
     labels = np.asarray(labels)
     if len(views.shape) != 3 or views.shape[1] < 2 or labels.shape != tuple(views.shape[:1]):
         raise InputError(
@@ -233,7 +233,7 @@ def _both(views: blocks.Rows, labels: np.ndarray, num_classes: int, parts: list[
     for these, block in blocks.in_blocks(views, rows):
         _check_finite(block)
         meant = np.stack([part[these] for part in parts])
-        # Padding is of no part, and what has no label of no class.
+        # Padding belongs to no part, and unlabelled examples to no class.
         weights = blocks.padded(meant.T.astype(np.float32), rows).T
         numbers = blocks.padded(labels[these].astype(np.int32), rows)
         found_here = _block_sums(blocks.padded(block, rows), numbers, weights, num_classes=num_classes)
@@ -245,13 +245,13 @@ def _both(views: blocks.Rows, labels: np.ndarray, num_classes: int, parts: list[
         sizes = np.bincount(labels[part & (labels >= 0)], minlength=num_classes)
         with np.errstate(invalid="ignore"):
             vectors = total / sizes[:, None]
-        # The mean over pairs of different views is 2 / (m - 1) times the squared distances from their mean.
+        # The mean over pairs of different views is 2 / (m - 1) times the sum of squared distances from their mean.
         found.append(Centres(float(square) * 2 / (m - 1) / int(part.sum()), vectors, sizes, int(part.sum())))
     return found
 
 
 def _classified(several: list[np.ndarray], features: blocks.Rows, labels: np.ndarray) -> list[Accuracy]:
-    """The accuracies of several sets of centres [c, d], in one pass."""
+    """Returns the accuracies of several sets of centres [c, d], in one pass."""
     labels = np.asarray(labels)
     shape = several[0].shape
     if len(features.shape) != 2 or features.shape[1:] != shape[1:] or labels.shape != tuple(features.shape[:1]):
@@ -286,7 +286,7 @@ def _check_finite(block: np.ndarray) -> None:
 
 @partial(jax.jit, static_argnames=("num_classes",))
 def _block_sums(block, labels, weights, *, num_classes):
-    """For each row of weights [p, b]: the examples' mean unit views summed by class [p, c, d], and their spread [p].
+    """Returns mean unit views summed by class [p, c, d], and summed spreads [p], for each row of weights [p, b].
 
     The spread of an example is the sum of its unit views' squared distances from their mean.
     """
@@ -294,16 +294,16 @@ def _block_sums(block, labels, weights, *, num_classes):
     mean = jnp.mean(unit, axis=1)
     spread = jnp.sum((unit - mean[:, None]) ** 2, axis=(1, 2))
     member = labels == jnp.arange(num_classes)[:, None]
-    # A product and not a scatter: a GPU adds what it scatters in another order each time.
+    # A product instead of a scatter, which a GPU adds up in a different order each time.
     totals = [jnp.matmul(member * weight, mean, precision=lax.Precision.HIGHEST) for weight in weights]
     return jnp.stack(totals), jnp.sum(weights * spread, axis=1)
 
 
 @jax.jit
 def _nearest(vectors, block):
-    """The nearest of the centres [c, d] to each row of a block; the lowest of equally near ones."""
+    """Returns the nearest of the centres [c, d] to each row of a block; ties go to the lowest."""
     there = ~jnp.isnan(vectors[:, 0])
     vectors = jnp.where(there[:, None], vectors, 0.0)
-    # Squared distance less the row's own square, which moves no minimum.
+    # The squared distance minus the row's squared norm, which does not change the argmin.
     away = jnp.sum(vectors**2, axis=1) - 2 * jnp.matmul(blocks.unit(block), vectors.T, precision=lax.Precision.HIGHEST)
     return jnp.argmin(jnp.where(there, away, jnp.inf), axis=1)

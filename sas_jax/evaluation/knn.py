@@ -1,4 +1,4 @@
-"""The weighted nearest-neighbour classifier on frozen features: an evaluation that nothing is fitted for."""
+"""The weighted nearest-neighbour classifier on frozen features: an evaluation without fitting."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from sas_jax.logistic import check_labels, check_widths, checked_examples
 
 # Entries of a block's similarity matrix (64 MiB in float32).
 _BLOCK_ENTRIES = 1 << 24
-# Of training features on the device at a time, in float32: CIFAR's are one block, and one block is the fastest.
+# Bytes of float32 training features on the device at a time: CIFAR fits in one block, which is fastest.
 _TRAIN_BYTES = 1 << 28
 
 
@@ -35,20 +35,20 @@ def knn(
     """Classifies test features by their nearest training features and returns the accuracy.
 
     Args:
-        train_x: [n, d] float; also a memory-mapped .npy or whatever gives rows by slice, for a block of it is held at a
+        train_x: [n, d] float; also a memory-mapped .npy or anything that can be sliced by row, read one block at a
             time.
         train_y: int [n], in [0, num_classes).
         test_x: [t, d] float.
         test_y: int [t], in [0, num_classes).
         num_classes: c.
-        k: neighbours, at least 1; n where n is less.
-        temperature: over 0; a neighbour's vote weighs exp(cosine / temperature).
+        k: number of neighbours, at least 1; capped at n.
+        temperature: positive; a neighbour's vote weighs exp(cosine / temperature).
 
     Returns:
-        The share of test examples classified rightly, with its 95 % interval.
+        The share of test examples classified correctly, with its 95 % interval.
 
     Raises:
-        InputError: features and labels do not fit together or are not finite, or an option is out of its range.
+        InputError: features and labels do not fit together or are not finite, or an option is out of range.
 
     Source:
         Wu et al., "Unsupervised feature learning via non-parametric instance discrimination" (CVPR 2018), section 3.4.
@@ -73,10 +73,10 @@ def knn(
 
 
 class Nearest(NamedTuple):
-    """The nearest training rows of each test row so far, the nearest first.
+    """The nearest training rows found so far for each test row, nearest first.
 
     Attributes:
-        similarity: float32 [t, k]; -inf where there is none yet.
+        similarity: float32 [t, k]; -inf where there is no row yet.
         label: int32 [t, k].
     """
 
@@ -86,26 +86,26 @@ class Nearest(NamedTuple):
 
 @settings.fixed
 def none_yet(t: int, k: int) -> Nearest:
-    """Of t test rows no neighbour."""
+    """Returns the initial state for t test rows: no neighbours."""
     return Nearest(jnp.full((t, k), -jnp.inf), jnp.zeros((t, k), jnp.int32))
 
 
 @settings.fixed
 @jax.jit
 def nearer(found: Nearest, train_x: jax.Array, train_y: jax.Array, test_x: jax.Array) -> Nearest:
-    """Takes further training rows into account.
+    """Updates the nearest neighbours with further training rows.
 
-    Among equally similar rows the one that came first is the nearer. A row of zeros has similarity 0 to every row: a
-    dead encoder scores as chance, and stops no run.
+    Among equally similar rows the earlier one counts as nearer. A zero row has similarity 0 to every row, so that a
+    dead encoder scores at chance level instead of stopping the run.
 
     Args:
-        found: of the training rows before these.
+        found: the neighbours among the previous training rows.
         train_x: float32 [n, d].
         train_y: int32 [n].
-        test_x: float32 [t, d], t at least 1. A block of its rows is compared at a time.
+        test_x: float32 [t, d], t at least 1. Its rows are compared one block at a time.
 
     Returns:
-        Of all these rows the nearest k.
+        The k nearest of the previous and these rows.
     """
     train_x, test_x = blocks.unit(train_x), blocks.unit(test_x)
     k = found.label.shape[1]
@@ -113,7 +113,7 @@ def nearer(found: Nearest, train_x: jax.Array, train_y: jax.Array, test_x: jax.A
     def search(row_and_found):
         row, (similarity, label) = row_and_found
         here, at = lax.top_k(jnp.matmul(train_x, row, precision=lax.Precision.HIGHEST), min(k, len(train_x)))
-        # Those that came before stand before: top_k takes the first of equals.
+        # Earlier rows come first, because top_k takes the first of equals.
         best, which = lax.top_k(jnp.concatenate([similarity, here]), k)
         return Nearest(best, jnp.concatenate([label, train_y[at]])[which])
 
@@ -124,7 +124,7 @@ def nearer(found: Nearest, train_x: jax.Array, train_y: jax.Array, test_x: jax.A
 @settings.fixed
 @partial(jax.jit, static_argnames=("num_classes",))
 def vote(found: Nearest, temperature: float | jax.Array, *, num_classes: int) -> jax.Array:
-    """Returns the class of the largest summed vote for each test row, int32 [t]; of equal ones the lowest."""
+    """Returns the class with the largest summed vote for each test row, int32 [t]; ties go to the lowest."""
 
     def classify(nearest):
         similarity, label = nearest

@@ -1,12 +1,12 @@
-"""Logistic regression that never holds the features: SGD over blocks, for sets too large for L-BFGS.
+"""Logistic regression by SGD over blocks of features, for sets too large for L-BFGS.
 
-The objective and the coordinates are those of sas_jax/logistic.py: a first pass finds mean and covariance, a gradient
-is multiplied by P P' from them, and so one rate serves features of any scale. In these coordinates the Hessian is about
-one and the noise of a step grows as rate x features / batch, which gives rate and batch below.
+The objective and the coordinates are those of sas_jax/logistic.py. A first pass computes mean and covariance, and
+gradients are multiplied by P P' from them, so that one learning rate suits features of any scale. In these coordinates
+the Hessian is about one and the noise of a step grows as rate x features / batch, which determines rate and batch.
 
-Tried on digits (1,400 x 64, pixels / 16, l2 1e-5) and on 6,000 x 128 correlated ReLU features of 20 classes
-(2026-11): after 5,000 steps the objective was within 2e-4 of L-BFGS's and 0 to 1 test answers in 1,000 differed; after
-100 steps it was half as much again. Steps are what counts, so a small set is gone through hundreds of times.
+Measured on digits (1,400 x 64, pixels / 16, l2 1e-5) and on 6,000 x 128 correlated ReLU features of 20 classes
+(2026-11): after 5,000 steps the objective was within 2e-4 of L-BFGS's and 0 to 1 in 1,000 test predictions differed;
+after 100 steps it was 1.5 times as large. The number of steps matters, so a small set is passed over hundreds of times.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ from sas_jax import logistic, settings
 from sas_jax.errors import InputError
 from sas_jax.evaluation import blocks
 
-# Rows that lie together and are read together. Blocks are made of such runs from all over the set: files of images
-# are often sorted by class, and a block of one class would undo what the block before it taught.
+# The number of consecutive rows read together. A block consists of such runs from all over the set: image files are
+# often sorted by class, and a block of one class would undo what the previous block taught.
 _RUN = 32
 _MOMENTUM = 0.9
 
@@ -42,19 +42,19 @@ def fit(
 ) -> logistic.Logistic:
     """Fits multinomial logistic regression by SGD with momentum and a cosine schedule.
 
-    What is held at a time is two blocks of features (`blocks.BLOCK_BYTES` each), and a few [d, d] and [d, c] arrays.
+    Memory holds two blocks of features (`blocks.BLOCK_BYTES` each), and a few [d, d] and [d, c] arrays.
 
     Args:
-        key: a typed PRNG key, of the order.
-        x: [n, d] finite features: an array, a memory-mapped .npy, or anything that gives rows by slice.
+        key: a typed PRNG key, for the order of the rows.
+        x: [n, d] finite features: an array, a memory-mapped .npy, or anything that can be sliced by row.
         y: int [n], in [0, num_classes).
         num_classes: c, at least 1.
         l2: weight of sum(W^2), at least 0.
-        steps: at least so many.
-        epochs: and at least so many times through the set.
+        steps: minimum number of steps.
+        epochs: minimum number of passes over the set.
 
     Returns:
-        The model; `iterations` are steps, `loss` and `gradient_norm` are of the whole set, found in a last pass.
+        The model; `iterations` are steps, `loss` and `gradient_norm` are those of the whole set, from a final pass.
 
     Raises:
         InputError: features and labels do not fit together, or are not finite.
@@ -82,7 +82,7 @@ def fit(
     search, done = (zeros, zeros), 0
     while done < total:
         for block_x, block_y in _shuffled(random, x, y, rows):
-            # What is left over of a block is left out: other rows each time.
+            # The remainder of a block is skipped; it consists of different rows each time.
             count = min(len(block_y) // batch, total - done)
             block = blocks.padded(block_x, rows), blocks.padded(block_y, rows)
             search = _steps(search, *block, *problem, count, done, total, rate, batch=batch)
@@ -95,10 +95,10 @@ def fit(
 
 @settings.fixed
 def predict(model: logistic.Logistic, x: blocks.Rows, *, what: str = "The streamed probe's test set") -> np.ndarray:
-    """Returns the likeliest class of each row of features [t, d], read in blocks, as int32 [t].
+    """Returns the most likely class of each row of features [t, d], read in blocks, as int32 [t].
 
     Raises:
-        InputError: features are not finite; `what` is the sentence's subject.
+        InputError: features are not finite; `what` is the subject of the message.
     """
     t, d = x.shape
     rows = min(t, blocks.rows_a_block(max(d, model.bias.shape[0])))
@@ -111,12 +111,12 @@ def predict(model: logistic.Logistic, x: blocks.Rows, *, what: str = "The stream
 
 
 def _finite(block: np.ndarray) -> int:
-    """How many rows hold nothing but what logistic regression can take."""
+    """Returns the number of rows whose entries are all finite and at most LARGEST_FEATURE in magnitude."""
     return int((np.abs(block) <= logistic.LARGEST_FEATURE).all(axis=1).sum())
 
 
 def _moments(x: blocks.Rows, rows: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [d] and covariance [d, d] of the features in one pass, float64; an InputError where they are not finite."""
+    """Computes mean [d] and covariance [d, d] in one pass, float64; raises InputError if features are not finite."""
     n, d = x.shape
     shift, bad = None, 0
     sums, products = np.zeros(d), np.zeros((d, d))
@@ -124,7 +124,7 @@ def _moments(x: blocks.Rows, rows: int, what: str) -> tuple[np.ndarray, np.ndarr
         bad += len(block) - _finite(block)
         if bad:
             continue
-        # Sums about a mean that is nearly right lose nothing where features are far from zero.
+        # Sums about an approximate mean avoid cancellation when features are far from zero.
         shift = block.mean(axis=0) if shift is None else shift
         deviations = jnp.asarray(block - shift)
         sums += np.asarray(jnp.sum(deviations, axis=0))
@@ -137,7 +137,7 @@ def _moments(x: blocks.Rows, rows: int, what: str) -> tuple[np.ndarray, np.ndarr
 def _shuffled(
     random: np.random.Generator, x: blocks.Rows, y: np.ndarray, rows: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the whole set once, in blocks of at most `rows` rows that come from all over it, shuffled."""
+    """Yields the whole set once, in shuffled blocks of at most `rows` rows from all over it."""
     n = len(y)
     if n <= rows:
         order = random.permutation(n)
@@ -154,7 +154,7 @@ def _shuffled(
 
 @partial(jax.jit, static_argnames=("batch",))
 def _steps(search, block_x, block_y, mean, to_weights, l2, count, done, total, rate, *, batch):
-    """`count` steps on as many batches of a block; `search` is (weights, bias of the centred features), momentum."""
+    """Runs `count` steps, one per batch of a block; `search` is (weights, bias of centred features), momentum."""
 
     def objective(parameters, x, y):
         logits = _product(x - mean, parameters[0]) + parameters[1]
@@ -178,7 +178,7 @@ def _steps(search, block_x, block_y, mean, to_weights, l2, count, done, total, r
 
 
 def _measured(x, y, rows, weights, bias, problem):
-    """The objective, and the norm of its gradient in the solver's coordinates, of the whole set."""
+    """Returns the objective on the whole set, and the norm of its gradient in the solver's coordinates."""
     mean, to_weights, l2 = problem
     n, loss, gradients = len(y), 0.0, [np.zeros(weights.shape), np.zeros(bias.shape)]
     for these, block in blocks.in_blocks(x, rows):
@@ -195,7 +195,7 @@ def _measured(x, y, rows, weights, bias, problem):
 
 @jax.jit
 def _sums(weights, bias, mean, x, y, count):
-    """Cross-entropy summed over a block's first `count` rows, and its slopes in weights (of centred x) and bias."""
+    """Sums cross-entropy over a block's first `count` rows; also its gradients in weights (of centred x) and bias."""
 
     def loss(weights, centred_bias):
         logits = _product(x - mean, weights) + centred_bias

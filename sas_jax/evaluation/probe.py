@@ -15,26 +15,26 @@ from sas_jax.evaluation.accuracy import Accuracy, accuracy
 
 SOLVERS = ("auto", "lbfgs", "sgd")
 
-# Over so many bytes of working memory "auto" streams. A number and not the device's memory, so that a run gives the
-# same on every machine: 50,000 x 512 and 100 classes (CIFAR-100) take 0.3 GiB, 100,000 x 512 and 200 (TinyImageNet)
+# Above this working memory, "auto" chooses SGD. A constant instead of the device's memory, so that a run gives the same
+# result on every machine: 50,000 x 512 and 100 classes (CIFAR-100) take 0.3 GiB, 100,000 x 512 and 200 (TinyImageNet)
 # 0.7, 1,281,167 x 2,048 and 1,000 (ImageNet) 39.
 LARGEST_FIT_BYTES = 4 << 30
 
-# Chosen from by validation where nothing else is given: half decades around the paper's 1e-5 would differ by less than
-# a held-out part can tell.
+# Penalties for validation to choose from: half decades around the paper's 1e-5 would differ by less than a held-out
+# part can resolve.
 L2_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A linear probe's accuracy and how it was had.
+    """A linear probe's accuracy and how it was obtained.
 
     Attributes:
         accuracy: on the test features.
         l2: the penalty of the fit.
-        train_size: examples it was fitted to.
+        train_size: number of examples it was fitted to.
         solver: "lbfgs" or "sgd".
-        validated: where the penalty was chosen by validation, (l2, accuracy on the held-out part) in the grid's order.
+        validated: if the penalty was chosen by validation, (l2, accuracy on the held-out part) in the grid's order.
     """
 
     accuracy: Accuracy
@@ -44,7 +44,7 @@ class Probe:
     validated: tuple[tuple[float, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the accuracy's fields and the others in one dict, as results.json holds them."""
+        """Returns the accuracy's fields and the others in one dict, as stored in results.json."""
         rest = {"l2": self.l2, "train_size": self.train_size, "solver": self.solver}
         return self.accuracy.to_dict() | rest | {"validated": [list(pair) for pair in self.validated]}
 
@@ -67,28 +67,29 @@ def linear_probe(
     """Fits a linear classifier to the training features and measures its accuracy on the test features.
 
     Args:
-        key: a typed PRNG key: of which labels are drawn, which are held out, and the order of SGD. The draw depends on
-            nothing else but the labels, so that encoders compared by one key are given the same examples.
-        train_x: [n, d] float, the features as the encoder gives them; for SGD also a memory-mapped .npy or whatever
-            gives rows by slice (and, with a fraction or a grid, by int [k]).
+        key: a typed PRNG key, for which labels are drawn, which are held out, and the order of SGD. The draw depends
+            only on the key and the labels, so that encoders compared with one key get the same examples.
+        train_x: [n, d] float, the features, used unscaled; for SGD also a memory-mapped .npy or anything that can be
+            sliced by row (and, with a fraction or a grid, indexed by int [k]).
         train_y: int [n], in [0, num_classes).
-        test_x: [t, d] float, or the like.
+        test_x: [t, d] float, or like `train_x`.
         test_y: int [t], in [0, num_classes).
         num_classes: c.
-        l2: weight of sum(W^2) beside the mean cross-entropy; the bias has no penalty.
-        l2_grid: where given, l2 is chosen from these by the accuracy on a fifth of the training examples, held out
-            class by class (the larger penalty where two are equal), and the probe fitted to all of them anew. Where
-            no class has two examples nothing can be held out, and `l2` stays. The test examples play no part.
-        fraction: of the labels that the classifier sees, in (0, 1]; at least one a class, see `labelled.few`.
-        max_iterations: L-BFGS iterations at most.
-        solver: "lbfgs"; "sgd", which holds a block of the features at a time; or "auto": L-BFGS as long as it works in
-            `LARGEST_FIT_BYTES`.
+        l2: weight of sum(W^2), added to the mean cross-entropy; the bias is not penalised.
+        l2_grid: if given, l2 is chosen from these by the accuracy on a fifth of the training examples, held out class
+            by class (ties go to the larger penalty), and the probe is then refitted to all of them. If no class has two
+            examples, nothing can be held out and `l2` is used. The test examples play no part in it.
+        fraction: the share of the labels that the classifier sees, in (0, 1]; at least one per class, see
+            `labelled.few`.
+        max_iterations: maximum number of L-BFGS iterations.
+        solver: "lbfgs"; "sgd", which holds one block of the features at a time; or "auto": L-BFGS if it fits in
+            `LARGEST_FIT_BYTES`, else SGD.
 
     Returns:
-        The accuracy, and the L2 that it has.
+        The accuracy, and the L2 used.
 
     Raises:
-        InputError: features and labels do not fit together or are not finite, or an option is out of its range.
+        InputError: features and labels do not fit together or are not finite, or an option is out of range.
     """
     if solver not in SOLVERS:
         raise InputError(f"`solver` must be one of {', '.join(SOLVERS)}, got {solver!r}. Choose one.")
@@ -137,5 +138,5 @@ def _taken(examples: _Examples, indices: np.ndarray) -> _Examples:
 
 
 def fit_bytes(n: int, d: int, num_classes: int) -> int:
-    """Bytes of working memory that L-BFGS takes for n examples of d features, those of the features included."""
+    """Returns the bytes of working memory that L-BFGS takes for n examples of d features, features included."""
     return 4 * n * (3 * d + 2 * num_classes)

@@ -1,4 +1,4 @@
-"""Latent classes: the partition of the examples within which similarity is compared and a budget given."""
+"""Latent classes: a partition of the examples; similarities and budgets apply within each class."""
 
 from typing import Any
 
@@ -28,18 +28,18 @@ __all__ = ["METHODS", "Given", "Inputs", "KMeans", "Known", "agreement", "check"
 METHODS: dict[str, Method] = {
     module.NAME: module.METHOD for module in (by_kmeans, by_few_labels, by_clip_zeroshot, by_labels, by_file)
 }
-"""By config.latent_classes.method."""
+"""The methods, by config.latent_classes.method."""
 
 
 def check(section: ConfigDict, known: Known) -> None:
-    """Finds what does not fit the data set, before anything is computed.
+    """Checks that the config fits the data set, before anything is computed.
 
     Args:
         section: config.latent_classes.
-        known: what is known of the data set.
+        known: facts about the data set.
 
     Raises:
-        InputError: the first such field, what it must be and what to do.
+        InputError: names the first field that does not fit, what it must be and what to do.
     """
     METHODS[section.method].check(section, known)
 
@@ -50,11 +50,11 @@ def make(key: jax.Array, section: ConfigDict, given: Given) -> tuple[np.ndarray,
     Args:
         key: a typed PRNG key.
         section: config.latent_classes.
-        given: the images, n of them, and what else classes are made from.
+        given: the n images, and the other inputs of the methods.
 
     Returns:
-        int32 [n], and the facts about them: "num_classes", "sizes", "agreement" with the labels that are known, None
-        where none is; "few_labels" and "chosen", None where the method has none.
+        The classes, int32 [n], and facts about them: "num_classes", "sizes", "agreement" with the known labels (None
+        if there are none), "few_labels" and "chosen" (None if the method has none).
     """
     train = given.dataset.train
     given.log(f"classes: {len(train):,} images by {section.method}")

@@ -1,4 +1,4 @@
-"""The class whose name's CLIP embedding is most similar."""
+"""Zero-shot classes: the class whose name has the most similar CLIP embedding."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def _make(key: jax.Array, section: ConfigDict, given: Given) -> Made:
 
 
 def _prompts(section: ConfigDict, dataset: Dataset | None) -> tuple[Sequence[str], Sequence[str]]:
-    """The names of the classes to tell apart, the data set's where the section has none, and the templates."""
+    """Returns the class names (the data set's if the section has none) and the prompt templates."""
     names = section.class_names or (dataset.class_names if dataset else None) or ()
     return names, section.prompts or clip.TEMPLATES
 

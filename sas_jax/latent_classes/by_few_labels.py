@@ -1,4 +1,4 @@
-"""The labels of a few, spread to the rest by their embeddings."""
+"""Latent classes predicted from a few labels and the embeddings."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Latent classes made elsewhere."""
+"""Latent classes read from a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,14 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
     """Reads latent classes from a .npy file.
 
     Args:
-        file: a path, local or remote, of an array [n] of whole numbers, at least 0, or of text.
+        file: the path, local or remote, of an array [n] of whole numbers, at least 0, or of text.
         n: the number of examples.
 
     Returns:
         int32 [n].
 
     Raises:
-        InputError: the file is missing or unreadable, or its array is not one class for each example.
+        InputError: the file is missing or unreadable, or does not hold one class for each example.
     """
     path = files.expanded(file)
     try:
@@ -36,7 +36,7 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
             f"The file of latent classes must be a .npy file, got {path}, which does not exist. Write it with "
             f"numpy.save, one class an example."
         ) from None
-    except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+    except Exception as error:  # a damaged header can raise any error of Python's own parser
         raise InputError(
             f"The file of latent classes must be a .npy file of one class an example, got {path}, which cannot be read "
             f"({files.reason(error)}). Write it with numpy.save."

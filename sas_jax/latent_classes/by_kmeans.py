@@ -1,4 +1,4 @@
-"""Clusters of embeddings."""
+"""Latent classes as k-means clusters of embeddings."""
 
 from collections.abc import Mapping
 from typing import Any

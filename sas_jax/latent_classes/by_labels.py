@@ -1,4 +1,4 @@
-"""The data set's labels: an analysis, for what selects with labels is not self-supervised."""
+"""The data set's labels as latent classes, for analysis only: selection with labels is not self-supervised."""
 
 from collections.abc import Mapping
 from typing import Any

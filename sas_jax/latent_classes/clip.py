@@ -1,4 +1,4 @@
-"""CLIP embeddings of images and of class names, by transformers in PyTorch: the extra [clip].
+"""CLIP embeddings of images and of class names, with transformers and PyTorch (the extra [clip]).
 
 Source: Radford et al., "Learning transferable visual models from natural language supervision" (ICML 2021), section 3.
 """
@@ -17,7 +17,7 @@ from sas_jax.pretrained import hub
 from sas_jax.pretrained.batches import in_batches
 from sas_jax.pretrained.cache import cached
 
-# The 18 with which the paper names CIFAR's classes (data/prompts.md in its repository); {} is the name.
+# The paper's 18 prompts for CIFAR (data/prompts.md in its repository); {} stands for the class name.
 TEMPLATES = tuple(
     phrase.replace("ARTICLE", article)
     for article in ("a", "the")
@@ -34,7 +34,7 @@ TEMPLATES = tuple(
     )
 )
 
-_BLOCK_ENTRIES = 1 << 24  # of a block's products with the class names: 64 MiB
+_BLOCK_ENTRIES = 1 << 24  # entries of a block's similarities to the class names: 64 MiB
 
 
 def embed_images(
@@ -46,17 +46,17 @@ def embed_images(
     batch_size: int = 64,
     log: Callable[[str], None] = print,
 ) -> np.ndarray:
-    """Embeds images, or takes their embeddings from the cache.
+    """Embeds images, or reads their embeddings from the cache.
 
     Args:
-        name: a CLIP model: a folder as transformers saves it, or a name on the Hugging Face hub.
-        images: uint8 [n, h, w, 3]; the model's own processor brings them to its size.
-        source: a fingerprint of the images, as `Split.fingerprint()` gives it.
-        cache: a path, local or remote, of an .npz file that this function writes. It is good for one model and one
-            source, and is written anew for others. A model in a folder is known by its files' contents, one on the hub
-            by its name.
-        batch_size: images at a time, at least 1.
-        log: gets a sentence on what is done.
+        name: a CLIP model: a folder saved by transformers, or a name on the Hugging Face hub.
+        images: uint8 [n, h, w, 3]; the model's own processor resizes them.
+        source: a fingerprint of the images, from `Split.fingerprint()`.
+        cache: the path, local or remote, of the .npz file that this function writes. It is valid for one model and one
+            source, and is overwritten for others. A model in a folder is identified by its files' contents, one on the
+            hub by its name.
+        batch_size: images per batch, at least 1.
+        log: takes progress messages.
 
     Returns:
         float32 [n, d], rows of norm 1.
@@ -74,11 +74,11 @@ def embed_images(
 
 
 def embed_names(name: str, class_names: Sequence[str], *, templates: Sequence[str] = TEMPLATES) -> np.ndarray:
-    """Embeds class names: each the mean over the templates of the unit text embeddings, divided by its norm.
+    """Embeds each class name as the normalized mean of its unit text embeddings over the templates.
 
     Args:
         name: a CLIP model, as in `embed_images`.
-        class_names: c of them, at least 1; underscores are read as spaces.
+        class_names: c names, at least 1; underscores are replaced by spaces.
         templates: at least one; {} stands for the class name.
 
     Returns:
@@ -92,10 +92,10 @@ def embed_names(name: str, class_names: Sequence[str], *, templates: Sequence[st
 
 
 def check_prompts(class_names: Sequence[str], templates: Sequence[str]) -> None:
-    """Finds class names and templates that cannot be used.
+    """Checks class names and templates.
 
     Raises:
-        InputError: there are none, a name is empty or stands twice, or a template lacks {}.
+        InputError: there are none, a name is empty or occurs twice, or a template lacks {}.
     """
     if not class_names:
         raise InputError("`class_names` must hold a name for each class, got none. Give them, or use method 'kmeans'.")
@@ -114,7 +114,7 @@ def check_prompts(class_names: Sequence[str], templates: Sequence[str]) -> None:
 
 
 def zero_shot(images: np.ndarray, class_names: np.ndarray) -> np.ndarray:
-    """Gives each image the class whose name is most similar, ties to the lowest.
+    """Assigns each image the class whose name is most similar; ties go to the lowest class.
 
     Args:
         images: float [n, d], as `embed_images` returns them.
@@ -124,7 +124,7 @@ def zero_shot(images: np.ndarray, class_names: np.ndarray) -> np.ndarray:
         int32 [n], in [0, c); a class can be empty.
 
     Raises:
-        InputError: the two are not of one width.
+        InputError: the two differ in width.
     """
     if np.ndim(images) != 2 or np.ndim(class_names) != 2 or images.shape[1] != class_names.shape[1]:
         raise InputError(
@@ -148,7 +148,7 @@ class Clip:
         self.device = device
 
     def images(self, images: Images, *, batch_size: int) -> np.ndarray:
-        """uint8 [n, h, w, 3] to float32 [n, d], rows of norm 1."""
+        """Embeds images uint8 [n, h, w, 3] as float32 [n, d], rows of norm 1."""
         import torch
 
         def prepare(indices: np.ndarray) -> Any:
@@ -164,7 +164,7 @@ class Clip:
         return np.concatenate(list(batches))
 
     def names(self, class_names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
-        """c names to float32 [c, d], rows of norm 1."""
+        """Embeds c names as float32 [c, d], rows of norm 1."""
         import torch
 
         found = []
@@ -179,7 +179,7 @@ class Clip:
 
 
 def check_installed() -> None:
-    """Finds out whether there is what loads a model, without loading it.
+    """Checks that the packages that load a model are installed, without importing them.
 
     Raises:
         InputError: the extra is not installed.
@@ -188,13 +188,13 @@ def check_installed() -> None:
 
 
 def load(name: str) -> Clip:
-    """Loads a CLIP model, on a GPU where PyTorch has one.
+    """Loads a CLIP model, onto a GPU if PyTorch has one.
 
     Args:
-        name: a folder as transformers saves it, or a name on the Hugging Face hub.
+        name: a folder saved by transformers, or a name on the Hugging Face hub.
 
     Raises:
-        InputError: the extra is not installed, or there is no such whole CLIP model.
+        InputError: the extra is not installed, or there is no complete CLIP model of this name.
     """
     check_installed()
     import torch
@@ -209,10 +209,10 @@ def load(name: str) -> Clip:
             model, report = CLIPModel.from_pretrained(name, output_loading_info=True)
             if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
                 raise ValueError(f"{len(lacking)} of its weights are missing or misshapen, the first {lacking[0]}")
-            # With PIL, which is always there, so that one model gives the same embeddings everywhere.
+            # The PIL backend is always available, so that a model gives the same embeddings everywhere.
             processor = AutoImageProcessor.from_pretrained(name, backend="pil")
             tokenizer = AutoTokenizer.from_pretrained(name)
-        except Exception as error:  # a damaged file shows as whatever the library that reads it meets in it
+        except Exception as error:  # a damaged file can raise any error of the library that reads it
             reason = problem or (str(error) or type(error).__name__).split("\n")[0]
             raise InputError(
                 "config.latent_classes.clip_model must be a CLIP model, a folder that transformers saved or a name on "
@@ -224,5 +224,5 @@ def load(name: str) -> Clip:
 
 
 def _unit(vectors: Any) -> np.ndarray:
-    """A tensor's rows divided by their norms, on the host."""
+    """Normalizes a tensor's rows to unit length and copies them to the host."""
     return (vectors / vectors.norm(dim=-1, keepdim=True)).float().cpu().numpy()

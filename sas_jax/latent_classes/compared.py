@@ -1,4 +1,4 @@
-"""How well latent classes agree with labels."""
+"""Agreement of latent classes with labels."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -7,20 +7,20 @@ from sas_jax.errors import InputError
 
 
 def agreement(classes: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Measures how well latent classes agree with labels; the names of neither matter.
+    """Measures how well latent classes agree with labels, regardless of how either is numbered.
 
     Args:
         classes: int [n].
-        labels: int [n], below 0 where not known: those examples are left out. At least one is known.
+        labels: int [n], negative where unknown: those examples are left out. At least one is known.
 
     Returns:
         "accuracy": the share of examples in their label's class under the best one-to-one matching;
-        "nmi": mutual information over the mean of the two entropies, 1 where both have one part only;
-        "purity": the share of examples that have their class's commonest label.
+        "nmi": mutual information divided by the mean of the two entropies, 1 if both have only one class;
+        "purity": the share of examples that have the most common label of their class.
         All in [0, 1].
 
     Raises:
-        InputError: there are not as many labels as classes, or none is known.
+        InputError: the lengths differ, or no label is known.
     """
     known = labels >= 0
     if len(classes) != len(labels) or not known.any():

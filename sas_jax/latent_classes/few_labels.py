@@ -1,4 +1,4 @@
-"""Latent classes from few labels: logistic regression on the embeddings of the labelled, predicting the rest."""
+"""Latent classes from few labels: logistic regression on the labelled embeddings predicts the other labels."""
 
 import csv
 import io
@@ -13,24 +13,24 @@ from etils import epath
 from sas_jax import arrays, files, logistic, settings
 from sas_jax.errors import InputError
 
-# Of the mean squared weight on features of unit variance in all; see `spread`.
+# The weights of the L2 penalty, on features with a total variance of 1; see `spread`.
 L2_TRIED = tuple(10.0**power for power in range(-7, 1))
 FOLDS = 5
-# Labelled examples beyond which one fold's verdict is precise enough: its accuracy is known to a percent.
+# Above this many labelled examples one fold is precise enough: it gives the accuracy to within a percent.
 MANY = 10_000
 
-_BLOCK_ENTRIES = 1 << 24  # of a block's logits: 64 MiB
+_BLOCK_ENTRIES = 1 << 24  # entries of a block's logits: 64 MiB
 
 
 class FewLabels(NamedTuple):
-    """Classes for all from the labels of a few.
+    """Classes of all examples, predicted from a few labels.
 
     Attributes:
-        classes: int32 [n]: the label of those that have one, the predicted one of the others.
-        num_labelled: how many have one.
-        l2: the L2 chosen, in the units of L2_TRIED.
-        accuracy: the share of held-out labelled examples predicted rightly at that L2, in [0, 1]; None where none
-            could be held out.
+        classes: int32 [n]: the given label where there is one, else the predicted label.
+        num_labelled: the number of labelled examples.
+        l2: the chosen L2, one of L2_TRIED.
+        accuracy: the share of held-out labelled examples predicted correctly at that L2, in [0, 1]; None if none could
+            be held out.
     """
 
     classes: np.ndarray
@@ -41,24 +41,24 @@ class FewLabels(NamedTuple):
 
 @settings.fixed
 def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLabels:
-    """Predicts the labels of the examples that have none, by logistic regression on those that have.
+    """Predicts the labels of the unlabelled examples by logistic regression on the labelled ones.
 
-    The L2 is that of L2_TRIED with the lowest mean cross-entropy on labelled examples held out, ties to the larger: in
-    five-fold cross-validation, stratified, or on one of the five folds where more than MANY are labelled. A class
-    with one label only is never held out; where all are such, the middle of L2_TRIED is taken. The model is then
-    fitted to all that are labelled. Features are scaled by one number first, so that their mean squared distance from
-    their mean is 1 and one L2 means the same to every encoder.
+    The L2 is the one of L2_TRIED with the lowest mean cross-entropy on held-out labelled examples; ties go to the
+    larger. The examples are held out by stratified five-fold cross-validation, or as one of the five folds if more than
+    MANY are labelled. The only labelled example of a class is never held out; if this holds for all classes, the middle
+    of L2_TRIED is used. The model is then fitted to all labelled examples. Features are first scaled by a single
+    factor, so that their mean squared distance from their mean is 1 and an L2 means the same for every encoder.
 
     Args:
-        key: a typed PRNG key; it deals the folds.
+        key: a typed PRNG key, for the assignment to folds.
         embeddings: [n, d], finite, any real dtype.
-        labels: int [n], at least 0, and below 0 where not known; any numbers, not only those below their count.
+        labels: int [n], negative where unknown; the numbers need not be consecutive.
 
     Returns:
-        The classes of all n, and how the L2 fared.
+        The classes of all n examples, and the chosen L2 with its accuracy.
 
     Raises:
-        InputError: no example is labelled, or the embeddings are no matrix of finite numbers with one row each.
+        InputError: no example is labelled, or the embeddings are not a finite matrix with one row per example.
     """
     labels, embeddings = arrays.array("Labels", labels), arrays.array("Embeddings", embeddings)
     if np.ndim(embeddings) != 2 or labels.shape != np.shape(embeddings)[:1]:
@@ -83,7 +83,7 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
         features(embeddings[few]), numbers.astype(np.int32), num_classes=len(names), what="few labels' training set"
     )
     losses, right, held_out = _cross_validate(key, x, y, num_classes=len(names))
-    # argmin takes the first of equals.
+    # argmin takes the first of equals; reversed, ties go to the larger L2.
     best = len(L2_TRIED) - 1 - int(np.argmin(losses[::-1])) if held_out else len(L2_TRIED) // 2
     model = logistic.fit(x, y, num_classes=len(names), l2=L2_TRIED[best])
 
@@ -104,20 +104,20 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
 
 @settings.fixed
 def draw(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
-    """Keeps the labels of a few: of each class the given fraction, rounded to the nearest, and at least one.
+    """Keeps a fraction of each class's labels, rounded to the nearest whole number and at least one.
 
-    With one key, the few of a smaller fraction are among those of a larger one.
+    With the same key, the labels kept at a smaller fraction are a subset of those kept at a larger one.
 
     Args:
         key: a typed PRNG key.
-        labels: int [n], at least 0, and below 0 where not known.
+        labels: int [n], negative where unknown.
         fraction: in (0, 1].
 
     Returns:
         int32 [n]: the labels kept, -1 elsewhere.
 
     Raises:
-        InputError: the fraction is out of its range, or nothing is labelled.
+        InputError: the fraction is out of range, or no example is labelled.
     """
     if not 0 < fraction <= 1:
         raise InputError(f"`fraction` must be more than 0 and at most 1, got {fraction}. 0.01 keeps one in a hundred.")
@@ -134,16 +134,16 @@ def draw(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
 
 
 def read(file: epath.PathLike, *, ids: np.ndarray, class_names: Sequence[str] | None = None) -> np.ndarray:
-    """Reads the labels of a few from a .csv file.
+    """Reads labels from a .csv file.
 
-    Its first line names the columns, `id` and `label` among them; an example may be left out, or its label be empty.
-    Labels that are all names of the data set's classes get those classes' numbers; else labels that are all whole
-    numbers are taken as they are; else they are names, numbered in alphabetical order.
+    The first line names the columns, including `id` and `label`. Examples may be missing or have an empty label. If all
+    labels are names of the data set's classes, they get those classes' numbers; otherwise, if all are whole numbers,
+    they are used unchanged; otherwise they are names, numbered in alphabetical order.
 
     Args:
         file: a path, local or remote.
-        ids: str [n], the data set's.
-        class_names: the data set's, where it has some.
+        ids: str [n], the data set's ids.
+        class_names: the data set's class names, if it has any.
 
     Returns:
         int32 [n], -1 where the file gives no label.
@@ -179,7 +179,7 @@ def read(file: epath.PathLike, *, ids: np.ndarray, class_names: Sequence[str] | 
 
 
 def _rows(path: epath.Path) -> dict[str, str]:
-    """The label of each id in a .csv."""
+    """Returns the label of each id in a .csv file."""
     try:
         text = files.whole(path).decode("utf-8-sig")
     except (OSError, ValueError) as error:
@@ -219,7 +219,7 @@ def _rows(path: epath.Path) -> dict[str, str]:
 
 
 def _moments(rows: np.ndarray) -> tuple[np.ndarray, float]:
-    """The mean row, and what to multiply with so that the mean squared distance from it is 1."""
+    """Returns the mean row, and the factor that makes the mean squared distance from it 1."""
     rows = np.asarray(rows, np.float64)
     with np.errstate(all="ignore"):
         centre = rows.mean(axis=0)
@@ -228,16 +228,16 @@ def _moments(rows: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _in_classes(key: jax.Array, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """`indices` ordered by label, at random within one; an example's place does not depend on the other classes."""
+    """Returns `indices` sorted by label, in a random order within each that does not depend on the other classes."""
     scores = np.asarray(jax.random.bits(key, labels.shape))
     return indices[np.lexsort((scores[indices], labels[indices]))]
 
 
 def _folds(key: jax.Array, y: np.ndarray) -> np.ndarray:
-    """Deals examples to folds class by class, as one deals cards; int [n], -1 where its class has no other.
+    """Assigns examples to folds in turn, class by class; int [n], -1 for the only example of a class.
 
-    Two of one class that follow each other are in different folds, so that none has all of a class; and sizes differ
-    by one at most, so that all fits share two compiled programs.
+    Consecutive examples of a class are in different folds, so that no fold holds a whole class. Fold sizes differ by at
+    most one, so that all fits share two compiled programs.
     """
     fold = np.full(len(y), -1)
     order = _in_classes(key, y, np.flatnonzero(np.bincount(y)[y] > 1))
@@ -248,7 +248,7 @@ def _folds(key: jax.Array, y: np.ndarray) -> np.ndarray:
 def _cross_validate(
     key: jax.Array, x: jax.Array, y: jax.Array, *, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """For each of L2_TRIED the summed cross-entropy and the right answers of those held out, and how many were."""
+    """Returns the summed cross-entropy and correct predictions on held-out examples per L2_TRIED, and their number."""
     fold = _folds(key, np.asarray(y))
     losses, right, held_out = np.zeros(len(L2_TRIED)), np.zeros(len(L2_TRIED)), 0
     for number in range(FOLDS if len(y) <= MANY else 1):

@@ -1,12 +1,12 @@
 """k-means in JAX: greedy k-means++ seeds, Lloyd's iterations, the best of several restarts.
 
-One matrix [n, d] on the device is all that grows with n x d; the [rows, classes] scores are made a block of rows at a
-time, so that no n x k matrix exists: 1.3 million x 512 into 1,000 classes take that matrix's 2.5 GiB and 0.1 GiB beside
-it. On accelerators the sum over a class is a product with a one-hot matrix and not a scatter: a GPU scatters in any
-order, and the same key would then not always give the same classes.
+The only array of size n x d is one matrix on the device. The [rows, classes] scores are computed one block of rows at a
+time, so that no n x k matrix exists: 1.3 million x 512 into 1,000 classes take 2.5 GiB for the matrix and another 0.1
+GiB. On accelerators, class sums are products with a one-hot matrix instead of scatters: a GPU scatters in arbitrary
+order, and the same key would not always give the same classes.
 
-With a mesh, of one process or of several, each device has a part of the rows, padded to equal parts, and all have the
-centres: the same functions, which then exchange sums, a few drawn rows and their places (see collectives.py).
+With a mesh, of one process or of several, the rows are sharded, padded to equal parts, and the centres are replicated.
+The same functions then exchange sums, a few drawn rows and their indices (see collectives.py).
 """
 
 import math
@@ -24,13 +24,13 @@ from tqdm import tqdm
 from sas_jax import arrays, collectives, devices, settings
 from sas_jax.errors import InputError
 
-# Entries of a block's score matrix (4 MiB in float32: it stays in a CPU's cache), and the fewest rows of one: each
-# block reads all centres and sums, which are more than its rows where there are very many classes.
+# Entries of a block's score matrix (4 MiB in float32: it stays in a CPU's cache), and the minimum number of rows: each
+# block reads all centres and sums, which are larger than the block if there are very many classes.
 _BLOCK_ENTRIES = 1 << 20
 _BLOCK_ROWS = 128
 
-# A CPU scatters in order, and an iteration into 100 to 2,000 classes takes 0.5 to 0.65 of the time that it takes with
-# one-hot products (AMD EPYC, 2 cores, 2026-11-27). With few classes the product is faster.
+# A CPU scatters in order, and an iteration with 100 to 2,000 classes takes 0.5 to 0.65 of the time of one-hot products
+# (AMD EPYC, 2 cores, 2026-11-27). With few classes the product is faster.
 _FEWEST_SCATTERED = 64
 
 
@@ -50,19 +50,19 @@ class KMeans(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of which each device holds a part."""
+    """Rows sharded over the devices."""
 
-    values: jax.Array  # float32 [n here, d], zeros beyond the last of all
-    number: int  # n, of all devices
-    axis: str | None = None  # of the mesh, inside `jax.shard_map`; None: all are here
+    values: jax.Array  # float32 [local rows, d], zero-padded after the last of all rows
+    number: int  # n, over all devices
+    axis: str | None = None  # the mesh axis, inside `jax.shard_map`; None: not sharded
 
     @property
     def here(self) -> int:
-        """How many are here, padding included."""
+        """The number of local rows, padding included."""
         return self.values.shape[0]
 
     def real(self, first: jax.Array | int, rows: int) -> jax.Array:
-        """bool [rows]: which of those from `first` on are no padding."""
+        """Returns bool [rows]: which of the local rows from `first` on are not padding."""
         if self.axis is None:
             return jnp.ones(rows, bool)
         return collectives.place(self.axis) * self.here + first + jnp.arange(rows) < self.number
@@ -81,24 +81,23 @@ def kmeans(
     """Partitions rows by k-means, keeping the best of several restarts.
 
     Ties go to the lowest: a row between two centres to the lower one, equal inertias to the earlier restart. A class
-    that loses all its rows starts again at the row farthest from its centre.
+    that loses all its rows is reseeded at the row farthest from its centre.
 
     Args:
         key: a typed PRNG key; the result is a function of it and of `x`.
         x: [n, d], finite, any real dtype; computed in float32.
-        num_classes: k, in [1, number of different rows].
-        restarts: seedings tried, at least 1.
-        iterations: Lloyd's iterations per restart at most, at least 1; it stops earlier when no assignment changes.
-        mesh: of one axis: its devices have a part of the rows each. Where they are of several processes, all of them
-            call this with the same arguments, of `x` each reads the rows of its own devices, and all get the result.
-            Sums are then added up in another order, so that the last digits depend on the number of devices. One
-            device where None.
+        num_classes: k, in [1, number of distinct rows].
+        restarts: number of seedings, at least 1.
+        iterations: maximum Lloyd iterations per restart, at least 1; stops earlier when no assignment changes.
+        mesh: a mesh with one axis, over which the rows are sharded; None for one device. If it spans several processes,
+            all of them call this with the same arguments, each reads its own devices' rows of `x`, and all get the
+            result. The order of summation, and so the last digits, depend on the number of devices.
 
     Returns:
-        The labels, centres and inertia of the restart of least inertia.
+        The labels, centres and inertia of the restart with the lowest inertia.
 
     Raises:
-        InputError: `x` is not a matrix of finite numbers, or has fewer different rows than `num_classes`.
+        InputError: `x` is not a matrix of finite numbers, or has fewer distinct rows than `num_classes`.
 
     Source:
         Arthur & Vassilvitskii, "k-means++: the advantages of careful seeding" (SODA 2007), section 2.2, and its
@@ -127,7 +126,7 @@ def kmeans(
         )
 
     points, scale, shift = _to_unit_box(rows, number=n)
-    # min keeps the first of equals, and one run at a time is held beside it.
+    # min keeps the first of equals, and only one other run is in memory at a time.
     keys = tqdm(jax.random.split(key, restarts), desc="k-means", unit=" restarts", delay=2, disable=None)
     runs = (solve(run, points, num_classes=num_classes, iterations=iterations, number=n, mesh=mesh) for run in keys)
     best = min(runs, key=lambda run: float(run[2]))
@@ -143,7 +142,7 @@ def kmeans(
 
 
 def numbered(labels: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and centres of classes, none of them empty, numbered by their first row."""
+    """Renumbers classes, none of them empty, by their first row; returns the new labels and centres."""
     _, first = np.unique(labels, return_index=True)
     old_of_new = np.argsort(first)
     return np.argsort(old_of_new).astype(np.int32)[labels], centres[old_of_new]
@@ -164,15 +163,15 @@ def solve(
 
     Args:
         key: a typed PRNG key.
-        x: float32 [n, d], best centred and of magnitude about 1: distances are taken as |x|^2 - 2xc + |c|^2.
+        x: float32 [n, d], preferably centred and of magnitude about 1: distances are computed as |x|^2 - 2xc + |c|^2.
         num_classes: k, in [1, n], static.
-        iterations: at most so many of Lloyd's iterations.
-        number: how many of the n are no padding, which only a mesh may have, at its end; static. All where None.
-        mesh: over which `x` is split; static.
+        iterations: maximum number of Lloyd iterations.
+        number: rows before the padding at the end, which is only allowed with a mesh; static. None for all n.
+        mesh: the mesh over which `x` is sharded; static.
 
     Returns:
         Labels int32 [n], each row's nearest centre; centres float32 [k, d]; inertia float32 []. A class can be empty
-        where iterations ran out, or where fewer than k rows differ.
+        if the iterations ran out or fewer than k rows are distinct.
     """
 
     def run(key, x, iterations):
@@ -182,7 +181,8 @@ def solve(
     if mesh is None:
         return run(key, x, iterations)
     split, whole = PartitionSpec(mesh.axis_names[0]), PartitionSpec()
-    # What is whole is computed alike on all devices, from what they exchanged; check_vma cannot see that in loops.
+    # Replicated values are computed identically on all devices, from exchanged values; check_vma cannot infer that
+    # inside loops.
     in_specs, out_specs = (whole, split, whole), (split, whole, whole)
     return jax.shard_map(run, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)(key, x, iterations)
 
@@ -192,11 +192,12 @@ def seeds(key: jax.Array, rows: Rows, *, num_classes: int) -> jax.Array:
 
     Args:
         key: a typed PRNG key.
-        rows: n of them.
+        rows: the n rows to choose from.
         num_classes: k, in [1, n], static.
 
     Returns:
-        float32 [k, d], of the rows. The [n, 2 + log k] distances to a step's candidates are the largest array made.
+        The chosen rows, float32 [k, d]. The largest intermediate array is the [n, 2 + log k] distances to a step's
+        candidates.
     """
     x, n, axis = rows
     candidates = 2 + int(math.log(num_classes))
@@ -223,9 +224,9 @@ def seeds(key: jax.Array, rows: Rows, *, num_classes: int) -> jax.Array:
 
 
 def _drawn(uniform: jax.Array, shares: jax.Array, axis: str | None) -> jax.Array:
-    """The rows in whose share of the sum over all devices fall the numbers from [0, 1)."""
+    """Maps uniform numbers in [0, 1) to global row indices, drawn in proportion to the shares on all devices."""
     cumulated = jnp.cumsum(shares)
-    # "right": the first row whose cumulated share exceeds the draw, which is never a row of share 0.
+    # "right" gives the first row whose cumulative share exceeds the draw, which is never a row with share 0.
     if axis is None:
         return jnp.searchsorted(cumulated, uniform * cumulated[-1], side="right")
     ends = jnp.cumsum(collectives.gathered(cumulated[-1:], axis))
@@ -233,7 +234,7 @@ def _drawn(uniform: jax.Array, shares: jax.Array, axis: str | None) -> jax.Array
     place = collectives.place(axis)
 
     def first_beyond(ends: jax.Array, draws: jax.Array) -> jax.Array:
-        # What rounding puts beyond the end falls on the last one with a share.
+        # Draws that rounding puts beyond the end go to the last entry with a share.
         return jnp.minimum(jnp.searchsorted(ends, draws, side="right"), jnp.sum(ends < ends[-1]))
 
     local = first_beyond(cumulated, draws - jnp.append(0.0, ends)[place])
@@ -249,7 +250,7 @@ def _finite_rows(x: jax.Array) -> jax.Array:
 def _to_unit_box(x: jax.Array, *, number: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns x / scale - shift with zero mean and entries at most 2, so that no square over- or underflows.
 
-    `number` is that of the rows without the padding, which is zeros before.
+    `number` is the number of rows without padding; padding rows are zero on input.
     """
     scale = jnp.maximum(jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
     shift = jnp.sum(x / scale, axis=0) / number
@@ -257,14 +258,14 @@ def _to_unit_box(x: jax.Array, *, number: int) -> tuple[jax.Array, jax.Array, ja
 
 
 def block_rows(num_classes: int, features: int) -> int:
-    """How many rows a block has."""
+    """Returns the number of rows in a block."""
     return max(_BLOCK_ROWS, _BLOCK_ENTRIES // max(num_classes, features))
 
 
 def _over_blocks(rows, width, body, carry):
     """Folds body(carry, block, start, fresh) over blocks of rows whose [size, width] matrix is bounded.
 
-    The last block starts early enough to be whole; `fresh` is False on the rows that the block before has seen, and on
+    The last block starts early enough to be full; `fresh` is False on the rows that the previous block has seen, and on
     padding.
     """
     n, d = rows.values.shape
@@ -315,7 +316,7 @@ def _lloyd(rows, centres, iterations):
 
 
 def assigned(rows, centres):
-    """Each row's nearest centre and squared distance to it; of the rows here each class's sum [k, d] and number."""
+    """Returns each local row's nearest centre and its squared distance, and each class's local sum [k, d] and count."""
     k = centres.shape[0]
 
     def body(carry, block, start, fresh):
@@ -323,7 +324,7 @@ def assigned(rows, centres):
         label, distance = _nearest(block, centres)
         added = _added_by_class(block, jnp.where(fresh, label, k), k)
         sums, counts = sums + added[0], counts + added[1]
-        # A row seen before keeps the label it was summed under: its bits may differ in another block.
+        # A row already seen keeps the label it was summed under: rounding may differ between blocks.
         label = jnp.where(fresh, label, lax.dynamic_slice_in_dim(labels, start, len(label)))
         return (
             lax.dynamic_update_slice_in_dim(labels, label, start, 0),
@@ -354,7 +355,7 @@ def _added_by_class(block, labels, k):
 
 
 def _finish(rows, centres):
-    """Returns each row's nearest centre, the centres, and the inertia from differences: no cancellation."""
+    """Returns each row's nearest centre, the centres, and the inertia, from differences to avoid cancellation."""
 
     def body(carry, block, start, fresh):
         labels, inertia = carry
@@ -368,7 +369,7 @@ def _finish(rows, centres):
 
 
 def _fill_empty(x: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gives each class that is still empty the farthest row that is not alone in its class."""
+    """Moves to each empty class the row farthest from its centre, among rows that are not alone in their class."""
     k = len(centres)
     different = len(np.unique(x, axis=0))
     if different < k:

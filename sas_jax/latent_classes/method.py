@@ -1,4 +1,4 @@
-"""What a latent-class method is, and what it is given."""
+"""The interface of latent-class methods, and their inputs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from sas_jax.workdir import Workdir
 
 
 class Split(Protocol):
-    """The images that are partitioned, n of them; see `sas_jax.data.Split`."""
+    """The n images to partition; see `sas_jax.data.Split`."""
 
     @property
     def images(self) -> Images: ...
@@ -38,12 +38,12 @@ class Dataset(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """What is known of a data set before its images are read.
+    """Facts about a data set, known before its images are read.
 
     Attributes:
-        name: of the data set.
-        n: images.
-        num_labelled: how many of them have a label.
+        name: the name of the data set.
+        n: number of images.
+        num_labelled: number of labelled images.
         load: reads the data set.
     """
 
@@ -55,13 +55,13 @@ class Known:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What classes are made from.
+    """The inputs of a method.
 
     Attributes:
-        dataset: its training images are partitioned.
-        own: gives the run's embeddings, float32 [n, d].
-        workdir: keeps the embeddings of pretrained networks.
-        log: is told what is done.
+        dataset: the data set whose training images are partitioned.
+        own: returns the run's own embeddings, float32 [n, d].
+        workdir: caches the embeddings of pretrained networks.
+        log: takes progress messages.
     """
 
     dataset: Dataset
@@ -72,14 +72,14 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Fingerprints of what classes may depend on.
+    """Fingerprints of everything that classes may depend on.
 
     Attributes:
-        images: of the images.
-        embeddings: of the run's embeddings.
+        images: the fingerprint of the images.
+        embeddings: the fingerprint of the run's own embeddings.
         seed: config.seed.
-        file, folder: of a path.
-        given: of a file of embeddings, or of the images' features by a pretrained network.
+        file, folder: return the fingerprint of a path.
+        given: returns the fingerprint of a file of embeddings, or of the images' features from a pretrained network.
     """
 
     images: str
@@ -96,7 +96,7 @@ class Made:
 
     Attributes:
         classes: int32 [n], at least 0.
-        facts: what was found on the way, for results.json.
+        facts: additional facts for results.json.
     """
 
     classes: np.ndarray
@@ -105,16 +105,16 @@ class Made:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to make latent classes. Each function is given config.latent_classes.
+    """A method to make latent classes. Each function takes config.latent_classes.
 
     Attributes:
-        fields: of config.latent_classes that the classes depend on.
-        check: finds what does not fit the data set, before anything is computed.
-        inputs: what the classes depend on, to be hashed: every one of `fields`, and what lies behind it.
+        fields: the fields of config.latent_classes that the classes depend on.
+        check: raises InputError if the config does not fit the data set, before anything is computed.
+        inputs: returns what the classes depend on, to be hashed: each of `fields`, and the contents it refers to.
         make: makes the classes, with a typed PRNG key.
-        needs: the one of `fields` that must not be empty; "" where all may.
+        needs: the one of `fields` that must not be empty; "" if all may be.
         clusters: whether the classes are clusters of embeddings, without labels or names.
-        together: of several processes all make the classes, in one program; else the first one does.
+        together: whether all processes make the classes, in one program; otherwise only process 0 does.
     """
 
     fields: tuple[str, ...]
@@ -127,7 +127,7 @@ class Method:
 
 
 def checked(classes: np.ndarray, n: int, source: str) -> np.ndarray:
-    """Classes made elsewhere as int32 [n], at least 0; InputError where they are not one for each of n examples."""
+    """Returns external classes as int32 [n], at least 0; raises InputError unless there is one per example."""
     if classes.shape != (n,):
         found = f"{classes.shape[0]}" if classes.ndim == 1 else f"an array of shape {list(classes.shape)}"
         raise InputError(

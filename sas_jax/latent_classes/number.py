@@ -1,4 +1,4 @@
-"""How many latent classes, where nobody knows."""
+"""Chooses the number of latent classes."""
 
 import math
 from typing import NamedTuple
@@ -13,26 +13,26 @@ from sas_jax import settings
 from sas_jax.errors import InputError
 from sas_jax.latent_classes.kmeans import kmeans
 
-# From here on a silhouette says that "a reasonable structure has been found": Kaufman & Rousseeuw, "Finding groups in
+# A silhouette above this means that "a reasonable structure has been found": Kaufman & Rousseeuw, "Finding groups in
 # data" (1990), chapter 2, table 4.
 SEPARATE = 0.5
 
-PER_CLASS = 20  # rows that a class should have on average, at least
-FEWEST = 2 * PER_CLASS  # rows that a number can be chosen from
+PER_CLASS = 20  # minimum average number of rows per class
+FEWEST = 2 * PER_CLASS  # minimum number of rows to choose a number of classes from
 
-# Distances [_BLOCK, rows] are made at a time: 20 MB at 10,000 rows.
+# Rows of a block of distances [_BLOCK, rows]: 20 MB at 10,000 rows.
 _BLOCK = 512
 
 
 class Choice(NamedTuple):
-    """A number of classes, and what it was chosen from.
+    """The chosen number of classes, and the silhouettes behind the choice.
 
     Attributes:
-        num_classes: the number of `tried` with the largest silhouette, ties to the larger; sqrt(n / 2) where the
-            silhouettes decide nothing.
-        decided: whether they did.
+        num_classes: the number in `tried` with the largest silhouette, ties to the larger; sqrt(n / 2) if the
+            silhouettes are not decisive.
+        decided: whether the silhouettes are decisive.
         tried: the numbers of classes tried, ascending.
-        silhouettes: the mean silhouette at each, in [-1, 1].
+        silhouettes: the mean silhouette for each number, in [-1, 1].
     """
 
     num_classes: int
@@ -43,24 +43,24 @@ class Choice(NamedTuple):
 
 @settings.fixed
 def choose(key: jax.Array, x: np.ndarray, *, rows: int = 10_000, per_class: int = PER_CLASS) -> Choice:
-    """Chooses the number of classes by the silhouette of k-means, and where that decides nothing by the square root.
+    """Chooses the number of classes by the silhouette of k-means, or as sqrt(n / 2) if that is not decisive.
 
-    Tries 2, 3, 4, 6, 8, 11, 16, ... (rounded powers of the root of two) as long as a class has `per_class` rows on
-    average, on a sample of the rows: k-means from two seedings, and the mean silhouette of its classes. The largest
-    decides where it is neither at the first nor at the last number tried, or at the first and over SEPARATE. Else no
-    number of classes stands out, and the number is sqrt(n / 2), at most n / `per_class`.
+    On a sample of the rows, k-means is run from two seedings with 2, 3, 4, 6, 8, 11, 16, ... classes (rounded powers of
+    the square root of two), as long as a class has `per_class` rows on average. The number with the largest mean
+    silhouette is chosen if it is neither the first nor the last number tried, or if it is the first and its silhouette
+    is above SEPARATE. Otherwise no number stands out, and it is sqrt(n / 2), at most n / `per_class`.
 
     Args:
         key: a typed PRNG key.
         x: [n, d], finite, any real dtype; n at least 2 * `per_class`.
-        rows: of the sample, at most; the time grows with its square.
-        per_class: at least 2.
+        rows: maximum size of the sample; the time grows with its square.
+        per_class: minimum average number of rows per class, at least 2.
 
     Returns:
-        The choice, and the silhouettes it rests on.
+        The choice, and the silhouettes behind it.
 
     Raises:
-        InputError: there are too few rows, or `kmeans` cannot use them.
+        InputError: there are too few rows, or `kmeans` rejects them.
 
     Source:
         Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis" (1987),
@@ -90,15 +90,15 @@ def choose(key: jax.Array, x: np.ndarray, *, rows: int = 10_000, per_class: int 
 
 @settings.fixed
 def silhouette(x: np.ndarray, labels: np.ndarray) -> float:
-    """The mean silhouette of a partition: how much nearer rows are to their own class than to the next.
+    """Returns the mean silhouette of a partition: how much closer rows are to their own class than to the next.
 
     Args:
         x: [n, d], finite, any real dtype.
-        labels: int [n], in [0, k), k at least 2, none of them empty.
+        labels: int [n], in [0, k), k at least 2, no class empty.
 
     Returns:
-        The mean over the rows of (b - a) / max(a, b): a the mean Euclidean distance to the others of the row's class,
-        b the least mean distance to another class; 0 for a row that is alone in its class. In [-1, 1].
+        The mean over the rows of (b - a) / max(a, b), in [-1, 1]: a is the mean Euclidean distance to the other rows of
+        the same class, b the smallest mean distance to another class. A row that is alone in its class counts as 0.
 
     Source:
         Rousseeuw 1987, as in `choose`. No n x n matrix is made.
@@ -118,7 +118,7 @@ def _silhouette(x: jax.Array, labels: jax.Array, counts: jax.Array) -> jax.Array
         here = jnp.minimum(at, n - 1)
         products = jnp.matmul(x[here], x.T, precision=lax.Precision.HIGHEST)
         distances = jnp.sqrt(jnp.maximum(norms[here][:, None] - 2 * products + norms, 0.0))
-        distances = jnp.where(here[:, None] == jnp.arange(n), 0.0, distances)  # to itself, exactly
+        distances = jnp.where(here[:, None] == jnp.arange(n), 0.0, distances)  # exactly 0 to itself
         sums = jnp.matmul(distances, member, precision=lax.Precision.HIGHEST)
         own = labels[here]
         company = counts[own] - 1

@@ -1,4 +1,4 @@
-"""k-means of rows that memory does not hold: Lloyd's iterations as passes over them, a block at a time."""
+"""k-means on rows that do not fit in memory: Lloyd's iterations as passes over them, one block at a time."""
 
 import math
 
@@ -12,16 +12,16 @@ from sas_jax.errors import InputError
 from sas_jax.latent_classes.kmeans import KMeans, Rows, assigned, kmeans, numbered
 from sas_jax.progress import Progress
 
-_BLOCK_NUMBERS = 1 << 22  # of a block of rows: 16 MiB, several times on its way
-SAMPLE = 1 << 15  # rows that the first centres are found on, at least,
-SAMPLE_PER_CLASS = 64  # and at least so many a class
-ENOUGH = 1e-3  # the pass that lowers the inertia by less than this share of it is the last
+_BLOCK_NUMBERS = 1 << 22  # entries of a block of rows: 16 MiB, of which there are several copies
+SAMPLE = 1 << 15  # minimum number of rows in the sample for the initial centres,
+SAMPLE_PER_CLASS = 64  # and minimum number of them per class
+ENOUGH = 1e-3  # passes end when one lowers the inertia by at most this fraction
 
 
 def cluster(
     key: jax.Array, x: arrays.Rows, *, num_classes: int, restarts: int = 5, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """k-means, by passes where the rows take over a third of all accelerators' memory or, in a file, of this machine's.
+    """Runs k-means, in passes if the rows exceed a third of all accelerators' memory or, on disk, of the machine's.
 
     Args:
         key: a typed PRNG key.
@@ -30,9 +30,9 @@ def cluster(
         restarts, mesh: see `kmeans`.
 
     Returns:
-        int32 [n], the classes.
+        The classes, int32 [n].
     """
-    needed = 3 * 4 * math.prod(x.shape)  # as read, on the device, and what is made of it there
+    needed = 3 * 4 * math.prod(x.shape)  # float32: as read, on the device, and computed from it there
     one, count = devices.memory_of_one(), jax.local_device_count()
     most = min(one * count, devices.memory() if arrays.on_disk(x) else math.inf)
     if mesh is None and one < needed <= most:
@@ -46,31 +46,31 @@ def cluster(
 def kmeans_by_passes(
     key: jax.Array, x: arrays.Rows, *, num_classes: int, restarts: int = 5, iterations: int = 100
 ) -> KMeans:
-    """Partitions rows by k-means; what grows with their number in memory is one label and one distance a row.
+    """Partitions rows by k-means in passes; memory grows by only one label and one distance per row.
 
-    k-means++ and the restarts are done on a random sample, of SAMPLE_PER_CLASS rows a class and at least SAMPLE, by
-    `kmeans`. From the best centres there each of Lloyd's iterations is one pass over all rows. A class that loses all
-    its rows starts again at the row farthest from its centre.
+    `kmeans` runs k-means++ and the restarts on a random sample of SAMPLE_PER_CLASS rows per class, at least SAMPLE.
+    From the best centres of the sample, each Lloyd iteration is one pass over all rows. A class that loses all its rows
+    is reseeded at the row farthest from its centre.
 
     Args:
         key: a typed PRNG key; the result is a function of it and of `x`.
-        x: [n, d], finite, of an array, a mapped file, or `arrays.LazyRows`; read in blocks.
-        num_classes: k, in [1, number of different rows of the sample].
-        restarts: seedings tried on the sample, at least 1.
-        iterations: Lloyd's, on the sample and then in passes, at most; the passes end earlier when one lowers the
-            inertia by less than the share ENOUGH of it.
+        x: [n, d], finite: an array, a memory-mapped file or `arrays.LazyRows`; read in blocks.
+        num_classes: k, in [1, number of distinct rows of the sample].
+        restarts: number of seedings on the sample, at least 1.
+        iterations: maximum Lloyd iterations, on the sample and again in passes; the passes end earlier when one lowers
+            the inertia by at most the fraction ENOUGH.
 
     Returns:
-        The labels, each row's nearest of the centres; the centres and inertia.
+        The labels (each row's nearest centre), the centres and the inertia.
 
     Raises:
-        InputError: `x` holds what is not finite, or the sample has fewer different rows than `num_classes`.
+        InputError: `x` is not finite, or the sample has fewer distinct rows than `num_classes`.
     """
     n = len(x)
     size = min(n, max(SAMPLE, SAMPLE_PER_CLASS * num_classes))
     sample = np.asarray(x[np.sort(np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), n)[:size]))])
     centres = kmeans(key, sample, num_classes=num_classes, restarts=restarts, iterations=iterations).centres
-    # Distances are taken as |x|^2 - 2xc + |c|^2: best centred, and of magnitude about 1.
+    # Distances are computed as |x|^2 - 2xc + |c|^2, which is most accurate if centred and of magnitude about 1.
     scale = np.float32(max(np.abs(sample).max(), np.finfo(np.float32).tiny))
     shift = (sample / scale).mean(axis=0, dtype=np.float64).astype(np.float32)
     del sample
@@ -89,7 +89,7 @@ def kmeans_by_passes(
             farthest = np.argsort(-distances, kind="stable")[: len(empty)]
             centres[empty] = np.asarray(x[farthest]) / scale - shift
         before, done = inertia, done + 1
-    for label in empty:  # rows that float32 hardly tells apart: each class gets one all the same
+    for label in empty:  # float32 hardly distinguishes these rows; each class gets one anyway
         row = int(np.argmax(np.where(counts[labels] > 1, distances, -1)))
         counts[labels[row]] -= 1
         counts[label] = 1
@@ -109,7 +109,7 @@ def _pass(
     distances: np.ndarray,
     progress: Progress,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each class's sum, float64 [k, d], and number of rows; writes the labels and squared distances of all rows."""
+    """Returns each class's sum, float64 [k, d], and size; writes the labels and squared distances of all rows."""
     n, d = x.shape
     rows = max(1, _BLOCK_NUMBERS // d)
     sums, counts = np.zeros(centres.shape), np.zeros(len(centres), np.int64)
@@ -130,7 +130,7 @@ def _pass(
 
     for start in range(0, n, rows):
         at = slice(start, min(start + rows, n))
-        block = np.asarray(x[at], np.float32)  # is read while the one before is computed
+        block = np.asarray(x[at], np.float32)  # read while the previous block is computed
         if computing:
             take()
         computing.append((at, _block(block, centres, scale, shift)))

@@ -1,4 +1,4 @@
-"""The embeddings that latent classes are made from: the run's own, CLIP's, a pretrained network's, or a file's."""
+"""The embeddings for latent classes: the run's own, CLIP's, a pretrained network's, or those of a file."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,14 @@ from sas_jax.latent_classes.method import Given, Inputs
 from sas_jax.workdir import fingerprint
 
 FIELDS = ("embeddings", "clip_model")
-"""Of config.latent_classes, that they depend on."""
+"""The fields of config.latent_classes that the embeddings depend on."""
 
-CLIP = "clip"  # as config.latent_classes.embeddings: those of config.latent_classes.clip_model
+CLIP = "clip"  # the value of config.latent_classes.embeddings that selects config.latent_classes.clip_model
 _FIELD = "config.latent_classes.embeddings"
 
 
 def check(section: ConfigDict, n: int) -> None:
-    """Finds embeddings that cannot be used, without a network being loaded."""
+    """Checks the embeddings without loading a network."""
     if section.embeddings == CLIP:
         clip.check_installed()
     elif pretrained.is_model(section.embeddings):
@@ -30,7 +30,7 @@ def check(section: ConfigDict, n: int) -> None:
 
 
 def inputs(section: Mapping[str, Any], known: Inputs) -> str:
-    """The fingerprint of what they depend on."""
+    """Returns a fingerprint of everything that the embeddings depend on."""
     name = section["embeddings"]
     if not name:
         return known.embeddings
@@ -40,7 +40,7 @@ def inputs(section: Mapping[str, Any], known: Inputs) -> str:
 
 
 def make(section: ConfigDict, given: Given) -> np.ndarray:
-    """float32 [n, d]."""
+    """Returns the embeddings, float32 [n, d]."""
     name, images = section.embeddings, given.dataset.train
     if not name:
         return given.own()
@@ -60,12 +60,12 @@ def make(section: ConfigDict, given: Given) -> np.ndarray:
 
 
 def of_clip(section: Mapping[str, Any], known: Inputs) -> tuple[str, ...]:
-    """What CLIP's embeddings depend on."""
+    """Returns everything that CLIP's embeddings depend on."""
     return known.images, section["clip_model"], known.folder(section["clip_model"])
 
 
 def by_clip(section: ConfigDict, given: Given) -> np.ndarray:
-    """float32 [n, d], CLIP's, of norm 1."""
+    """Returns CLIP's embeddings, float32 [n, d], rows of norm 1."""
     return clip.embed_images(
         section.clip_model,
         given.dataset.train.images,

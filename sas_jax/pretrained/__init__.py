@@ -1,6 +1,6 @@
-"""Features of images from a pretrained network: timm/NAME, hf/NAME or onnx/FILE. They need the extra [pretrained].
+"""Image features from a pretrained network: timm/NAME, hf/NAME or onnx/FILE. Requires the extra [pretrained].
 
-Each kind of network brings its own preprocessing. PyTorch, timm, transformers and ONNX Runtime are imported when a
+Each kind of network has its own preprocessing. PyTorch, timm, transformers and ONNX Runtime are imported when a
 network is loaded.
 """
 
@@ -24,30 +24,30 @@ from sas_jax.pretrained.model import Model, RandomViews
 __all__ = ["KINDS", "Model", "RandomViews", "check", "embed_images", "is_model", "load", "path_of"]
 
 KINDS = {each.NAME: each.KIND for each in (by_timm, by_hf, by_onnx)}
-"""By the first part of a name."""
+"""The kinds of networks, by the first part of a name."""
 
 
 def is_model(name: str) -> bool:
-    """Whether a field or an argument names a pretrained network, and not a .npy file."""
+    """Returns whether a field or an argument names a pretrained network, not a .npy file."""
     kind, slash, _ = name.partition("/")
     return kind in KINDS and bool(slash) and not name.endswith(".npy")
 
 
 def path_of(name: str) -> str:
-    """The file or folder that holds the network; "" where it is known by its name only."""
+    """Returns the file or folder that holds the network; "" if only its name is known."""
     place = os.path.expanduser(name.partition("/")[2])
     return place if os.path.exists(place) else ""
 
 
 def check(name: str, *, field: str) -> None:
-    """Finds out whether a network can be loaded, as far as that shows without loading it.
+    """Checks whether a network can be loaded, as far as possible without loading it.
 
     Args:
         name: "timm/NAME", "hf/NAME", "onnx/FILE", or a folder in place of NAME.
-        field: the argument or field that holds it.
+        field: the argument or field that holds the name.
 
     Raises:
-        InputError: no such name, no such file, or the extra is not installed.
+        InputError: there is no such name or file, or the extra is not installed.
     """
     kind, _, rest = name.partition("/")
     if kind not in KINDS or not rest:
@@ -62,10 +62,10 @@ def load(name: str, *, field: str) -> Model:
     """Loads a pretrained network, on a GPU if the library finds one.
 
     Args:
-        name, field: as of `check`.
+        name, field: see `check`.
 
     Raises:
-        InputError: as `check`, or its weights cannot be loaded.
+        InputError: as for `check`, or the weights cannot be loaded.
     """
     check(name, field=field)
     kind, _, rest = name.partition("/")
@@ -89,18 +89,18 @@ def embed_images(
     batch_size: int = 64,
     log: Callable[[str], None] = print,
 ) -> np.ndarray:
-    """The features of images by a pretrained network, in place of a run's own embeddings.
+    """Returns the features of images from a pretrained network, in place of a run's own embeddings.
 
     Args:
-        name, field: as of `check`.
+        name, field: see `check`.
         images: uint8 [n, h, w, 3].
-        source: as of `cached`.
-        folder: a path, local or remote, that keeps the features in a file named after the network.
-        batch_size: images at a time, at least 1.
-        log: gets a sentence on what is done.
+        source: see `cached`.
+        folder: a path, local or remote, where the features are cached in a file named after the network.
+        batch_size: images per batch, at least 1.
+        log: takes progress messages.
 
     Returns:
-        float32 [n, d], of norm 1.
+        float32 [n, d], rows of norm 1.
 
     Raises:
         InputError: the network cannot be used, or its file in `folder` holds something else.

@@ -1,4 +1,4 @@
-"""Images through a network, batch by batch, while all cores prepare the next ones."""
+"""Runs images through a network in batches, while all cores prepare the next ones."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,15 +20,15 @@ def in_batches(
     label: str,
     first: int = 0,
 ) -> Iterator[np.ndarray]:
-    """forward(prepare(indices)) of all batches in order, with a progress bar; all cores prepare a few batches ahead.
+    """Yields forward(prepare(indices)) for each batch in order, with a progress bar; all cores prepare batches ahead.
 
     Args:
-        n: images.
-        prepare: of int [b], the indices of a batch; called on several threads.
-        forward: gives [b, d] of what was prepared.
-        batch_size: images at a time, at least 1.
-        label: of the progress bar.
-        first: the image to begin with.
+        n: number of images.
+        prepare: takes int [b], the indices of a batch; called on several threads.
+        forward: maps a prepared batch to [b, d].
+        batch_size: images per batch, at least 1.
+        label: the label of the progress bar.
+        first: the index of the first image.
     """
 
     def prepared(start: int) -> Any:
@@ -42,7 +42,7 @@ def in_batches(
 
 
 def _ahead(function: Callable[[int], Any], arguments: Iterable[int]) -> Iterator[Any]:
-    """function(a) of each argument in order, computed by all cores a few ahead of where they are taken."""
+    """Yields function(a) for each argument in order, computed a few ahead on all cores."""
     workers = devices.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Any] = deque()

@@ -1,4 +1,4 @@
-"""Networks of Hugging Face's transformers, by name or from a folder."""
+"""Networks from Hugging Face's transformers, by name or from a folder."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _load(name: str, rest: str) -> Model:
     import torch
     from transformers import AutoImageProcessor, AutoModel
 
-    # With PIL, which is always there, so that one model gives the same features everywhere.
+    # The PIL backend is always available, so that a model gives the same features everywhere.
     processor = AutoImageProcessor.from_pretrained(rest, backend="pil")
     network, report = AutoModel.from_pretrained(rest, output_loading_info=True)
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
@@ -35,7 +35,7 @@ def _load(name: str, rest: str) -> Model:
             else:
                 found = network(pixel_values=pixels.to(device))
         if unpooled:
-            vectors = found.last_hidden_state[:, 0]  # what the pooler reads
+            vectors = found.last_hidden_state[:, 0]  # the pooler's input
         elif isinstance(found, torch.Tensor):
             vectors = found
         else:

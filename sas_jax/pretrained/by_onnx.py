@@ -1,4 +1,4 @@
-"""Networks in ONNX files."""
+"""Networks from ONNX files."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from sas_jax.pretrained.kind import FREE, Kind
 from sas_jax.pretrained.model import Model
 
 NAME = "onnx"
-# Of ImageNet's training images, in [0, 1].
+# Per-channel statistics of ImageNet's training images (RGB in [0, 1]).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

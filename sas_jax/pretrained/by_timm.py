@@ -1,4 +1,4 @@
-"""Networks of timm, by name or from a folder."""
+"""Networks from timm, by name or from a folder."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ from sas_jax.pretrained.kind import ONLINE, Kind, torch_device
 from sas_jax.pretrained.model import Model
 
 NAME = "timm"
-_NEAREST = 3  # names of models that are suggested
+_NEAREST = 3  # number of model names suggested
 
 
 def _check(rest: str, field: str) -> None:
@@ -20,7 +20,7 @@ def _check(rest: str, field: str) -> None:
         return
     import timm
 
-    known = [*timm.list_models(), *timm.list_models(pretrained=True)]  # the latter have a tag behind a dot
+    known = [*timm.list_models(), *timm.list_models(pretrained=True)]  # the latter have a tag after a dot
     if rest not in known:
         nearest = difflib.get_close_matches(rest[:200], known, n=_NEAREST, cutoff=0.0)
         raise InputError(
@@ -46,7 +46,7 @@ def _load(name: str, rest: str) -> Model:
         with torch.inference_mode():
             return network(pixels.to(device)).float().cpu().numpy()
 
-    # The transform crops the centre: read at the size before the crop, its resizing has nothing left to do.
+    # The transform resizes and then crops the centre; images read at the size before the crop need no resizing.
     size = round(config["input_size"][-1] / config["crop_pct"])
     return Model(name, size, device, prepare, forward)
 

@@ -1,4 +1,4 @@
-"""Embeddings kept once they are made."""
+"""A cache of embeddings."""
 
 from collections.abc import Callable
 
@@ -21,17 +21,17 @@ def cached(
     cache: epath.PathLike,
     log: Callable[[str], None],
 ) -> np.ndarray:
-    """Embeddings from a cache, or made and then kept there.
+    """Returns embeddings from a cache, or makes them and stores them there.
 
     Args:
-        make: gives float32 [n, d].
-        n: images.
-        of: whose embeddings they are, in sentences.
-        model: a model's file or folder, known by its contents, or a name, known by itself.
-        source: a fingerprint of the images, as `Split.fingerprint()` gives it.
-        cache: a path, local or remote, of an .npz file that this function writes. It is good for one model and one
-            source, and is written anew for others.
-        log: gets a sentence where they are in the cache.
+        make: returns the embeddings, float32 [n, d].
+        n: number of images.
+        of: the name of the model, for messages and as part of the cache's fingerprint.
+        model: a model's file or folder, identified by its contents, or its name.
+        source: a fingerprint of the images, from `Split.fingerprint()`.
+        cache: the path, local or remote, of the .npz file that this function writes. It is valid for one model and one
+            source, and is overwritten for others.
+        log: takes a message if the embeddings are in the cache.
 
     Returns:
         float32 [n, d].
@@ -55,7 +55,7 @@ def cached(
 
 
 def _read(path: epath.Path, of: str, wanted: str, n: int) -> np.ndarray | None:
-    """The embeddings in a cache; None where there is none, or it is of another model or other images."""
+    """Returns the embeddings in a cache; None if there is none, or if it is for another model or other images."""
     if not path.exists():
         return None
     try:
@@ -65,7 +65,7 @@ def _read(path: epath.Path, of: str, wanted: str, n: int) -> np.ndarray | None:
             embeddings = archive["embeddings"]
         if embeddings.ndim != 2 or len(embeddings) != n or embeddings.dtype != np.float32:
             raise ValueError(f"it holds {embeddings.dtype} {list(embeddings.shape)}")
-    except Exception as error:  # a damaged archive shows as whatever the library that reads it meets in it
+    except Exception as error:  # a damaged archive can raise any error of the library that reads it
         raise InputError(
             f"{path} must be a cache of {of} embeddings, got something else or a damaged file ({files.reason(error)}). "
             "Remove it, or give another path."

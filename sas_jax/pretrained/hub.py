@@ -1,4 +1,4 @@
-"""Where pretrained networks come from: packages, the hub's cache, files; and what tells one from another."""
+"""The sources of pretrained networks (packages, the hub's cache, files), and what identifies a network."""
 
 import contextlib
 import hashlib
@@ -17,10 +17,10 @@ _CONNECT_SECONDS = 5.0
 
 
 def check_installed(what: str, *packages: str, extra: str) -> None:
-    """Finds out whether packages are there, without importing them.
+    """Checks that packages are installed, without importing them.
 
     Raises:
-        InputError: one is not.
+        InputError: one is not installed.
     """
     if lacking := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise InputError(
@@ -31,10 +31,10 @@ def check_installed(what: str, *packages: str, extra: str) -> None:
 
 @contextlib.contextmanager
 def asked_if_reachable() -> Iterator[str]:
-    """Models come from the hub's local cache alone if the hub cannot be reached; its client would retry for minutes.
+    """Uses only the hub's local cache if the hub cannot be reached; its client would retry for minutes.
 
     Yields:
-        Why models that are not in the cache cannot be had; "" where the hub can be reached.
+        Why models that are not in the cache cannot be loaded; "" if the hub can be reached.
     """
     constants: Any = importlib.import_module("huggingface_hub.constants")
     before = constants.HF_HUB_OFFLINE
@@ -48,7 +48,7 @@ def asked_if_reachable() -> Iterator[str]:
 
 
 def _reachable(url: str) -> bool:
-    """Whether something answers there, or behind a proxy might."""
+    """Returns whether the URL's host accepts connections, or might through a proxy."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme in urllib.request.getproxies():
         return True
@@ -61,7 +61,7 @@ def _reachable(url: str) -> bool:
 
 
 def model_files(place: str) -> list[Path]:
-    """The files of a network in a folder, or in a file; of ONNX the weights may be beside it. Else none."""
+    """Returns the files of a network in a folder or file (ONNX weights may be in a second file); else none."""
     path = Path(place).expanduser()
     if path.is_file():
         return [each for each in (path, Path(f"{path}.data")) if each.is_file()]
@@ -69,7 +69,7 @@ def model_files(place: str) -> list[Path]:
 
 
 def identity(name: str) -> list[str]:
-    """What a model is known by: its files and their contents, or the hub's name."""
+    """Returns what identifies a model: its files' names and content hashes, or its name on the hub."""
     found = []
     for file in model_files(name):
         with file.open("rb") as opened:

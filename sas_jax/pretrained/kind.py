@@ -1,11 +1,11 @@
-"""What a kind of pretrained networks is; each `by_*.py` has one."""
+"""The interface of a kind of pretrained networks; each `by_*.py` implements one."""
 
 import dataclasses
 from collections.abc import Callable
 
 from sas_jax.pretrained.model import Model
 
-FREE = 224  # pixels a side, where a network takes any size
+FREE = 224  # image side in pixels for networks that take any size
 ONLINE = "Check the name and the network, or download the model and give its folder."
 
 
@@ -14,10 +14,10 @@ class Kind:
     """A library of networks.
 
     Attributes:
-        packages: that it needs.
-        check: raises InputError of (the name less its kind, the field) where it cannot be a network.
-        load: makes a network of (the whole name, the name less its kind); raises whatever the library does.
-        fix: what to do where it cannot be loaded.
+        packages: the packages that it needs.
+        check: takes the name without its kind, and the field; raises InputError if there can be no such network.
+        load: takes the whole name, and the name without its kind; returns the network, or raises the library's errors.
+        fix: what the user should do if loading fails.
     """
 
     packages: tuple[str, ...]
@@ -27,7 +27,7 @@ class Kind:
 
 
 def torch_device() -> str:
-    """Where PyTorch computes."""
+    """Returns the device on which PyTorch computes."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""A pretrained network, and the views of images that it is shown."""
+"""A pretrained network, and random views of images as its input."""
 
 import dataclasses
 import functools
@@ -22,10 +22,10 @@ class Model:
 
     Attributes:
         name: such as "timm/resnet18".
-        size: pixels a side, at which its preprocessing expects images.
-        device: where it computes.
-        prepare: uint8 [b, h, w, 3] to what `forward` takes; called on several threads.
-        forward: what `prepare` made of b images to numbers [b, d], on the host.
+        size: the side in pixels of the images that its preprocessing expects.
+        device: the device on which it computes.
+        prepare: maps uint8 [b, h, w, 3] to the input of `forward`; called on several threads.
+        forward: maps b prepared images to numbers [b, d] on the host.
     """
 
     name: str
@@ -37,19 +37,20 @@ class Model:
     def images(
         self, images: Images, *, batch_size: int, random: "RandomViews | None" = None, first: int = 0
     ) -> Iterator[np.ndarray]:
-        """Images to features, with a progress bar.
+        """Yields the features of images, with a progress bar.
 
         Args:
-            images: uint8 [n, h, w, 3], in memory or decoded when asked for.
-            batch_size: images, or views of them, at a time, at least 1.
-            random: the views to take the mean of; None for each image as it is.
-            first: the image to begin with.
+            images: uint8 [n, h, w, 3], in memory or decoded on access.
+            batch_size: images, or views of them, per batch, at least 1.
+            random: the views to average over; None for each image unchanged.
+            first: the index of the first image.
 
         Yields:
-            float32 [b, d] of the next b images: the network's output, or the mean of the views' unit-normalised ones.
+            float32 [b, d] for the next b images: the network's output, or the mean of its unit-normalised outputs over
+            the views.
 
         Raises:
-            InputError: the network does not give one finite vector an image.
+            InputError: the network does not return one finite vector per image.
         """
         count = 1 if random is None else random.count
         size = max(1, batch_size // count)
@@ -84,11 +85,11 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class RandomViews:
-    """Random views of images, in the images' own size: those of `sas_jax.views`, but for their normalisation.
+    """Random views of images at the images' own size, as in `sas_jax.views` but without normalisation.
 
     Attributes:
-        views: what a view is.
-        count: of each image, at least 1.
+        views: the augmentation.
+        count: number of views per image, at least 1.
         seed: a view is a function of the seed, the image's index and the view's number.
     """
 
@@ -98,11 +99,11 @@ class RandomViews:
 
     @settings.fixed
     def draw(self, images: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """uint8 [b, s, s, 3] of images with these indices, int [b], to uint8 [b * count, s, s, 3], image by image."""
+        """Draws views uint8 [b * count, s, s, 3], image by image, of images uint8 [b, s, s, 3] with indices int [b]."""
         seen = dataclasses.replace(self.views, size=images.shape[1], mean=(0, 0, 0), std=(1, 1, 1))
         try:
-            device = jax.local_devices(backend="cpu")[0]  # a GPU is the network's
-        except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+            device = jax.local_devices(backend="cpu")[0]  # the GPU is left to the network
+        except RuntimeError:  # JAX_PLATFORMS excludes the CPU
             device = None
         with jax.default_device(device):
             drawn = _draw(settings.key(self.seed), images, indices.astype(np.int32), views=seen, count=self.count)
