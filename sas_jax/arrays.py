@@ -1,4 +1,4 @@
-"""Arrays as people have them: lists, columns of tables, arrays of other libraries; and what cannot be one."""
+"""Converts lists, columns of tables and arrays of other libraries to NumPy arrays, or says why it cannot."""
 
 import mmap
 from collections.abc import Callable
@@ -9,15 +9,15 @@ import numpy as np
 from sas_jax.errors import InputError
 
 LARGEST_NORM = 1 + 1e-5  # of a mean of unit vectors in float32
-BLOCK_ROWS = 16384  # are looked at or converted at a time, which needs little memory beside the input
+BLOCK_ROWS = 16384  # checked or converted at a time, which needs little memory beside the input
 _LARGEST_CLASS = np.iinfo(np.int32).max
 
 
 class LazyRows:
-    """Rows of an array that may be a mapped file, converted when they are asked for: what is not used is not read."""
+    """Rows of an array, which may be a memory-mapped file, read and converted on access."""
 
     def __init__(self, source: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]):
-        """`convert` gives float32 rows for some of the source's."""
+        """`convert` maps some rows of the source to float32 rows."""
         self.source = source
         self._convert = convert
         self.shape, self.ndim, self.dtype = source.shape, source.ndim, np.dtype(np.float32)
@@ -26,7 +26,7 @@ class LazyRows:
         return len(self.source)
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-        """float32, of some of the rows."""
+        """Returns some of the rows as float32."""
         chosen = self.source[index]
         found = np.empty(chosen.shape, np.float32)
         for begin in range(0, len(chosen), BLOCK_ROWS):
@@ -41,7 +41,7 @@ Rows = np.ndarray | LazyRows
 
 
 def on_disk(values: Any) -> bool:
-    """Whether these are rows of a mapped file."""
+    """Returns whether these are rows of a mapped file."""
     if isinstance(values, LazyRows):
         values = values.source
     while isinstance(values, np.ndarray):
@@ -50,11 +50,11 @@ def on_disk(values: Any) -> bool:
 
 
 def array(what: str, values: Any) -> np.ndarray:
-    """A NumPy array of anything that can be one: lists, arrays of other libraries, mapped files (which stay mapped)."""
+    """Converts lists, arrays of other libraries and mapped files (which stay mapped) to a NumPy array."""
     check_dense(what, values)
     try:
         return np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; another library's array that is not here
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; arrays not in host memory
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
             f"{what} must be an array, got a {type(values).__name__} that NumPy cannot convert ({reason}). Give an "
@@ -63,7 +63,7 @@ def array(what: str, values: Any) -> np.ndarray:
 
 
 def check_dense(what: str, values: Any) -> None:
-    """Raises InputError for a sparse matrix, and for masked entries, whose values mean nothing."""
+    """Raises InputError for a sparse matrix, and for masked entries, whose values are meaningless."""
     kind = type(values)
     if "sparse" in kind.__module__ and hasattr(values, "shape"):  # SciPy's, jax.experimental's, PyData's
         dense = "todense" if hasattr(values, "todense") else "toarray"
@@ -79,15 +79,15 @@ def check_dense(what: str, values: Any) -> None:
 
 
 def classes(what: str, values: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
-    """Classes [n], each distinct value one, as int32; and their names, where they are text.
+    """Returns classes [n], one per distinct value, as int32, and their names if they are text.
 
-    Whole numbers of any type stay what they are, False and True are 0 and 1. Text is numbered from 0 in sorted order,
-    so that a tie of the budgets goes to the class that is first in it.
+    Whole numbers of any type are kept, False and True are 0 and 1. Text is numbered from 0 in sorted order, so budget
+    ties go to the class that sorts first.
 
     Raises:
-        InputError: other types, a mixture of types, or numbers that are not whole, below 0 or beyond int32.
+        InputError: the type is another one or mixed, or numbers are not whole, below 0 or beyond int32.
     """
-    if values.dtype == object or values.dtype.kind == "T":  # as pandas gives its columns
+    if values.dtype == object or values.dtype.kind == "T":  # as in pandas columns
         values = _of_one_type(what, values)
     if values.dtype.kind == "U":
         names, numbers = np.unique(values, return_inverse=True)
@@ -95,8 +95,8 @@ def classes(what: str, values: np.ndarray) -> tuple[np.ndarray, list[str] | None
     if values.dtype.kind not in "biuf":
         raise InputError(f"{what} must be whole numbers or text, got {values.dtype}. Convert them.")
     if values.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what float64 does not hold is no class
-            values = values.astype(np.float64)  # since float16 does not hold the largest class
+        with np.errstate(over="ignore"):  # values beyond float64 are rejected below
+            values = values.astype(np.float64)  # because float16 cannot hold the largest class
     bad = np.flatnonzero(~((values >= 0) & (values <= _LARGEST_CLASS) & (values == np.floor(values))))
     if bad.size:
         raise InputError(
@@ -107,13 +107,13 @@ def classes(what: str, values: np.ndarray) -> tuple[np.ndarray, list[str] | None
 
 
 def shown(value: Any) -> str:
-    """A value as a sentence can hold it."""
+    """Formats a value for an error message."""
     text = repr(value)
     return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def _of_one_type(what: str, values: np.ndarray) -> np.ndarray:
-    """Objects as an array of text, of bools or of numbers; nothing else, and not a mixture."""
+    """Converts objects to an array of text, bools or numbers, which must all be of one type."""
     listed = values.tolist()
     for kind in (str, bool, (int, float, np.integer, np.floating)):
         if isinstance(listed[0], kind):

@@ -1,7 +1,6 @@
-"""What devices tell each other, where there are several: with `axis` None, nothing needs to be said.
+"""Collectives over a mesh axis inside `jax.shard_map`; with `axis` None, there is one device and no communication.
 
-Each function takes the value that one device holds and returns what all of them hold then. `axis` is the mesh's, inside
-`jax.shard_map`.
+Each function takes the value of one device and returns the result, which all devices then hold.
 """
 
 from typing import TypeVar
@@ -13,50 +12,50 @@ Tree = TypeVar("Tree")
 
 
 def total(values: Tree, axis: str | None) -> Tree:
-    """The sums over the devices."""
+    """Returns the sums over the devices."""
     return values if axis is None else jax.lax.psum(values, axis)
 
 
 def largest(values: Tree, axis: str | None) -> Tree:
-    """The maxima over the devices."""
+    """Returns the maxima over the devices."""
     return values if axis is None else jax.lax.pmax(values, axis)
 
 
 def smallest(values: Tree, axis: str | None) -> Tree:
-    """The minima over the devices."""
+    """Returns the minima over the devices."""
     return values if axis is None else jax.lax.pmin(values, axis)
 
 
 def gathered(values: Tree, axis: str | None) -> Tree:
-    """The devices' arrays, one after the other along their first axis."""
+    """Concatenates the devices' arrays along their first axis."""
     return values if axis is None else jax.lax.all_gather(values, axis, tiled=True)
 
 
 def joined(values: Tree, numbers: jax.Array, length: int, axis: str | None) -> Tree:
-    """What the devices list, of each the first `numbers` (int32 [devices]), without gaps; zeros up to `length`."""
+    """Concatenates the first `numbers` (int32 [devices]) entries of each device, padded with zeros to `length`."""
     listed = jax.tree.leaves(values)[0].shape[0]
     if axis is None:
         return jax.tree.map(lambda x: jnp.pad(x, [(0, length - listed)] + [(0, 0)] * (x.ndim - 1)), values)
     ends = jnp.cumsum(numbers)
     slots = jnp.arange(length, dtype=jnp.int32)
-    device = jnp.sum(slots[:, None] >= ends, axis=1, dtype=jnp.int32)  # whose entry it is; beyond the last: how many
+    device = jnp.sum(slots[:, None] >= ends, axis=1, dtype=jnp.int32)  # of each slot; len(numbers) beyond the last
     first = jnp.append(ends - numbers, 0)
     index = jnp.where(slots < ends[-1], device * listed + slots - first[device], len(numbers) * listed)
     return jax.tree.map(lambda x: x.at[index].get(mode="fill", fill_value=0), gathered(values, axis))
 
 
 def number(axis: str | None) -> int:
-    """How many devices there are."""
+    """Returns the number of devices."""
     return 1 if axis is None else jax.lax.axis_size(axis)
 
 
 def place(axis: str | None) -> jax.Array | int:
-    """This device's place among them."""
+    """Returns the axis index of this device."""
     return 0 if axis is None else jax.lax.axis_index(axis)
 
 
 def taken(values: jax.Array, index: jax.Array, axis: str | None) -> jax.Array:
-    """The entries at `index`, among all devices', of values [n, ...] of which each holds a part of the first axis."""
+    """Returns the entries at the global `index` of values [n, ...] that are sharded along the first axis."""
     if axis is None:
         return values[index]
     size = values.shape[0]

@@ -1,10 +1,10 @@
-"""The error that is a user's to mend."""
+"""The error for invalid input, which the user can fix."""
 
 import re
 from typing import Any
 
 LONGEST = 600
-"""Characters of an error's text: two sentences of 300."""
+"""Maximum length of an error message in characters: two sentences of 300."""
 
 _LONGEST_WORD = 200  # such as a path; a longer one is cut to _CUT_WORD
 _CUT_WORD = 120
@@ -13,11 +13,11 @@ _LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 
 
 class InputError(ValueError):
-    """Something given from outside cannot be used.
+    """Something that the user gave is invalid.
 
-    The message is one line for the user: what was wanted, what was found and what to do. The commands print it
-    without a traceback; every other exception is a defect of ours and keeps its traceback. Whatever was given stands
-    in it with its control characters escaped, and without its middle where it is very long.
+    The message is one line: what was expected, what was found and how to fix it. The commands print it without a
+    traceback; every other exception is a bug and keeps its traceback. Control characters in the message are escaped,
+    and very long words and messages lose their middle.
     """
 
     def __init__(self, text: str = ""):
@@ -27,7 +27,7 @@ class InputError(ValueError):
 
 
 def shown(value: Any, longest: int = 80) -> str:
-    """A value in one line of a sentence, cut after `longest` characters; a text has its quotes, and escapes."""
+    """Formats a value on one line, cut after `longest` characters; a string has its quotes and escapes."""
     try:
         text = " ".join(repr(value).splitlines())
     except Exception:  # such as an integer of more digits than Python converts
@@ -36,6 +36,6 @@ def shown(value: Any, longest: int = 80) -> str:
 
 
 def _without_middle(text: str, longest: int) -> str:
-    """The text, or its beginning and end: of a path the end says which file, of a sentence what to do."""
+    """Cuts the middle of a long text: the end of a path names the file, the end of a message the fix."""
     half = (longest - 3) // 2
     return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"

@@ -1,4 +1,4 @@
-"""From images to a file of their features, by a trained encoder or a pretrained network."""
+"""Writes a file of image features, computed by a trained encoder or a pretrained network."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -34,26 +34,26 @@ def feature_file(
 ) -> str:
     """Writes the features of images as float32 [n, d] and, beside them, the images' ids in the same order.
 
-    Features of a model are kept in OUTPUT.partial until they are complete: when interrupted, the same call resumes.
+    Features of a model are kept in OUTPUT.partial until they are complete, so that an interrupted call resumes.
 
     Args:
-        output: the .npy; the ids are in OUTPUT less its .npy, plus ".ids.txt".
-        encoder: the workdir of a finished run, or a .safetensors of `sas_jax.export`; or else
-        model: a pretrained network, see `sas_jax.pretrained.check`.
-        images: a folder of images, which are read at the network's own size; or else
-        config: a config, whose training images are read as a run reads them.
-        fields: "section.field=value", replaced in the config.
+        output: path of the .npy; the ids are in the same path with ".ids.txt" in place of ".npy".
+        encoder: the workdir of a finished run, or a .safetensors of `sas_jax.export`.
+        model: instead of `encoder`, a pretrained network, see `sas_jax.pretrained.check`.
+        images: a folder of images, which are read at the network's own size.
+        config: instead of `images`, a config, whose training images are read as a run reads them.
+        fields: overrides of the config, each "section.field=value".
         arm, allow_older: with `encoder`, see `load_encoder`.
-        batch_size: images, or views of them, at a time, at least 1; with `encoder`, on one device.
-        views: with `model`, the mean of the unit-normalised features of so many random views of each image, which are
-            the config's, or the defaults' with seed 0; 0 for the features of the images as they are.
-        log: is told where it resumes.
+        batch_size: images, or views of them, at a time, at least 1; with `encoder`, per device.
+        views: with `model`, the number of random views per image whose unit-normalised features are averaged. They
+            are those of the config, or the default ones with seed 0. 0 uses the images as they are.
+        log: called with a message if the computation resumes.
 
     Returns:
-        What to tell the user.
+        A summary for the user.
 
     Raises:
-        InputError: the arguments do not fit together, or what they name cannot be used.
+        InputError: the arguments conflict, or what they name is invalid.
     """
     _check_one("--encoder or --model", encoder, model)
     _check_one("--images or --config", images, config)
@@ -101,7 +101,7 @@ def _check_one(names: str, *given: str) -> None:
 
 
 def _random_views(config: ConfigDict | None, split: Split, count: int) -> pretrained.RandomViews:
-    """Those that a config asks for, or without one the defaults."""
+    """Returns the random views of a config, or the default ones without a config."""
     if config is None:
         return pretrained.RandomViews(Views(size=split.images.shape[1]), count, seed=0)
     return pretrained.RandomViews(make_views(config), count, config.seed)

@@ -1,4 +1,4 @@
-"""How far a long computation is, on stderr: one line that is rewritten on a terminal, now and then a line elsewhere."""
+"""Progress of a long computation on stderr: one rewritten line on a terminal, a line every 10 s elsewhere."""
 
 import collections
 import sys
@@ -6,24 +6,24 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-_QUIET_SECONDS = 2.0  # what is done sooner needs no progress
-_WINDOW_SECONDS = 10.0  # the rate is that of the last so many: it changes over a run
+_QUIET_SECONDS = 2.0  # shorter computations need no progress
+_WINDOW_SECONDS = 10.0  # the rate is measured over these, as it changes over a run
 _LINE_SECONDS = 10.0  # between the lines of a log
 
 
 class Progress:
-    """Tells how much is done, at which rate, and how long the rest will take; nothing in the first two seconds.
+    """Shows how much is done, the rate and the time left; nothing in the first two seconds.
 
-    Used as `with Progress("ranked") as progress: ...`, which ends the line of a terminal whatever happens inside.
+    Use as `with Progress("ranked") as progress: ...`, which ends the terminal's line even after an exception.
     """
 
     def __init__(self, what: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic):
-        """Begins.
+        """Starts the clock.
 
         Args:
             what: the word before the numbers.
-            stream: where to; stderr by default.
-            clock: seconds from any origin.
+            stream: the output; stderr by default.
+            clock: returns seconds from any origin.
         """
         self._what = what
         self._stream = sys.stderr if stream is None else stream
@@ -41,7 +41,7 @@ class Progress:
             print(file=self._stream, flush=True)
 
     def __call__(self, done: int, total: int) -> None:
-        """Takes a report: so many of so many are done."""
+        """Reports `done` of `total`."""
         now = self._clock()
         self._reports.append((now, done))
         while len(self._reports) > 2 and self._reports[1][0] <= now - _WINDOW_SECONDS:
@@ -70,7 +70,7 @@ def _rate(each_second: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 34 min, 5.6 h, 7.8 days."""
+    """Formats seconds: 12 s, 34 min, 5.6 h, 7.8 days."""
     whole = round(seconds)
     if whole < 7200:
         return f"{whole} s" if whole < 120 else f"{round(whole / 60)} min"

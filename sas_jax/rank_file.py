@@ -1,4 +1,4 @@
-"""From a file of embeddings to a file with their ranking."""
+"""Ranks a file of embeddings and writes a file with the ranking."""
 
 import dataclasses
 import os
@@ -38,28 +38,29 @@ def rank_file(
     where: str = "",
     ids: str = "",
 ) -> str:
-    """Ranks the embeddings of one file into another, on all devices, with progress on stderr.
+    """Ranks a file of embeddings on all devices and saves the ranking, with progress on stderr.
 
-    A state is kept in OUTPUT.partial until the ranking is saved: when interrupted, the same call goes on from there.
+    The state is kept in OUTPUT.partial until the ranking is saved: after an interruption, the same call resumes.
 
     Args:
-        embeddings: of a .npy of floats [n, d], or [n, m, d] for m views of each example. It is mapped, not read.
-        output: a .parquet, .csv or .npz. Its metadata name the files that were given, without their folders.
-        classes: of a .npy of integers [n], 0 or more: the latent classes. Without, all are one class.
-        kmeans: instead of `classes`: so many, 1 or more, by k-means on the unit rows, or on the means of unit views.
+        embeddings: path of a .npy of floats [n, d], or [n, m, d] for m views of each example. It is memory-mapped.
+        output: path of a .parquet, .csv or .npz. Its metadata name the given files, without their folders.
+        classes: path of a .npy of integers [n], 0 or more: the latent classes. If empty, all are one class.
+        kmeans: instead of `classes`, the number of classes, 1 or more, that k-means finds on the unit rows, or on the
+            means of unit views.
         seed: for `kmeans`, from 0 to 2^32 - 1.
-        fraction: in (0, 1]: rank only as far as this subset; 1: every candidate.
-        weights: of a .npy of numbers [n].
-        initial: of a .npy of integers [k].
-        where: of a .npy of bools [n].
-        ids: of a text file, one line an example: their names.
-        objective, budgets, kind, tau, normalize, self_similarity: and what the files hold: see `sas_jax.rank`.
+        fraction: in (0, 1]: rank only as many examples as this subset has; 1 ranks every candidate.
+        weights: path of a .npy of numbers [n].
+        initial: path of a .npy of integers [k].
+        where: path of a .npy of bools [n].
+        ids: path of a text file with the examples' names, one per line.
+        objective, budgets, kind, tau, normalize, self_similarity: see `sas_jax.rank`, also for the files' contents.
 
     Returns:
-        What to tell the user.
+        A summary for the user.
 
     Raises:
-        InputError: something given cannot be used; the message says what, and what to do.
+        InputError: an argument is invalid; the message says which one and how to fix it.
     """
     began = time.perf_counter()
     ranking_files.check_writable(output)
@@ -74,7 +75,7 @@ def rank_file(
     given = {name: files.mapped(path) if path else None for name, path in paths.items()}
     names = np.array(files.lines(ids)) if ids else None
     if kmeans:
-        # rank checks these as well, but only after what can be minutes of k-means.
+        # rank checks these as well, but only after k-means, which can take minutes.
         checks.choice("objective", objective, tuple(OBJECTIVES))
         checks.choice("kind of similarity", kind, KINDS)
         division.check(budgets)
@@ -112,7 +113,7 @@ def rank_file(
 
 
 def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> np.ndarray:
-    """Latent classes of what the pipeline clusters as well: unit rows, or the means of unit views."""
+    """Clusters unit rows, or the means of unit views, as the pipeline does."""
     rows = checks.embeddings(values, normalize=normalize)
     try:
         return cluster(settings.key(seed), _means(rows), num_classes=number)
@@ -121,7 +122,7 @@ def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> 
 
 
 def _means(rows: arrays.LazyRows) -> arrays.Rows:
-    """One row an example: the mean of its views, where there are several."""
+    """Returns one row per example: the mean of its views, if there are several."""
     return rows if rows.ndim == 2 else np.asarray(rows).mean(1)
 
 

@@ -1,8 +1,8 @@
-"""Ranks a file of embeddings, made by whatever network.
+"""Ranks a file of embeddings from any network.
 
     python -m sas_jax.select --embeddings=E.npy --fraction=0.2 --output=ranking.parquet [--classes=C.npy | --kmeans=100]
 
-After Ctrl-C the same command goes on with what was ranked.
+After Ctrl-C, the same command resumes the ranking.
 """
 
 from typing import Any
@@ -32,10 +32,10 @@ OPTIONS = (
 
 
 def main() -> None:
-    """Flags in, one call, sentences out."""
+    """Ranks the file that the flags name, and prints a summary."""
     command.require(EMBEDDINGS, OUTPUT)
     from sas_jax import devices
-    from sas_jax.rank_file import rank_file  # after the flags: a mistyped one is answered at once
+    from sas_jax.rank_file import rank_file  # after the flags, so that mistyped ones fail at once
 
     devices.split_cpu_by_cores()
     options: dict[str, Any] = {flag.name: flag.value for flag in OPTIONS}

@@ -1,4 +1,4 @@
-"""The standard streams of a command, which may be closed, broken or of ASCII."""
+"""Safe standard streams for commands: they may be closed, broken or ASCII-only."""
 
 import contextlib
 import os
@@ -6,15 +6,15 @@ import select
 import sys
 from collections.abc import Iterator
 
-EXIT_BROKEN_PIPE = 141  # as shells have it for a program that SIGPIPE ended
+EXIT_BROKEN_PIPE = 141  # what shells report for a program ended by SIGPIPE
 
 
 def prepare() -> None:
-    """Makes the standard streams safe to use; for the beginning of a command.
+    """Makes the standard streams safe to use; called at the start of a command.
 
-    A closed one leads to nowhere. Without that, the first file opened would get its number, and what libraries print.
-    Characters that a stream cannot show are escaped, and end no command. Where the locale's encoding is not UTF-8 the
-    command is started again in Python's UTF-8 mode, so that files have the same names under every locale.
+    A closed stream is redirected to /dev/null; otherwise the first file opened would get its file descriptor, and the
+    output of libraries. Characters that a stream cannot encode are escaped. If the locale's encoding is not UTF-8, the
+    command restarts in Python's UTF-8 mode, so that files have the same names under every locale.
     """
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
@@ -23,7 +23,7 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r"))
@@ -33,7 +33,7 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Ends the command without a word where nobody reads what the block prints any more (`... | head`)."""
+    """Exits silently if the reader of the block's output is gone (`... | head`)."""
     broken = False
     try:
         yield
@@ -44,7 +44,7 @@ def guarded() -> Iterator[None]:
     finally:
         try:
             sys.stdout.flush()
-        except OSError:  # the interpreter would try once more at its end, and complain
+        except OSError:  # the interpreter would flush again at exit and print an error
             _discard()
     if broken:
         _discard()
@@ -58,7 +58,7 @@ def _has_no_reader(number: int) -> bool:
 
 
 def _discard() -> None:
-    """Lets standard output and error lead to nowhere from now on, where they are broken or full."""
+    """Redirects standard output, and standard error if it is broken, to /dev/null."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         if number == 1 or _has_no_reader(number):

@@ -1,1 +1,1 @@
-"""Which examples to keep: similarity, objectives, greedy, rankings, budgets and the random baselines."""
+"""Subset selection: similarities, objectives, greedy maximisation, rankings, budgets and baselines."""

@@ -1,4 +1,4 @@
-"""What every other selector is compared with: those that look at nothing, and simple ones of other papers."""
+"""Baseline selectors: random ones, and simple ones from other papers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from sas_jax.errors import InputError
 from sas_jax.selection import checks, classwise, columns
 from sas_jax.selection.ranking import Ranking, fingerprint
 
-_ROWS = 1024  # of a block of cosines
+_ROWS = 1024  # rows per block of cosines
 
 
 @settings.fixed
@@ -21,14 +21,14 @@ def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
 
     Args:
         key: a typed PRNG key; the ranking is a function of it and n.
-        n: how many examples, 1 or more.
+        n: the number of examples, 1 or more.
         ids: str [n], the examples' names.
 
     Returns:
         A Ranking whose gains are nan.
 
     Raises:
-        InputError: n is not a whole number of 1 or more, or the ids are not n different texts.
+        InputError: n is not a whole number of 1 or more, or the ids are not n distinct strings.
     """
     found = checks.integer(n)
     if found is None or found < 1:
@@ -40,7 +40,7 @@ def random(key: jax.Array, n: int, *, ids: np.ndarray | None = None) -> Ranking:
 
 @settings.fixed
 def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | None = None) -> Ranking:
-    """Ranks each latent class in a uniformly random order, so that every subset keeps the classes' proportions.
+    """Ranks each latent class in a uniformly random order, so that every subset keeps the class proportions.
 
     Args:
         key: a typed PRNG key; the ranking is a function of it and the classes.
@@ -51,7 +51,8 @@ def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | No
         A Ranking whose gains are nan.
 
     Raises:
-        InputError: the classes are not integers of 0 or more, or none, or the ids are not n different texts.
+        InputError: the classes are empty, or neither integers of 0 or more nor text, or the ids are not n distinct
+            strings.
     """
     classes = checks.array("Classes", classes)
     if not classes.size:
@@ -68,14 +69,14 @@ def prototypes(
     Args:
         embeddings: float [n, d]; the rows are divided by their norms.
         classes: int [n], the latent classes, 0 or more, or str [n]. None: all are one class.
-        hard: those furthest from their prototype first, instead of the nearest ("easy").
+        hard: rank the examples furthest from their prototype first, instead of the nearest ("easy").
         ids: str [n], the examples' names.
 
     Returns:
-        A Ranking; its gains are the cosines, or for `hard` 1 - cosine. Ties go to the lowest index.
+        A Ranking; its gains are the cosines, or 1 - cosine for `hard`. Ties go to the lowest index.
 
     Raises:
-        InputError: something given cannot be used; the message says what, and what to do.
+        InputError: an argument is invalid; the message says which one and how to fix it.
 
     Source: Sorscher et al., Beyond neural scaling laws: beating power law scaling via data pruning (NeurIPS 2022),
       section 5: their self-supervised metric, with our latent classes in place of k-means on the embeddings.
@@ -92,10 +93,10 @@ def prototypes(
 
 @settings.fixed
 def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: np.ndarray | None = None) -> Ranking:
-    """Ranks each latent class farthest first: each pick is the example least similar to all that are picked before.
+    """Ranks each latent class farthest first: each pick is the example furthest from its nearest earlier pick.
 
-    The greedy 2-approximation of the smallest radius at which k picks cover their class. The first pick is the
-    example nearest to the class's mean.
+    This is the greedy 2-approximation of the k-center problem: the smallest radius at which k picks cover their class.
+    The first pick is the example nearest to the class mean.
 
     Args:
         embeddings: float [n, d]; the rows are divided by their norms.
@@ -103,11 +104,11 @@ def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
         ids: str [n], the examples' names.
 
     Returns:
-        A Ranking; its gains are the Euclidean distances to the nearest earlier pick, which never rise; the first pick's
-        is 2, the diameter of the sphere. Ties go to the lowest index.
+        A Ranking; its gains are the Euclidean distances to the nearest earlier pick, which never increase; the first
+        pick's is 2, the diameter of the sphere. Ties go to the lowest index.
 
     Raises:
-        InputError: something given cannot be used; the message says what, and what to do.
+        InputError: an argument is invalid; the message says which one and how to fix it.
 
     Source: Gonzalez, Clustering to minimize the maximum intercluster distance (1985); as active learning's core-set,
       Sener & Savarese, Active learning for convolutional neural networks: a core-set approach (ICLR 2018), algorithm 1.
@@ -125,12 +126,11 @@ def k_center(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
 
 @settings.fixed
 def semdedup(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: np.ndarray | None = None) -> Ranking:
-    """Ranks each latent class by how little an example repeats those kept before it.
+    """Ranks each latent class by redundancy, the least redundant examples first.
 
-    Within a class the examples stand in the order of their cosine to its prototype, the least typical first. Of a group
-    of near duplicates SemDeDup keeps the first in this order; what decides about an example is its largest cosine to
-    those before it, and those with the smallest are ranked first. A fraction therefore plays the part of SemDeDup's
-    threshold, chosen class by class.
+    Within a class, examples are ordered by their cosine to the prototype, the least typical first. SemDeDup keeps the
+    first of a group of near duplicates in this order. The redundancy of an example is its largest cosine to the
+    examples before it. A fraction therefore replaces SemDeDup's threshold, class by class.
 
     Args:
         embeddings: float [n, d]; the rows are divided by their norms.
@@ -138,11 +138,11 @@ def semdedup(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
         ids: str [n], the examples' names.
 
     Returns:
-        A Ranking; its gains are 1 less that largest cosine, and of each class's first example 2. Ties go to the lowest
-        index.
+        A Ranking; its gains are 1 minus that largest cosine, and 2 for each class's first example. Ties go to the
+        lowest index.
 
     Raises:
-        InputError: something given cannot be used; the message says what, and what to do.
+        InputError: an argument is invalid; the message says which one and how to fix it.
 
     Source: Abbas et al., SemDeDup: data-efficient learning at web-scale through semantic deduplication (2023, arXiv
       2303.09540), which finds its classes by k-means.
@@ -164,7 +164,7 @@ def semdedup(embeddings: np.ndarray, classes: np.ndarray | None = None, *, ids: 
 
 @jax.jit
 def _farthest_first(units: jax.Array, available: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """float32 [n, d], bool [n] and the first pick -> all n in order, those not available last, and their distances."""
+    """Returns the farthest-first order of units float32 [n, d], unavailable ones last, and the distances."""
     n = len(units)
 
     def pick(
@@ -173,7 +173,7 @@ def _farthest_first(units: jax.Array, available: jax.Array, first: jax.Array) ->
         distances, left, picks, gains = state
         chosen = jnp.where(step == 0, first, jnp.argmax(jnp.where(left, distances, -1.0)))
         products = jnp.matmul(units, units[chosen], precision=jax.lax.Precision.HIGHEST)
-        # Of unit vectors; a distance that rounding makes negative is 0.
+        # The distance of unit vectors; rounding can make its square negative.
         reached = jnp.sqrt(jnp.maximum(2 - 2 * products, 0.0))
         return (
             jnp.minimum(distances, reached),
@@ -187,7 +187,7 @@ def _farthest_first(units: jax.Array, available: jax.Array, first: jax.Array) ->
 
 
 def _to_prototype(units: np.ndarray) -> np.ndarray:
-    """float32 [k, d] unit vectors -> float32 [k], their cosines to their mean; 0 where the mean is 0."""
+    """Returns the cosines float32 [k] of unit vectors float32 [k, d] to their mean; 0 if the mean is 0."""
     mean = units.mean(axis=0, dtype=np.float64)
     return (units @ (mean / max(float(np.linalg.norm(mean)), 1e-12))).astype(np.float32)
 
@@ -199,7 +199,7 @@ def _by_class(
     classes: np.ndarray | None,
     ids: np.ndarray | None,
 ) -> Ranking:
-    """A ranking of each class by `order`: its unit embeddings [k, d] -> its picks int [k] and their gains [k]."""
+    """Ranks each class by `order`, which maps unit embeddings [k, d] to picks int [k] and gains [k]."""
     given = checks.array("Embeddings", embeddings)
     if given.ndim != 2:
         raise InputError(
@@ -220,7 +220,7 @@ def _ranking(
     name: str, key: jax.Array, classes: np.ndarray, class_names: list[str] | None, ids: np.ndarray | None
 ) -> Ranking:
     n = len(classes)
-    # The order of a permutation, taken class by class.
+    # Each class keeps the order of one permutation of all examples.
     order = np.asarray(jax.random.permutation(key, n))
     order = order[np.argsort(classes[order], kind="stable")]
     sizes = np.unique(classes, return_counts=True)[1]

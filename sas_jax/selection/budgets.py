@@ -1,10 +1,10 @@
-"""How a budget is divided among latent classes, and which examples a subset of a size holds.
+"""Divides a budget among latent classes, and takes subsets of a given size from a ranking.
 
-All ranked examples stand in one order, and a subset of size B is the first B. Every smaller subset therefore lies in
-every larger one. V_k is an example's class, and its position the place in that class's ranking:
+All ranked examples are sorted into one order, and a subset of size B is the first B. Smaller subsets are therefore
+contained in larger ones. With V_k an example's class and its position in the ranking of that class, the sort key is:
 
-- "proportional": by (position + 1/2) / |V_k|. Each class gets its share to within one example or so.
-- "balanced": by position. Each class gives the same number, as far as it has so many.
+- "proportional": (position + 1/2) / |V_k|. Each class gets its share to within about one example.
+- "balanced": position. Each class contributes the same number, as long as it has enough.
 
 Ties go to the lower class.
 
@@ -22,10 +22,10 @@ PROPORTIONAL, BALANCED = BUDGETS = ("proportional", "balanced")
 
 
 def order(position: np.ndarray, classes: np.ndarray, *, budgets: str = PROPORTIONAL) -> np.ndarray:
-    """The ranked examples in the order in which subsets grow.
+    """Returns the ranked examples in the order in which subsets grow.
 
     Args:
-        position: int [n], the place in the class's ranking, -1 where not ranked.
+        position: int [n], the position in the class's ranking, -1 where not ranked.
         classes: int [n].
         budgets: one of BUDGETS.
 
@@ -34,7 +34,7 @@ def order(position: np.ndarray, classes: np.ndarray, *, budgets: str = PROPORTIO
     """
     ranked = np.flatnonzero(position >= 0)
     places, sizes = np.unique(classes, return_inverse=True, return_counts=True)[1:]
-    # Two different quotients of integers under 2^25 are different in float64, and two equal ones equal.
+    # float64 compares quotients of integers below 2^25 exactly: different ones differ, equal ones are equal.
     share = (position[ranked] + 0.5) / (1 if budgets == BALANCED else sizes[places[ranked]])
     return ranked[np.lexsort((places[ranked], share))]
 
@@ -46,7 +46,7 @@ def check(budgets: str) -> None:
 
 
 def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int, *, budgets: str = PROPORTIONAL) -> np.ndarray:
-    """How many of a budget fall to each class: int64 [K], from sizes and numbers of candidates, int [K]."""
+    """Returns each class's part of a budget, int64 [K], given class sizes and numbers of candidates, int [K]."""
     classes = np.repeat(np.arange(len(sizes)), sizes)
     place = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     position = np.where(place < np.repeat(candidates, sizes), place, -1)
@@ -54,7 +54,7 @@ def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int, *, budgets: s
 
 
 def check_fraction(fraction: float) -> float:
-    """The fraction as a float; raises InputError unless 0 < fraction <= 1."""
+    """Returns the fraction as a float; raises InputError unless 0 < fraction <= 1."""
     found = checks.number("A fraction", fraction)
     if not 0 < found <= 1:
         raise InputError(
@@ -64,10 +64,10 @@ def check_fraction(fraction: float) -> float:
 
 
 def size_of(fraction: float, n: int) -> int:
-    """How many of n examples a fraction is, 1 or more.
+    """Returns the number of examples in a fraction of n, 1 or more.
 
     Raises:
-        InputError: the fraction is not more than 0 and at most 1, or so small that it is none of them.
+        InputError: the fraction is not in (0, 1], or rounds to no example.
     """
     size = round(check_fraction(fraction) * n)
     if not size:
@@ -76,7 +76,7 @@ def size_of(fraction: float, n: int) -> int:
 
 
 def take(position: np.ndarray, classes: np.ndarray, size: int, *, budgets: str = PROPORTIONAL) -> np.ndarray:
-    """The subset of a size: int64 [size], ascending indices.
+    """Returns the subset of the given size: int64 [size], ascending indices.
 
     Raises:
         InputError: the size is not from 1 to the number ranked.
@@ -92,10 +92,10 @@ def take(position: np.ndarray, classes: np.ndarray, size: int, *, budgets: str =
 
 
 def take_floor(position: np.ndarray, classes: np.ndarray, fraction: float) -> np.ndarray:
-    """The subset of floor(fraction |V_k|) of each class, as the authors' code does: int64 [k], ascending indices.
+    """Returns floor(fraction |V_k|) examples of each class, as the authors' code does: int64 [k], ascending indices.
 
     Raises:
-        InputError: not a fraction, or a class has fewer ranked than that, or no class has any.
+        InputError: the fraction is not in (0, 1], exceeds what was ranked of a class, or takes no example of any class.
     """
     fraction = check_fraction(fraction)
     labels, places, sizes = np.unique(classes, return_inverse=True, return_counts=True)

@@ -1,6 +1,6 @@
-"""What `rank` is given, checked value by value, with a sentence for each thing that cannot be used.
+"""Checks of the arguments of `rank`; the InputError for each invalid value says how to fix it.
 
-JAX is imported where it is needed: a `Ranking` is read and used without.
+JAX is imported lazily, so that a `Ranking` can be read and used without it.
 """
 
 import difflib
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from jax.sharding import Mesh
 
 SMALLEST_SCALE = 2.0**-64
-"""Similarities of which none is larger are scaled before they become float32s."""
+"""Similarities whose largest is below this are scaled before they are converted to float32."""
 _LARGEST_GAIN = float(np.finfo(np.float32).max)
-# Beside the largest of its class, in fixed point: less than the last of 23 bits is lost; less than 2^-16 has two
-# significant digits or fewer, which is told where it is true of more than a few examples.
+# Limits relative to the largest value of the class, in fixed point of 23 bits. Values below _LOST are lost. Values
+# below _COARSE have two significant digits or fewer, and cause a warning if more than the fraction _FEW of all are.
 _LOST = 2.0**-23
 _COARSE = 2.0**-16
 _FEW = 0.01
 
 
 def choice(what: str, value: str, known: tuple[str, ...]) -> str:
-    """The value, if it is one of the known."""
+    """Returns the value, if it is one of `known`."""
     if isinstance(value, str) and value in known:
         return value
     nearest = difflib.get_close_matches(str(value), known, n=1)
@@ -37,9 +37,9 @@ def choice(what: str, value: str, known: tuple[str, ...]) -> str:
 
 
 def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
-    """Embeddings [n, d] or views [n, m, d] as float32 whose rows (or views) are unit vectors, or have norms <= 1.
+    """Returns embeddings [n, d] or views [n, m, d] as float32, with rows (or views) of norm 1 or at most 1.
 
-    All are looked at, and converted when they are asked for.
+    All rows are checked now, and converted on access. `normalize` divides them by their norms.
     """
     values = array("Embeddings", values)
     if values.ndim not in (2, 3) or 0 in values.shape:
@@ -50,14 +50,14 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
     floating("Embeddings", values)
     not_finite, zero, long = [], [], []
     for begin in range(0, len(values), arrays.BLOCK_ROWS):
-        with np.errstate(over="ignore"):  # what float64 does not hold counts as infinite
+        with np.errstate(over="ignore"):  # values beyond float64 count as infinite
             rows = np.asarray(values[begin : begin + arrays.BLOCK_ROWS], np.float64)
         finite = np.isfinite(rows)
         not_finite += (begin + np.flatnonzero(~finite.reshape(len(rows), -1).all(1))).tolist()
         if normalize:
             zero += (begin + np.flatnonzero((rows == 0).all(-1).reshape(len(rows), -1).any(1))).tolist()
             continue
-        scaled, exponent = _scaled(np.where(finite, rows, 1))  # NumPy would warn of the norm of what is not finite
+        scaled, exponent = _scaled(np.where(finite, rows, 1))  # NumPy would warn about norms of non-finite rows
         with np.errstate(over="ignore"):
             extent = np.ldexp(np.linalg.norm(scaled, axis=-1, keepdims=True), exponent).reshape(len(rows), -1)
         long += (begin + np.flatnonzero((extent > arrays.LARGEST_NORM).any(1))).tolist()
@@ -80,19 +80,19 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their norms, which are not 0."""
+    """Divides rows by their norms, which must not be 0."""
     scaled, _ = _scaled(np.ascontiguousarray(rows, np.float64))
     return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
 
 
 def _scaled(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows divided by powers of two, which is exact, so that no square over- or underflows; and the exponents."""
+    """Divides rows by powers of two, exactly, so that no square over- or underflows; also returns the exponents."""
     exponent = np.frexp(np.abs(rows).max(-1, keepdims=True))[1]
     return np.ldexp(rows, -exponent), exponent
 
 
 def similarity(values: np.ndarray) -> np.ndarray:
-    """A similarity matrix as it is, if it is square, symmetric and in [0, 1]."""
+    """Returns a similarity matrix unchanged, if it is square, symmetric and in [0, 1]."""
     values = array("A similarity matrix", values)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not len(values):
         raise InputError(
@@ -100,13 +100,13 @@ def similarity(values: np.ndarray) -> np.ndarray:
             "similarities of all pairs of the same examples."
         )
     floating("A similarity matrix", values)
-    # Rounding is relative to the largest entry; matrices are of any scale below 1.
+    # Rounding errors are relative to the largest entry, and a matrix may have any scale up to 1.
     largest = min(1.0, max(0.0, float(np.fmax.reduce(values, axis=None))))
     tolerance = 1e-6 * largest
     compared: Any = np.float32 if largest > SMALLEST_SCALE else np.float64
     step = max(1, arrays.BLOCK_ROWS * 1024 // len(values))
     for begin in range(0, len(values), step):
-        with np.errstate(over="ignore"):  # infinity is outside as well
+        with np.errstate(over="ignore"):  # infinity is out of range as well
             rows = np.asarray(values[begin : begin + step], compared)
             columns = np.asarray(values[:, begin : begin + step], compared).T
         outside = ~((rows >= -tolerance) & (rows <= 1 + 1e-6))
@@ -127,14 +127,14 @@ def similarity(values: np.ndarray) -> np.ndarray:
 
 
 def classes(values: np.ndarray | None, n: int) -> tuple[np.ndarray, list[str] | None]:
-    """Latent classes as int32 [n], zeros for None; and their names, where they were given as text."""
+    """Returns latent classes as int32 [n] (zeros for None), and their names if they were given as text."""
     if values is None:
         return np.zeros(n, np.int32), None
     return arrays.classes("Classes", _one_each("Classes", values, n))
 
 
 def candidates(values: np.ndarray | None, n: int) -> np.ndarray:
-    """The candidates as bool [n]; all of them for None."""
+    """Returns the candidates as bool [n]; all if None."""
     if values is None:
         return np.ones(n, bool)
     values = array("where=", values)
@@ -145,15 +145,15 @@ def candidates(values: np.ndarray | None, n: int) -> np.ndarray:
         )
     if not values.any():
         raise InputError("`where` must mark at least one candidate, got none. Mark one or more.")
-    return values.copy()  # it can be a mapped file
+    return values.copy()  # the input may be a mapped file
 
 
 def initial(values: np.ndarray | None, n: int) -> np.ndarray:
-    """The examples that are already chosen, as int64 [k] in the order given; none for None."""
+    """Returns the indices of examples already chosen as int64 [k], in the given order; empty for None."""
     if values is None:
         return np.zeros(0, np.int64)
     values = array("initial=", values)
-    if values.shape == (0,):  # NumPy's type of an empty list is float64
+    if values.shape == (0,):  # an empty list becomes float64
         return np.zeros(0, np.int64)
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
         raise InputError(
@@ -175,13 +175,13 @@ def initial(values: np.ndarray | None, n: int) -> np.ndarray:
 
 
 def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
-    """The examples' weights as float64 [n], or None."""
+    """Returns the examples' weights as float64 [n], or None."""
     if values is None:
         return None
     values = _one_each("Weights", values, n)
     if not np.issubdtype(values.dtype, np.integer):
         floating("Weights", values)
-    with np.errstate(over="ignore"):  # what float64 does not hold counts as infinite
+    with np.errstate(over="ignore"):  # values beyond float64 count as infinite
         result = values.astype(np.float64)
     bad = np.flatnonzero(~((result >= 0) & (result <= _LARGEST_GAIN)))
     if bad.size:
@@ -200,17 +200,17 @@ def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
 
 
 def weights_range(values: np.ndarray, of: np.ndarray) -> str:
-    """What there is to warn of: too many weights are rounded away beside the largest of their class.
+    """Returns a warning if many weights lose precision beside the largest of their class.
 
     Args:
         values: float64 [n], 0 or more.
         of: int [n], each example's class, from 0.
 
     Returns:
-        A sentence or "".
+        The warning or "".
 
     Raises:
-        InputError: an example would count as 0.
+        InputError: a positive weight is so small that its example would count as 0.
     """
     largest = np.zeros(of.max() + 1)
     np.maximum.at(largest, of, values)
@@ -233,14 +233,14 @@ def weights_range(values: np.ndarray, of: np.ndarray) -> str:
 
 
 def largest_similarity(values: np.ndarray, self_similarity: float | None) -> tuple[float, str]:
-    """The largest similarity that counts, and what there is to warn of: too many are rounded away beside it.
+    """Returns the largest similarity that counts, and a warning if many lose precision beside it.
 
     Args:
         values: float [n, n], a class's matrix.
-        self_similarity: what replaces its diagonal; None leaves it.
+        self_similarity: replaces the diagonal; None keeps it.
 
     Returns:
-        The largest, and a sentence or "".
+        The largest similarity, and the warning or "".
     """
     n = len(values)
     to_others = np.empty(n)
@@ -264,7 +264,7 @@ def largest_similarity(values: np.ndarray, self_similarity: float | None) -> tup
 
 
 def self_similarity_warning(other: float, largest: float) -> str:
-    """A sentence where similarities to other examples, at most `other`, are rounded away beside the largest; or ""."""
+    """Returns a warning if similarities to others, at most `other`, lose precision beside `largest`; else ""."""
     if not 0 < other < _COARSE * largest:
         return ""
     return (
@@ -275,7 +275,7 @@ def self_similarity_warning(other: float, largest: float) -> str:
 
 
 def budget(value: int | None, number: int) -> int:
-    """The budget, at most the number of candidates; all of them for None."""
+    """Returns the budget, from 1 to the number of candidates; that number for None."""
     if not number:
         raise InputError(
             "`where` must leave a candidate that is not in `initial`, got none. Mark others, or choose fewer."
@@ -292,18 +292,18 @@ def budget(value: int | None, number: int) -> int:
 
 
 def ids(values: np.ndarray | None, n: int) -> np.ndarray | None:
-    """The examples' names as str [n], each of them once, or None."""
+    """Returns the examples' names as unique str [n], or None."""
     if values is None:
         return None
     values = _one_each("Ids", values, n)
-    if values.dtype.kind in "OT":  # Python's text, or NumPy's of variable width
+    if values.dtype.kind in "OT":  # Python's strings, or NumPy's of variable width
         values = values.astype(object)
         bad = [index for index, name in enumerate(values) if not isinstance(name, str)]
         if bad:
             raise InputError(
                 f"`ids` must be text, got {shown(values[bad[0]])} as entry {bad[0]}. Give every example a name."
             )
-    elif values.dtype.kind not in "Uiu":  # text, or numbers that names are made of
+    elif values.dtype.kind not in "Uiu":  # strings, or integers, which become names
         raise InputError(f"`ids` must be text, got {values.dtype}. Convert them to str.")
     values = values.astype(str)
     names = values.tolist()
@@ -323,7 +323,7 @@ def ids(values: np.ndarray | None, n: int) -> np.ndarray | None:
 
 
 def mesh(value: "Mesh | None") -> "Mesh | None":
-    """The mesh, if it is one of a single axis, of this process's devices or of all processes'; or None."""
+    """Returns the mesh if it has one axis, and devices of this process or of all processes; or None."""
     import jax
 
     if value is None:
@@ -344,14 +344,14 @@ def mesh(value: "Mesh | None") -> "Mesh | None":
 
 
 def flag(what: str, value: bool) -> bool:
-    """True or False."""
+    """Returns the value as a bool, if it is one."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{what} must be True or False, got {shown(value)}. Give one of the two.")
     return bool(value)
 
 
 def integer(value: Any) -> int | None:
-    """A whole number of any integer type, as Python's; None where it is none: a bool, a float, a text."""
+    """Returns a value of any integer type as int; None for others, such as a bool, a float or a string."""
     if isinstance(value, bool):
         return None
     try:
@@ -361,7 +361,7 @@ def integer(value: Any) -> int | None:
 
 
 def number(what: str, value: Any) -> float:
-    """A real number of any type, as Python's float; not a bool, a text or an array."""
+    """Returns a real number of any type as float; raises InputError for a bool, a string or an array."""
     found = value.item() if getattr(value, "ndim", None) == 0 else value  # NumPy's and JAX's scalars
     if isinstance(found, bool) or not isinstance(found, numbers.Real):
         raise InputError(f"{what} must be a number, got {shown(value)}. Give a number.")
@@ -369,7 +369,7 @@ def number(what: str, value: Any) -> float:
 
 
 def unit_interval(what: str, value: float) -> float:
-    """A number in [0, 1]."""
+    """Returns a number in [0, 1] as float."""
     found = number(what, value)
     if not 0 <= found <= 1:
         raise InputError(f"{what} must be from 0 to 1, got {shown(value)}. Give a number in between.")
@@ -377,7 +377,7 @@ def unit_interval(what: str, value: float) -> float:
 
 
 def positive(what: str, value: float) -> float:
-    """A finite number above 0."""
+    """Returns a finite number above 0 as float."""
     found = number(what, value)
     if not 0 < found < float("inf"):
         raise InputError(f"{what} must be more than 0, got {shown(value)}. Give a finite number above 0.")
@@ -385,8 +385,8 @@ def positive(what: str, value: float) -> float:
 
 
 def floating(what: str, values: np.ndarray) -> None:
-    """Raises InputError unless the array's type is floating point, bfloat16 included."""
-    import jax.numpy as jnp  # NumPy does not know that bfloat16 is one
+    """Raises InputError unless the dtype is floating point, bfloat16 included."""
+    import jax.numpy as jnp  # NumPy does not count bfloat16 as floating point
 
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise InputError(f"{what} must be floating point, got {values.dtype}. Convert it to float32.")
@@ -403,7 +403,7 @@ def _one_each(what: str, values: Any, n: int) -> np.ndarray:
 
 
 def _repeated(values: np.ndarray) -> int | None:
-    """The index of an entry that stands in the array before; None where all are different."""
+    """Returns the index of an entry that repeats an earlier one; None if all are distinct."""
     order = np.argsort(values, kind="stable")
     again = np.flatnonzero(values[order[1:]] == values[order[:-1]])
     return int(order[again[0] + 1]) if again.size else None

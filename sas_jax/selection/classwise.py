@@ -1,11 +1,12 @@
-"""Greedy within each of many classes of all sizes.
+"""Greedy selection within each of many classes of different sizes.
 
-A program is compiled for one shape, so classes are padded to one of a few sizes. Those of a size are ranked by one
-program, from matrices of their own, one after the other on each device, the devices side by side. A class too large for
-a matrix is ranked from its embeddings by all devices together.
+Programs are compiled for fixed shapes, so classes are padded to one of a few sizes. One program ranks all classes of a
+size from their similarity matrices, with the devices in parallel. A class too large for a matrix is ranked from its
+embeddings by all devices together.
 
-Of several processes each ranks a share of the classes on its own devices, and all together those that are more work
-than a share. What comes of it is the same, for a class's picks depend on no other class and on no number of devices.
+With several processes, each ranks a share of the classes on its own devices, and a class that is more work than a share
+is ranked by all together. The result is the same, because a class's picks depend neither on the other classes nor on
+the number of devices.
 """
 
 import dataclasses
@@ -27,53 +28,53 @@ from sas_jax.selection.similarity import one_of_embeddings, products
 from sas_jax.selection.work import Work
 
 _LARGEST_MATRIX = 8192
-"""Classes of up to this size are ranked from a matrix of their own, 256 MB at most; larger ones from embeddings."""
+"""Classes of up to this size are ranked from a similarity matrix (at most 256 MB); larger ones from embeddings."""
 
 _AT_ONCE = 2**24
-"""Similarities of the classes that a device ranks in one call, about: a second or so, after which there is progress."""
+"""Approximate number of similarities that a device handles per call: about a second between progress reports."""
 
 _STEP_SECONDS = 1.0
-"""How long a class that is ranked by itself goes on between progress."""
+"""Target seconds between progress reports of a class that is ranked by itself."""
 
 
 def divide(classes: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Each example's class as an index into the second: each class's members in ascending order."""
+    """Returns each example's class index, and the members of each class in ascending order."""
     _, of, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     return of, np.split(np.argsort(of, kind="stable"), np.cumsum(sizes)[:-1])
 
 
 def padded(size: int) -> int:
-    """The next of 32, 64, 128, 256, 384, 512, 768, ..., 8192, 8704, ...: the sizes that programs are compiled for."""
+    """Rounds up to a size that programs are compiled for: 32, 64, 128, 256, 384, 512, 768, ..., 8192, 8704, ..."""
     power = 1 << (max(size, 32) - 1).bit_length()
     if power > _LARGEST_MATRIX:
-        # Large ones cost more to pad than to compile.
+        # For large classes, padding costs more than compiling.
         return -(-size // (power // 32)) * (power // 32)
     return power * 3 // 4 if power > 256 and size <= power * 3 // 4 else power
 
 
 def places_on_a_device(classes: int, size: int, devices: int) -> int:
-    """How many classes of a padded size a device ranks in one call: one of few numbers, for few compiled shapes."""
+    """Returns how many classes of a padded size a device ranks per call; few distinct values, for few compilations."""
     return max(1, min(1 << (-(-classes // devices) - 1).bit_length(), _AT_ONCE // size**2))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What to rank, but for the similarities."""
+    """The inputs of a ranking, except the similarities."""
 
     objective: str
-    members: list[np.ndarray]  # of each class, ascending indices
-    steps: list[int]  # how many to pick of each class
+    members: list[np.ndarray]  # indices of each class's members, ascending
+    steps: list[int]  # number of picks of each class
     where: np.ndarray  # bool [n], the candidates
-    initial: np.ndarray  # int64 [k], already chosen; no candidates
+    initial: np.ndarray  # int64 [k], already chosen, not candidates
     weights: np.ndarray | None  # float64 [n]
     self_similarity: float | None
-    mesh: Mesh  # of this process, or of several which all rank the same
+    mesh: Mesh  # of this process, or of several that make the same call
 
     @functools.cached_property
     def dealt(self) -> tuple[list[int], list[int]]:
-        """The classes that this process ranks by itself, and those that all rank together; ascending.
+        """The classes that this process ranks by itself, and those that all rank together; both ascending.
 
-        The largest first, each to the process with the least work so far.
+        Classes are assigned largest first, each to the process with the least work so far.
         """
         work = {label: float(len(self.members[label])) ** 2 for label, wanted in enumerate(self.steps) if wanted}
         loads = [(0.0, process) for process in devices.processes(self.mesh)]
@@ -93,11 +94,11 @@ class Run:
 
     @functools.cached_property
     def _own(self) -> Mesh:
-        """This process's devices."""
+        """The mesh of this process's devices."""
         return devices.local_mesh(self.mesh)
 
     def from_embeddings(self, z: arrays.Rows, work: Work) -> None:
-        """Ranks from embeddings [n, d] whose norms are at most 1; only the rows of the classes at hand are read.
+        """Ranks from embeddings [n, d] of norm at most 1; only the rows of the classes being ranked are read.
 
         Raises:
             InputError: a class does not fit in memory.
@@ -129,7 +130,7 @@ class Run:
             self._one(label, size, work, embeddings=split, mesh=self.mesh)
 
     def _check_memory(self, label: int, features: int, processes: int) -> None:
-        """Raises InputError unless this process has room for its part of a class's rows, as read and on devices."""
+        """Raises InputError unless this process can hold its part of a class's rows, as read and on devices."""
         number = len(self.members[label])
         needed = 3 * 4 * number * features // processes
         if number > _LARGEST_MATRIX and needed > (free := devices.free_memory()):
@@ -141,13 +142,12 @@ class Run:
     def from_matrices(
         self, matrix_of: Callable[[np.ndarray], np.ndarray], work: Work, self_similarity: float | None = None
     ) -> str:
-        """Ranks classes one after the other, each from the matrix that `matrix_of` gives of its members.
+        """Ranks classes one after the other, each from the matrix that `matrix_of` returns for its members.
 
-        `self_similarity` is what it is where the run does not say. Returns what there is to warn of the first class
-        of which there is anything, "" where of none.
+        `self_similarity` is used if the run's is None. Returns the first warning about a class, or "".
         """
         to_itself = self_similarity if self.self_similarity is None else self.self_similarity
-        counts = 0.0 if OBJECTIVES[self.objective].cut else to_itself  # of a cut the diagonal plays no part
+        counts = 0.0 if OBJECTIVES[self.objective].cut else to_itself  # a cut ignores the diagonal
         warning = ""
         mine, together = self.dealt
         first = jax.process_index() == devices.processes(self.mesh)[0]
@@ -155,14 +155,14 @@ class Run:
             members = self.members[label]
             if work.has(members, self.steps[label]):
                 continue
-            # A single class is not padded: its matrix is the largest thing there is.
+            # A single class is not padded: nothing else is as large as its matrix.
             size = padded(len(members)) if len(self.members) > 1 else len(members)
             padding = size - len(members)
             matrix = matrix_of(members)
             largest, found = checks.largest_similarity(matrix, counts)
             warning = warning or found
             scale = 1.0
-            if 0 < largest < checks.SMALLEST_SCALE:  # greedy scales what float32 holds
+            if 0 < largest < checks.SMALLEST_SCALE:  # greedy itself scales larger values
                 exponent = np.frexp(largest)[1]
                 scale = float(np.ldexp(1.0, exponent))
                 matrix = np.ldexp(np.asarray(matrix, np.float64), -exponent).astype(np.float32)
@@ -172,7 +172,7 @@ class Run:
         return warning
 
     def _one(self, label: int, size: int, work: Work, scale: float = 1.0, **source) -> None:
-        """Ranks one class of padded size by itself, step by step; its similarities were divided by `scale`."""
+        """Ranks one class of a padded size by itself, in steps; its similarities were divided by `scale`."""
         members, wanted = self.members[label], self.steps[label]
         padding = size - len(members)
         where = np.pad(self.where[members], (0, padding))
@@ -195,14 +195,14 @@ class Run:
             steps, picked = max(1, min(2 * steps, round(rate * _STEP_SECONDS))), now
             if state.gains.high.is_fully_addressable:
                 work.within(members, state, now)
-            else:  # other processes hold parts: they take as many steps, and the state is not kept
+            else:  # other processes hold parts: all take the same number of steps, and the state is not saved
                 steps = devices.as_writer_sees(steps)
                 work.within(members, None, now)
         picks, gains = (np.asarray(x)[:wanted] for x in greedy.result(problem, state))
         work.add(members[picks], _scaled(gains, scale * of_weights))
 
     def _many(self, z: arrays.Rows, size: int, labels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ranks classes of one padded size: their picks, as indices among all, and gains, class by class."""
+        """Ranks classes of one padded size; yields each class's picks, as indices among all examples, and gains."""
         begun = [self._initial(label) for label in labels]
         chosen = max(len(each) for each in begun)
         chosen = 1 << (chosen - 1).bit_length() if chosen else 0
@@ -210,14 +210,14 @@ class Run:
         together = places * self._own.size
         for first in range(0, len(labels), together):
             part = labels[first : first + together]
-            # Only the rows of these classes go to the devices, and each to one: n may be more than a device holds.
+            # Only the rows of these classes are transferred, each to one device, which may not hold all n rows.
             rows = np.zeros((together, size, z.shape[1]), np.float32)
             where = np.zeros((together, size), bool)
             weights = None if self.weights is None else np.zeros((together, size), np.float32)
             steps = np.zeros(together, np.int32)
             initial = np.full((together, chosen), -1, np.int32)
             scales = []
-            # Classes are dealt to the devices in turn.
+            # Classes are assigned to the devices round-robin.
             at = [turn % self._own.size * places + turn // self._own.size for turn in range(len(part))]
             for row, label, already in zip(at, part, begun[first : first + together], strict=True):
                 members = self.members[label]
@@ -229,7 +229,7 @@ class Run:
                     weights[row, : len(members)] = of_class
                 initial[row, : len(already)] = already
                 steps[row] = self.steps[label]
-            # Placed by us: on a mesh of Explicit axes, JAX's default, jit would not split them.
+            # Sharded here, because jit would not shard them on a mesh of Explicit axes, JAX's default.
             split = NamedSharding(self._own, PartitionSpec(self._own.axis_names[0]))
             given = jax.device_put((rows, where, weights, initial, steps), split)
             options = {"objective": self.objective, "self_similarity": self.self_similarity, "mesh": self._own}
@@ -238,7 +238,7 @@ class Run:
                 yield self.members[label][picks[row, : steps[row]]], _scaled(gains[row, : steps[row]], scale)
 
     def _weights(self, label: int) -> tuple[np.ndarray | None, float]:
-        """A class's weights as float32s of at most 1, and the power of two that they were divided by."""
+        """Returns a class's weights as float32 of at most 1, and the power of two by which they were divided."""
         if self.weights is None:
             return None, 1.0
         weights = self.weights[self.members[label]]
@@ -246,15 +246,15 @@ class Run:
         return np.ldexp(weights, -exponent).astype(np.float32), float(np.ldexp(1.0, exponent))
 
     def _initial(self, label: int) -> np.ndarray:
-        """Which of a class's members, as places among them, are already chosen."""
+        """Returns the members of a class that are already chosen, as indices among its members."""
         members = self.members[label]
         return np.searchsorted(members, np.intersect1d(members, self.initial)).astype(np.int32)
 
 
 def _scaled(gains: np.ndarray, scale: float) -> np.ndarray:
-    """Gains times a power of two, float32. Not by XLA, which makes 0 of what is below 2^-126.
+    """Multiplies gains by a power of two, as float32, with NumPy: XLA flushes values below 2^-126 to 0.
 
-    What is too small for a float32 keeps its sign, which says where a ranking turns.
+    Gains that underflow float32 keep their sign, which determines the turning point of a ranking.
     """
     scaled = (gains.astype(np.float64) * scale).astype(np.float32)
     return np.where((scaled == 0) & (gains != 0), np.copysign(np.finfo(np.float32).smallest_subnormal, gains), scaled)
@@ -276,9 +276,9 @@ def rank_many(
     self_similarity: float | None,
     mesh: Mesh,
 ):
-    """Ranks classes from embeddings [classes, size, d] of padded size: picks and gains [classes, size]."""
+    """Ranks classes of one padded size from embeddings [classes, size, d]; returns picks and gains [classes, size]."""
     # On a CPU one after the other: under vmap every class would take as many steps, and every step as many rows, as
-    # the slowest. An accelerator would be idle.
+    # the slowest. On an accelerator in batches, because single classes would leave it idle.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     size = rows.shape[1]
     together = None if on_cpu else max(1, _AT_ONCE // size**2)
@@ -290,7 +290,7 @@ def rank_many(
             weights=weights,
             self_similarity=1.0 if self_similarity is None else self_similarity,
         )
-        # As from embeddings: by the norms, so that unit rows are rounded alike whatever else is in their class.
+        # From the norms, as for Embeddings, so that the rounding of unit rows does not depend on the rest of the class.
         bound = one_of_embeddings(z, problem.similarity.self_similarity)
         problem = dataclasses.replace(problem, similarity=dataclasses.replace(problem.similarity, one=bound))
         state = greedy.start(problem, budget=size, where=where, initial=initial)

@@ -1,4 +1,4 @@
-"""What the columns of a ranking have to be, whether they were given, computed or read from a file."""
+"""Checks of the columns of a ranking, whether they were given, computed or read from a file."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 """position int32 [n], gain float32 [n], classes int32 [n], ids str [n] or None."""
 
 CLASS_NAMES = "class_names"
-"""In a ranking's metadata: the names of classes 0, 1, ..., where they were given as text."""
+"""Metadata key of the names of classes 0, 1, ..., present if classes were given as text."""
 
 
 def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, list[str] | None]:
-    """The columns with their types, if they are those of a ranking; and the names of classes that are text.
+    """Returns the columns with the types of `Columns`, and the class names if the classes are text.
 
     Raises:
-        InputError: types or lengths are others; or the positions of a class are not 0, 1, 2, ... each once (and -1
-            where not ranked); or gains are not finite where ranked and nan elsewhere (or nan everywhere).
+        InputError: dtypes or lengths are wrong; the positions of a class are not 0, 1, 2, ... each once (and -1 where
+            not ranked); or gains are not finite where ranked and nan elsewhere (or nan everywhere).
     """
     position = checks.array("Positions", position)
     gain = checks.array("Gains", gain)
@@ -42,11 +42,12 @@ def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, li
 
 
 def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Positions as int32, if each class has 0, 1, 2, ... each once."""
-    whole = position.dtype.kind == "f" and (position == np.floor(position)).all()  # as tables hold what had a gap once
+    """Returns positions as int32, if each class has 0, 1, 2, ... each once."""
+    # Tables hold integers as floats once a value was missing.
+    whole = position.dtype.kind == "f" and (position == np.floor(position)).all()
     if not whole and position.dtype.kind not in "iu":
         raise InputError(f"`position` must be integers, -1 where not ranked, got {position.dtype}. Convert them.")
-    # What is beyond these limits is wrong, and need not fit into int64.
+    # Values beyond these limits are invalid, and may not fit into int64.
     given, position = position, np.clip(position.astype(np.float64), -2, len(position)).astype(np.int64)
     labels, places = np.unique(classes, return_inverse=True)
     ranked = position >= 0
@@ -71,13 +72,13 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _gains(gain: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Gains as float32, if they are finite where there is a position; of a selector without gains all are nan."""
+    """Returns gains as float32, if they are finite exactly where ranked, or nan everywhere."""
     if not np.issubdtype(gain.dtype, np.integer) and not np.issubdtype(gain.dtype, np.floating):
         raise InputError(f"`gain` must be floating point, nan where not ranked, got {gain.dtype}. Convert them.")
-    with np.errstate(over="ignore"):  # what float32 does not hold counts as infinite
+    with np.errstate(over="ignore"):  # values beyond float32 count as infinite
         gain = gain.astype(np.float32, copy=False)
     ranked, known = position >= 0, ~np.isnan(gain)
-    # A selector that looks at nothing ranks without gains.
+    # Random selectors rank without gains.
     bad = np.flatnonzero(np.isinf(gain) | ((ranked != known) & known.any()))
     if bad.size:
         i = bad[0]

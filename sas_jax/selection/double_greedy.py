@@ -1,11 +1,11 @@
 """Double greedy for the unconstrained cut: the set of any size with the largest sum over i outside, j inside of s_ij.
 
-It is the objective of `sas` without a budget. Each example in turn joins the set or stays out for good, by what joining
-adds to what was chosen, and what leaving adds to all that is not yet left out.
+This is the objective of `sas` without a budget. Each example in turn is added or discarded for good, by comparing the
+gain of adding it to the chosen set with the gain of removing it from the set of all examples not yet discarded.
 
-    double_greedy(similarity).value    # beside
-    turning_point(similarity).value    # the best that a subset of the `sas` ranking reaches
-    turning_point(similarity).size     # with so many examples: beyond them, the ranking's gains are negative
+    double_greedy(similarity).value    # at least half of the largest cut
+    turning_point(similarity).value    # the largest cut of a subset of the `sas` ranking
+    turning_point(similarity).size     # the size of that subset: later gains of the ranking are negative
 
 Source: Buchbinder, Feldman, Naor & Schwartz, A tight linear time (1/2)-approximation for unconstrained submodular
 maximization (FOCS 2012), algorithms 1 and 2.
@@ -24,19 +24,19 @@ from sas_jax.selection.fixed_point import Total
 
 
 class Cut(NamedTuple):
-    """A set of examples. Its value is the sum of its gains; both are NumPy's, and so not for use inside jit."""
+    """A set of examples. Its value is the sum of its gains; value and size use NumPy and do not work inside jit."""
 
     chosen: jax.Array  # bool [n]
-    gains: jax.Array  # float32 [n], of each chosen example when it was chosen; nan of the others
+    gains: jax.Array  # float32 [n], of each example when it was chosen; nan if not chosen
 
     @property
     def value(self) -> np.ndarray | np.float64:
-        """float64: the sum over i not chosen, j chosen of s_ij."""
+        """The cut, float64: the sum over i not chosen, j chosen of s_ij."""
         return np.sum(np.where(self.chosen, self.gains, 0), axis=-1, dtype=np.float64)
 
     @property
     def size(self) -> np.ndarray | np.int64:
-        """How many examples are chosen."""
+        """The number of chosen examples."""
         return np.sum(self.chosen, axis=-1)
 
 
@@ -47,23 +47,23 @@ def double_greedy(
 ) -> Cut:
     """Chooses a set whose cut is at least half of the largest.
 
-    Deterministic: at least half of the largest cut, and of the sum over all pairs. (For any submodular objective it
-    would be a third; here similarity is symmetric, and each example goes to where it is cut from at least half of its
-    similarity to those decided before.) With a key: an example is chosen with probability a / (a + b), where a and b
-    are what joining and leaving add, if anything; at least half of both in expectation. Examples are decided in the
-    order of their indices.
+    The deterministic form reaches at least half of the largest cut, and of the sum over all pairs. (The guarantee for
+    general submodular objectives is a third; here similarity is symmetric, and each example is put on the side that
+    cuts at least half of its similarity to the examples before it.) With a key, an example is chosen with probability
+    a / (a + b), where a and b are the gains of adding and of discarding it, or 0 if negative; the expected cut is at
+    least half of both. Examples are processed in index order.
 
     Args:
-        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal plays no part. Or
+        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal is ignored. Or
             give embeddings.
-        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j); no [n, n] array is made.
         key: a typed PRNG key for the randomised form; None for the deterministic one.
 
     Returns:
         The Cut. Under vmap its fields have one more axis, and its value and size are arrays.
 
     Raises:
-        InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype is wrong.
     """
     problem = greedy.problem(similarity, objective="sas", embeddings=embeddings)
     n, source = problem.size, problem.similarity
@@ -76,7 +76,7 @@ def double_greedy(
         else:
             a, b = (jnp.maximum(fixed_point.to_float(total), 0) for total in (joining, leaving))
             joins = (draws[index] * (a + b) < a) | (a + b == 0)
-        # Who joins lowers by twice the similarity what joining adds for the others; who leaves, what leaving adds.
+        # A joining example lowers the others' joining gains by twice the similarity, a leaving one their leaving gains.
         side = jnp.where(joins, 0, 1)
         lowered = fixed_point.add(totals.at(side), -2 * row)
         totals = jax.tree.map(lambda both, one: both.at[side].set(one), totals, lowered)
@@ -90,7 +90,7 @@ def double_greedy(
             0, jnp.minimum(source.block, n - first), lambda k, carry: decide(first + k, rows[k], *carry), carry
         )
 
-    # Joining the empty set and leaving the set of all both add an example's similarity to all others.
+    # The gains of joining the empty set and of leaving the full set are both the similarity to all other examples.
     first = greedy.start(problem, budget=1).gains
     totals = Total(*(jnp.stack([part, part]) for part in first))
     nothing = Cut(jnp.zeros(n, bool), jnp.full(n, jnp.nan, jnp.float32))
@@ -100,21 +100,21 @@ def double_greedy(
 @settings.fixed
 @jax.jit
 def turning_point(similarity: ArrayLike | None = None, *, embeddings: ArrayLike | None = None) -> Cut:
-    """The examples that `greedy.sas` picks before its gains turn negative: the largest cut of a subset of its ranking.
+    """Returns the picks of `greedy.sas` before its gains turn negative: the largest cut of a subset of its ranking.
 
-    Its size is the turning point: the place in the ranking of the first negative gain, n where there is none. The cut
-    has no guarantee of its own; compare its value with `double_greedy`'s.
+    Its size is the turning point: the position of the first negative gain in the ranking, or n if there is none. The
+    cut has no guarantee of its own; compare its value with that of `double_greedy`.
 
     Args:
-        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal plays no part. Or
+        similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns, its diagonal is ignored. Or
             give embeddings.
-        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j); no [n, n] array is made.
 
     Returns:
         The Cut.
 
     Raises:
-        InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype is wrong.
     """
     n = greedy.problem(similarity, objective="sas", embeddings=embeddings).size
     picks, gains = greedy.sas(similarity, embeddings=embeddings, budget=n)

@@ -1,13 +1,13 @@
-"""Greedy maximisation of the objectives: exact, ties to the lowest index, and a pure function that jit and vmap take.
+"""Greedy maximisation of the objectives: exact, ties to the lowest index, and usable under jit and vmap.
 
 Each step picks the candidate with the largest gain. The gains are exact (see fixed_point.py), so the picks depend
-neither on the order of summation nor on the number of devices. See windows.py for what makes it fast.
+neither on the order of summation nor on the number of devices. windows.py describes what makes it fast.
 
-`facility_location`, `sas` and `similarity_sum` are one call each. Long runs go in steps, on the same parts:
+`facility_location`, `sas` and `similarity_sum` make all picks in one call. Long runs can be split into steps:
 
     problem = greedy.problem(embeddings=z, objective="sas")
     state = greedy.start(problem, budget=10_000)
-    state = greedy.advance(problem, state, 1_000)  # again and again; state.step says how many are picked
+    state = greedy.advance(problem, state, 1_000)  # repeat; state.step is the number of picks so far
     picks, gains = greedy.result(problem, state)
 
 Source: Nemhauser, Wolsey & Fisher, An analysis of approximations for maximizing submodular set functions (1978);
@@ -31,7 +31,7 @@ from sas_jax.selection.objectives import OBJECTIVES, Sizes
 from sas_jax.selection.similarity import Embeddings, Matrix, one_of_embeddings, one_of_matrix
 
 _TILE = 1024
-"""Rows of embeddings in a product on CPU, with the 64 of a block: as fast as NumPy multiplies large matrices."""
+"""Rows of embeddings per product on CPU, with the 64 of a block: as fast as NumPy's product of large matrices."""
 
 
 @functools.partial(
@@ -39,25 +39,25 @@ _TILE = 1024
 )
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What is maximised: an objective on similarities, where they are."""
+    """An objective to maximise, and the similarities it is defined on."""
 
     similarity: Matrix | Embeddings
-    scale: jax.Array  # float32: by which weights were divided
+    scale: jax.Array  # float32: the divisor of the weights
     objective: str
     mesh: Mesh | None
-    size: int  # how many examples, without padding
+    size: int  # number of examples, without padding
 
 
 class State(NamedTuple):
-    """Where a greedy run stands; [n] are the examples and the padding."""
+    """The state of a greedy run; n includes padding."""
 
-    gains: fixed_point.Total  # [n], of each candidate given what is picked
-    memory: Any  # the objective's
+    gains: fixed_point.Total  # [n], of each candidate given the picks so far
+    memory: Any  # of the objective
     available: jax.Array  # bool [n]: candidates not picked yet
     picks: jax.Array  # int32 [budget + window], -1 where not picked yet
     picked_gains: jax.Array  # float32 [budget + window], nan where not picked yet
     budget: jax.Array  # int32
-    step: jax.Array  # int32: how many are picked
+    step: jax.Array  # int32: number of picks so far
 
 
 @settings.fixed
@@ -70,21 +70,21 @@ def problem(
     self_similarity: float | None = None,
     mesh: Mesh | None = None,
 ) -> Problem:
-    """What `start` and `advance` take.
+    """Builds the problem that `start` and `advance` take.
 
     Args:
-        similarity: float [n, n], as of `facility_location`. Or give embeddings.
+        similarity: float [n, n], as for `facility_location`. Or give embeddings.
         objective: "sas", "facility_location" or "similarity_sum".
         embeddings: float [n, d], norms of at most 1.
         weights: float [n], 0 or more; not for "sas".
         self_similarity: in [0, 1], static.
-        mesh: static: spread the work over its devices; not under vmap.
+        mesh: static: the devices to shard the work over; not under vmap.
 
     Returns:
-        A pytree.
+        The Problem, a pytree.
 
     Raises:
-        InputError: an unknown objective, a shape or dtype that does not fit, or weights for "sas".
+        InputError: the objective is unknown, a shape or dtype is wrong, or weights are given for "sas".
     """
     checks.choice("objective", objective, tuple(OBJECTIVES))
     values = _checked(similarity, embeddings)
@@ -97,7 +97,7 @@ def problem(
             raise InputError(
                 f"`weights` must be left out for {objective}, got some. An example counts where it is not picked."
             )
-        self_similarity = 0.0  # which plays no part
+        self_similarity = 0.0  # of no effect
     scale = jnp.float32(1)
     if weights is not None:
         weights = jnp.asarray(weights)
@@ -123,7 +123,7 @@ def problem(
         one = one_of_embeddings(values, to_itself)
         source = Embeddings(values, weights, to_itself, axis, block=64 if on_cpu else 128, tile=tile, one=one)
     if mesh is not None:
-        # Once and for all: or each call of `advance` would spread it again.
+        # Sharded once here; otherwise each call of `advance` would shard it again.
         source = _placed(source, _split(source), mesh)
     return Problem(source, scale, objective, mesh, n)
 
@@ -131,19 +131,19 @@ def problem(
 @settings.fixed
 @functools.partial(jax.jit, static_argnames="budget")
 def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, initial: ArrayLike | None = None) -> State:
-    """The state before the first pick.
+    """Returns the state before the first pick.
 
     Args:
-        problem: of `problem`.
-        budget: how many will be picked at most; static.
+        problem: from `problem`.
+        budget: the maximum number of picks; static.
         where: bool [n], the candidates. All if None.
         initial: int [k], the indices of examples already chosen, each once, -1 for none.
 
     Returns:
-        A pytree.
+        The State, a pytree.
 
     Raises:
-        InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype is wrong.
     """
     if (checks.integer(budget) or 0) < 1:
         raise InputError(
@@ -179,15 +179,15 @@ def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, init
 @settings.fixed
 @jax.jit
 def advance(problem: Problem, state: State, steps: ArrayLike) -> State:
-    """Picks more, as far as the budget and the candidates go.
+    """Picks up to `steps` more examples, while budget and candidates last.
 
     Args:
-        problem: of `problem`.
-        state: of `start`, or of the call before.
-        steps: how many more, int [].
+        problem: from `problem`.
+        state: from `start`, or from the previous call.
+        steps: the number of further picks, int [].
 
     Returns:
-        The state after.
+        The new state.
     """
     objective, sizes = OBJECTIVES[problem.objective], _sizes(problem)
 
@@ -221,11 +221,11 @@ def advance(problem: Problem, state: State, steps: ArrayLike) -> State:
 
 @settings.fixed
 def result(problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
-    """What was picked.
+    """Returns the picks and their gains.
 
     Args:
-        problem: of `problem`.
-        state: of `start` or `advance`.
+        problem: from `problem`.
+        state: from `start` or `advance`.
 
     Returns:
         (picks int32 [budget], gains float32 [budget]) in the order of picking; -1 and nan where not picked (yet).
@@ -235,7 +235,7 @@ def result(problem: Problem, state: State) -> tuple[jax.Array, jax.Array]:
 
 
 def _sizes(problem: Problem) -> Sizes:
-    """How much to do at a time, for the objective, the number of examples here and the platform."""
+    """Returns the block sizes for the objective, the number of examples per device and the platform."""
     similarity = problem.similarity
     columns = similarity.values.shape[1 if isinstance(similarity, Matrix) else 0]
     n = columns // (1 if problem.mesh is None else problem.mesh.size)
@@ -252,7 +252,7 @@ def _sizes(problem: Problem) -> Sizes:
 
 
 def _on_devices(problem: Problem, function: Callable, *arguments: Any) -> State:
-    """function(similarity, *arguments), or each device's part of it: of a state, of bools [n], and of nothing else."""
+    """Runs function(similarity, *arguments), by shard_map on a mesh, where a State and bools [n] are sharded."""
     similarity, mesh = problem.similarity, problem.mesh
     if mesh is None:
         return function(similarity, *arguments)
@@ -265,13 +265,13 @@ def _on_devices(problem: Problem, function: Callable, *arguments: Any) -> State:
         for argument in arguments
     ]
     specs = (_split(similarity), *of_arguments)
-    # What is whole is computed alike on all devices, from what they exchanged; check_vma cannot see that in loops.
+    # Replicated outputs are computed identically on all devices; check_vma cannot see that in loops.
     run = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=of_state, check_vma=False)
     return run(*_placed((similarity, *arguments), specs, mesh))
 
 
 def _split(similarity: Matrix | Embeddings) -> Any:
-    """How similarity is spread over the devices: the same, with a PartitionSpec for each array."""
+    """Returns how a similarity is sharded: the same pytree, with a PartitionSpec for each array."""
     split: Any = PartitionSpec(similarity.axis)
     columns: Any = PartitionSpec(None, similarity.axis)
     whole: Any = PartitionSpec()
@@ -284,12 +284,12 @@ def _split(similarity: Matrix | Embeddings) -> Any:
 
 
 def _placed(values: Any, specs: Any, mesh: Mesh) -> Any:
-    """The same values, spread so. A mesh of Explicit axes, JAX's default, has to be told; elsewhere it is a hint."""
+    """Shards values by specs: required on a mesh of Explicit axes, JAX's default, and a hint otherwise."""
     return jax.device_put(values, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
 
 
 def _checked(similarity, embeddings) -> jax.Array:
-    """The one of the two that was given, if its shape and type will do."""
+    """Returns whichever of the two was given, as float32, if its shape and dtype are valid."""
     if (similarity is None) == (embeddings is None):
         raise InputError("Exactly one of `similarity` and `embeddings` must be given, got neither or both. Give one.")
     values = jnp.asarray(embeddings if similarity is None else similarity)
@@ -304,7 +304,7 @@ def _checked(similarity, embeddings) -> jax.Array:
 
 @jax.custom_jvp
 def _undifferentiated(values: jax.Array) -> jax.Array:
-    """The values; raises where a derivative passes, which would be 0 whatever they are: gains are sums of integers."""
+    """Returns the values; raises under differentiation, because gains are sums of integers with derivative 0."""
     return values
 
 
@@ -317,7 +317,7 @@ def _refuse_derivative(primals, tangents):
 
 
 def _run(objective, similarity, embeddings, budget, where, initial, weights, self_similarity, mesh):
-    """What the three public functions share."""
+    """Implements the three public functions."""
     mesh = checks.mesh(mesh)
     whole = problem(
         similarity,
@@ -343,28 +343,27 @@ def facility_location(
     self_similarity: float | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Picks the examples that together represent all best: the largest sum over i of max over j picked of s_ij.
+    """Picks the examples that together represent all best: they maximise the sum over i of max over j picked of s_ij.
 
     Args:
         similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
-        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
-        budget: how many to pick; static.
-        where: bool [n], the candidates; the others are not picked, and count among those to be represented. All if
-            None.
-        initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them.
-            They are no candidates, are not among the picks, and do not count in the budget.
-        weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
-        self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it
-            is, and is 1 from embeddings. 0 asks that an example be represented by another one.
-        mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows
-            of embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j); no [n, n] array is made.
+        budget: the number of examples to pick; static.
+        where: bool [n], the candidates; the others are not picked, but still have to be represented. All if None.
+        initial: int [k], the indices of examples already chosen, each once, -1 for none. They count as picked, but are
+            not candidates, not among the picks returned and not part of the budget.
+        weights: float [n], 0 or more: the weight of representing each example. All 1 if None.
+        self_similarity: in [0, 1], static: each example's similarity to itself. None keeps a matrix's diagonal, and is
+            1 for embeddings. 0 requires each example to be represented by another one.
+        mesh: static: the devices to shard the work over; not under vmap. An array that is already sharded over them
+            (rows of embeddings, columns of a matrix) is not moved, so that no device ever holds all of it.
 
     Returns:
-        (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
-        budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
+        (picks int32 [budget], gains float32 [budget]) in the order of picking; if there are fewer candidates than the
+        budget, -1 and nan fill the rest. Gains never increase. Ties go to the lowest index.
 
     Raises:
-        InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype is wrong.
     """
     return _run("facility_location", similarity, embeddings, budget, where, initial, weights, self_similarity, mesh)
 
@@ -382,25 +381,25 @@ def sas(
 ) -> tuple[jax.Array, jax.Array]:
     """Picks the examples most similar in expectation to those not picked: the sum over i not picked, j picked of s_ij.
 
-    The sum is a cut: its gains turn negative near half of the examples, and the budget is filled all the same. The
-    diagonal plays no part.
+    The sum is a cut: its gains turn negative near half of the examples, but the budget is filled all the same. The
+    diagonal is ignored.
 
     Args:
         similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
-        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
-        budget: how many to pick; static.
-        where: bool [n], the candidates; the others are not picked, and count as not picked. All if None.
-        initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them.
-            They are no candidates, are not among the picks, and do not count in the budget.
-        mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows
-            of embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j); no [n, n] array is made.
+        budget: the number of examples to pick; static.
+        where: bool [n], the candidates; the others are not picked, and count as such in the sum. All if None.
+        initial: int [k], the indices of examples already chosen, each once, -1 for none. They count as picked, but are
+            not candidates, not among the picks returned and not part of the budget.
+        mesh: static: the devices to shard the work over; not under vmap. An array that is already sharded over them
+            (rows of embeddings, columns of a matrix) is not moved, so that no device ever holds all of it.
 
     Returns:
-        (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
-        budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
+        (picks int32 [budget], gains float32 [budget]) in the order of picking; if there are fewer candidates than the
+        budget, -1 and nan fill the rest. Gains never increase. Ties go to the lowest index.
 
     Raises:
-        InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype is wrong.
 
     Source: Joshi & Mirzasoleiman (ICML 2023), algorithm 1.
     """
@@ -420,26 +419,26 @@ def similarity_sum(
     self_similarity: float | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Picks the examples with the largest similarity to all, in that order: what the authors' released code computes.
+    """Picks the examples with the largest total similarity to all, as the authors' released code does.
 
     Args:
         similarity: float [n, n], symmetric, in [0, 1]; its rows are read as its columns. Or give embeddings.
-        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j), and no n x n is made.
-        budget: how many to pick; static.
+        embeddings: float [n, d], norms of at most 1; the similarity is max(0, z_i . z_j); no [n, n] array is made.
+        budget: the number of examples to pick; static.
         where: bool [n], the candidates. All if None.
-        initial: int [k], the indices of examples already chosen, each once, -1 for none: the picks go on after them.
-            They are no candidates, are not among the picks, and do not count in the budget.
-        weights: float [n], 0 or more: how much each example counts among those to be represented. All 1 if None.
-        self_similarity: in [0, 1], static: each example's similarity to itself. None leaves a matrix's diagonal as it
-            is, and is 1 from embeddings.
-        mesh: static: spread the work over its devices; not under vmap. An array that is spread over them already (rows
-            of embeddings, columns of a matrix) stays where it is, so that no device ever holds all.
+        initial: int [k], the indices of examples already chosen, each once, -1 for none. They count as picked, but are
+            not candidates, not among the picks returned and not part of the budget.
+        weights: float [n], 0 or more: the weight of representing each example. All 1 if None.
+        self_similarity: in [0, 1], static: each example's similarity to itself. None keeps a matrix's diagonal, and is
+            1 for embeddings.
+        mesh: static: the devices to shard the work over; not under vmap. An array that is already sharded over them
+            (rows of embeddings, columns of a matrix) is not moved, so that no device ever holds all of it.
 
     Returns:
-        (picks int32 [budget], gains float32 [budget]) in the order of picking; where the candidates are fewer than the
-        budget, picks of -1 and gains of nan follow. Gains never rise. Ties go to the lowest index.
+        (picks int32 [budget], gains float32 [budget]) in the order of picking; if there are fewer candidates than the
+        budget, -1 and nan fill the rest. Gains never increase. Ties go to the lowest index.
 
     Raises:
-        InputError: a shape or dtype that does not fit.
+        InputError: a shape or dtype is wrong.
     """
     return _run("similarity_sum", similarity, embeddings, budget, where, initial, weights, self_similarity, mesh)

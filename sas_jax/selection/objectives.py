@@ -1,4 +1,4 @@
-"""The three objectives, as what greedy needs of them: the first gains, and how picks change them.
+"""The three objectives: their initial gains, and how picks change the gains.
 
 For a class V, a subset S, similarities s and weights w of the examples of V (1 where none are given):
 
@@ -21,33 +21,33 @@ from sas_jax.selection.windows import Chosen, Window
 
 
 class Sizes(NamedTuple):
-    """How much is done at a time; of no effect on the result."""
+    """Block sizes; they do not affect the result."""
 
     window: int
     changed: int
-    """How many changed examples are listed at a time."""
+    """The number of changed examples listed at a time."""
     top_k: bool
-    """List by top_k: XLA:CPU has a fast one, and a slow cumulative sum."""
+    """Whether to list with top_k: on XLA:CPU it is fast, and cumulative sums are slow."""
 
 
 class Objective(NamedTuple):
-    """What greedy asks of an objective; all arrays are of the examples here."""
+    """The operations of an objective that greedy uses; arrays over examples are local to the device."""
 
     start: Callable[[Similarity, jax.Array], tuple[Total, Any]]
-    """Of a similarity and the indices already chosen, int32 [k]: the gains and a memory."""
+    """Maps a similarity and the indices already chosen, int32 [k], to the gains and a memory."""
     choose: Callable[[Similarity, Any, Window, jax.Array, Sizes], tuple[Chosen, Any]]
-    """Picks from a window, up to a limit; and the memory after."""
+    """Picks from a window, up to a limit; returns the picks and the new memory."""
     update: Callable[[Similarity, Total, Any, Any, Window, Chosen, Sizes], Total]
-    """The gains after, from those before, the memory before and after, and what was chosen."""
+    """Returns the new gains from the old gains, the old and the new memory, and the picks."""
     remembers: bool = False
-    """The memory is one value for each example; else it is ()."""
+    """Whether the memory is one value per example; otherwise it is ()."""
     cut: bool = False
-    """A sum over pairs of a chosen and another example: it has no weights, the diagonal plays no part, and gains turn
-    negative."""
+    """Whether it is a sum over pairs of a chosen and another example. Such an objective has no weights, ignores the
+    diagonal, and its gains turn negative."""
 
 
 def _in_blocks(similarity: Similarity, index: jax.Array, function: Callable, value: Any) -> Any:
-    """value = function(value, examples, real) over blocks of examples; `real`, bool [block], marks no -1 or padding."""
+    """Folds function(value, examples, real) over blocks; `real`, bool [block], is False for -1 or padding."""
     k, block = index.shape[0], similarity.block
     if not k:
         return value
@@ -61,7 +61,7 @@ def _in_blocks(similarity: Similarity, index: jax.Array, function: Callable, val
 
 
 def _sum_over(similarity: Similarity, index: jax.Array) -> Total:
-    """Of each example here, the sum over i at `index` of how well it represents i."""
+    """Returns for each local example the sum over i at `index` of how well it represents i."""
 
     def add(total, examples, real):
         return fixed_point.add(total, similarity.summed(examples, lambda row, real: jnp.where(real, row, 0), real))
@@ -69,9 +69,9 @@ def _sum_over(similarity: Similarity, index: jax.Array) -> Total:
     return _in_blocks(similarity, index, add, fixed_point.zeros(similarity.size))
 
 
-# Facility location. Example i adds max(0, s_ij - c_i) to the gain of j, where the coverage c_i, the memory, is the
-# max over S of s_i. When picks raise c_i by r_i, that falls by clip(s_ij - c_i, 0, r_i); where r_i is 0, by nothing. A
-# whole ranking changes some 6 n rows, almost whatever the budget: a naive greedy looks at n a pick.
+# Facility location. Example i adds max(0, s_ij - c_i) to the gain of j, where the coverage c_i (the memory) is the
+# max over j in S of s_ij. When picks raise c_i by r_i, this falls by clip(s_ij - c_i, 0, r_i), which is 0 if r_i is 0.
+# A whole ranking updates about 6 n rows, almost regardless of the budget; naive greedy reads n per pick.
 
 
 def _start_facility_location(similarity: Similarity, initial: jax.Array):
@@ -104,18 +104,18 @@ def _choose_facility_location(similarity: Similarity, coverage: jax.Array, windo
 
 
 def _update_facility_location(similarity: Similarity, gains, coverage, after, window, chosen, sizes: Sizes):
-    """Brings the gains up to date from the rows alone whose coverage rose."""
+    """Updates the gains, reading only the rows whose coverage rose."""
     block, axis = similarity.block, similarity.axis
     size, devices = similarity.size, collectives.number(axis)
-    # What is listed is summed up in groups of some blocks, whose sums still fit an int32.
+    # The listed rows are summed in groups of several blocks, whose sums still fit an int32.
     group = max(1, min(fixed_point.LARGEST_SUM, sizes.changed) // block)
     listed = -(-sizes.changed // (group * block)) * group * block
-    listed = min(-(-listed // devices), size)  # by each device: together they list what one alone would
+    listed = min(-(-listed // devices), size)  # per device: together they list as many as one device alone
     length = -(-listed * devices // (group * block)) * group * block
     places = jnp.arange(size, dtype=jnp.int32)
 
     def left(last):
-        """What changed after the place `last`, and of that how much on each device."""
+        """Marks the changed examples after the index `last`, and counts them per device."""
         changed = (after > coverage) & (places > last)
         return changed, collectives.gathered(jnp.sum(changed, dtype=jnp.int32)[None], axis)
 
@@ -149,7 +149,7 @@ def _update_facility_location(similarity: Similarity, gains, coverage, after, wi
 
 
 def _first_true(mask: jax.Array, number: int, sizes: Sizes) -> jax.Array:
-    """The first `number` places where `mask`, bool [n], is true, in ascending order; n where there are no more."""
+    """Returns the first `number` indices where `mask`, bool [n], is true, ascending; n fills the rest."""
     n = mask.shape[0]
     if not sizes.top_k:
         return jnp.nonzero(mask, size=number, fill_value=n)[0].astype(jnp.int32)
@@ -158,7 +158,7 @@ def _first_true(mask: jax.Array, number: int, sizes: Sizes) -> jax.Array:
     return jnp.where(jnp.arange(number) < jnp.sum(mask), places, n)
 
 
-# The cut. gain(e | S) = sum over i != e of s_ie - 2 sum over j in S of s_je: a pick lowers the gain of e by 2 s_je.
+# The cut. gain(e | S) = sum over i != e of s_ie - 2 sum over j in S of s_je: picking j lowers the gain of e by 2 s_je.
 
 
 def _start_sas(similarity: Similarity, initial: jax.Array):
@@ -203,4 +203,4 @@ OBJECTIVES = {
     ),
     "similarity_sum": Objective(_start_similarity_sum, _choose_similarity_sum, _update_similarity_sum),
 }
-"""By name."""
+"""The objectives by name."""

@@ -1,4 +1,4 @@
-"""Expected augmentation similarity from pairs of views: the form that any kind of similarity can take."""
+"""Expected augmentation similarity from pairs of views, for any kind of similarity."""
 
 import functools
 
@@ -18,29 +18,29 @@ _CHUNK = 16
 
 @settings.fixed
 def embed_views(views: ArrayLike) -> jax.Array:
-    """The embeddings [n, d] of views [n, m, d] of norm 1: their means, whose inner products are the mean cosines."""
+    """Averages views [n, m, d] of norm 1 into embeddings [n, d], whose inner products are the mean cosines."""
     return jnp.mean(jnp.asarray(views), axis=1)
 
 
 @settings.fixed
 def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: Mesh | None = None) -> jax.Array:
-    """Expected augmentation similarity from all pairs of views of all pairs of examples.
+    """Computes expected augmentation similarity from all pairs of views of all pairs of examples.
 
-    This is the form for the kinds that do not factorise, and what the embeddings' form of `cosine` is checked against.
-    Blocks of rows are spread over the devices by pmap; inside, vmap goes over pairs of examples, then pairs of views.
+    It is for the kinds that do not factorise, and the reference for `cosine` computed from embeddings. pmap
+    distributes blocks of rows over the devices; on each, vmap maps over pairs of examples, then pairs of views.
 
     Args:
         views: float [n, m, d], m views of each of n examples, each of norm 1.
         kind: "cosine" is max(0, mean of the cosine), "clipped_cosine" the mean of max(0, cosine), "gaussian" the mean
             of exp(-|a - b|^2 / tau); the means are over the m x m pairs of views.
         tau: the width of "gaussian", > 0, in units of squared distance (which is in [0, 4]).
-        mesh: whose devices to use; the first device alone where None.
+        mesh: the devices to use; only the first device if None.
 
     Returns:
-        float32 [n, n] in [0, 1], its diagonal too the mean over pairs of views.
+        float32 [n, n] in [0, 1]; the diagonal, too, is the mean over pairs of views.
 
     Raises:
-        InputError: an unknown kind, or views of another shape.
+        InputError: the kind is unknown, or the views have another shape.
 
     Source: Joshi & Mirzasoleiman, Data-efficient contrastive self-supervised learning (ICML 2023), definition 3.1.
     """
@@ -50,8 +50,8 @@ def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: 
     views = jnp.asarray(views, jnp.float32)
     n, m, _ = views.shape
     devices = list(mesh.devices.flat) if mesh is not None else jax.local_devices()[:1]
-    # A step of the map within a device makes [chunk, n, m, m] products, 64 MB at most. The chunk does not depend on the
-    # number of devices: on a CPU a product of another shape has other bits.
+    # A step of the map on a device computes [chunk, n, m, m] products, at most 64 MB. The chunk does not depend on the
+    # number of devices, because on a CPU the bits of a product depend on its shape.
     chunk = max(1, min(_CHUNK, 2**24 // (n * m * m)))
     chunks = -(-n // (len(devices) * chunk))
     padded = jnp.resize(views, (len(devices) * chunks * chunk, *views.shape[1:]))
@@ -60,13 +60,13 @@ def pairwise(views: ArrayLike, *, kind: str = "cosine", tau: float = 0.5, mesh: 
     return jax.device_put(rows, devices[0]).reshape(-1, n)[:n]
 
 
-@functools.lru_cache(maxsize=8)  # pmap knows a program again by the identity of the function
+@functools.lru_cache(maxsize=8)  # pmap caches compiled programs by the identity of the function
 def _over_devices(kind: str, tau: float, devices: tuple[jax.Device, ...]):
     return jax.pmap(functools.partial(_pair_block, kind=kind, tau=tau), in_axes=(0, None), devices=devices)
 
 
 def _pair_block(chunks: jax.Array, views: jax.Array, *, kind: str, tau: float) -> jax.Array:
-    """Similarity [chunks, chunk, n] of one device's examples [chunks, chunk, m, d] to all examples [n, m, d]."""
+    """Returns similarity [chunks, chunk, n] of a device's examples [chunks, chunk, m, d] to all examples [n, m, d]."""
 
     def of_views(a, b):
         cosine = jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

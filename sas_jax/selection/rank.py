@@ -1,4 +1,4 @@
-"""From embeddings, or similarities, and latent classes to a ranking: what a user calls."""
+"""The public function that ranks examples, given embeddings or similarities and latent classes."""
 
 import functools
 import hashlib
@@ -48,35 +48,34 @@ def rank(
 
     Args:
         embeddings: float [n, d], or [n, m, d] for m views of each example (see pairwise.py). Or give the similarity.
-        classes: int [n], 0 or more, or str [n]: the latent classes, within which similarity counts. Each distinct value
-            is one; see `Ranking.classes` for text. None: all are one class.
+        classes: int [n], 0 or more, or str [n]: the latent classes; similarity counts only within a class. Each
+            distinct value is one class; see `Ranking.classes` for text. None: all are one class.
         similarity: float [n, n], symmetric, in [0, 1], instead of embeddings.
         objective: "sas", "facility_location" or "similarity_sum".
         kind: of similarity from embeddings: "cosine", "clipped_cosine" or "gaussian".
         tau: the width of "gaussian", > 0, in units of squared distance.
-        normalize: divide the rows (or views) by their norms. Without, no norm may exceed 1.
-        budget: how many examples to rank in all; None ranks every candidate.
+        normalize: divide the rows (or views) by their norms. Otherwise, no norm may exceed 1.
+        budget: the total number of examples to rank; None ranks every candidate.
         budgets: how a budget is divided: "proportional" to the sizes of the classes, or "balanced": the same number
-            from each class as far as it has so many (see budgets.py). `Ranking.subset` divides likewise unless told
-            otherwise.
-        where: bool [n], the candidates; the others count among those to be represented. None: all.
-        initial: int [k], the examples that are already chosen: the ranking goes on after them. They are not ranked, and
-            do not count in the budget.
-        weights: float [n], 0 or more: how much each example counts among those to be represented; not for "sas".
-        self_similarity: in [0, 1]: each example's similarity to itself. None is 1, or a given matrix's diagonal.
-        ids: str [n], the examples' names, which the ranking's files then carry.
-        mesh: whose devices to use; one device where None. Where they are of several processes, all call this with the
-            same arguments; the classes are dealt over the processes, and all get the whole ranking.
-        progress: called with how many are picked and how many will be, about once a second.
-        resume: a file for the state of a long run, of this process alone, written each minute and on Ctrl-C. Where it
-            is there, and of the very same run, the run resumes from it. It is left when the ranking is complete, and
-            gives it again at once: remove it when the ranking is saved.
+            from each class, as long as it has enough (see budgets.py). It is also the default of `Ranking.subset`.
+        where: bool [n], the candidates; the others are not ranked, but still have to be represented. None: all.
+        initial: int [k], the examples already chosen. They count as picked before the ranking, but are not ranked and
+            not part of the budget.
+        weights: float [n], 0 or more: the weight of representing each example; not for "sas".
+        self_similarity: in [0, 1]: each example's similarity to itself. None: 1, or the diagonal of a given matrix.
+        ids: str [n], the examples' names, saved in the ranking's files.
+        mesh: the devices to use; one device if None. If they belong to several processes, all must call this with the
+            same arguments; the classes are distributed over the processes, and each returns the whole ranking.
+        progress: called about once a second with the number of picks so far and the total.
+        resume: a file for the state of a long run, one per process, saved every minute and on Ctrl-C. If it exists and
+            is from the same run, the run resumes. It is kept when the ranking is complete, and the same call then
+            returns at once: remove it when the ranking is saved.
 
     Returns:
         The Ranking.
 
     Raises:
-        InputError: something given cannot be used; the message says what, and what to do.
+        InputError: an argument is invalid; the message says which one and how to fix it.
     """
     checks.choice("objective", objective, tuple(OBJECTIVES))
     checks.choice("kind of similarity", kind, KINDS)
@@ -153,7 +152,7 @@ def rank(
     total = sum(steps[label] for labels in run.dealt for label in labels)
     with Work(n, total, progress, None if resume is None else files.expanded(resume), same) as work:
         if kind == "matrix":
-            # Of one class no copy is made.
+            # A single class is not copied.
             found.append(run.from_matrices(lambda of: values if len(of) == n else values[np.ix_(of, of)], work))
         elif kind == "cosine":
             z = values if values.ndim == 2 else np.asarray(embed_views(np.asarray(values)))
@@ -174,14 +173,14 @@ def rank(
 
 
 def _largest_square(z: arrays.Rows) -> float:
-    """The largest squared norm of the rows."""
+    """Returns the largest squared norm of the rows."""
     starts = range(0, len(z), arrays.BLOCK_ROWS)
     blocks = (z[start : start + arrays.BLOCK_ROWS] for start in starts)
     return max(float(np.einsum("nd,nd->n", rows, rows).max()) for rows in blocks)
 
 
 def _pair_matrix(views: np.ndarray, *, kind: str, tau: float, mesh: Mesh | None) -> np.ndarray:
-    """The pair form on views [k, m, d] of a class, computed at a padded size."""
+    """Computes `pairwise` of the views [k, m, d] of a class, at a padded size."""
     k = len(views)
     padded = np.pad(views, ((0, classwise.padded(k) - k), (0, 0), (0, 0)))
     return np.asarray(pairwise(padded, kind=kind, tau=tau, mesh=mesh))[:k, :k]

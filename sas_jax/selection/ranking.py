@@ -1,4 +1,4 @@
-"""A ranking: the order in which a selector picks each class's examples, from which every subset is a prefix."""
+"""Rankings: the order in which a selector picks each class's examples; every subset is a prefix of it."""
 
 import dataclasses
 import hashlib
@@ -19,17 +19,16 @@ class Ranking:
     """The order in which the examples of each latent class are picked.
 
     Attributes:
-        position: int32 [n], the example's place in its class's order, 0 first; -1 where it was not ranked.
-        gain: float32 [n], the marginal gain when it was picked; nan where it was not ranked, or by a selector without.
+        position: int32 [n], the example's position in the order of its class, 0 first; -1 where not ranked.
+        gain: float32 [n], the marginal gain when it was picked; nan where not ranked, or if the selector has no gains.
         classes: int32 [n], the latent class, 0 or more. Given as text, they are numbered from 0 in sorted order, and
             metadata["class_names"] holds the names in that order.
-        ids: str [n], the names of the examples in their data set, all different; None where they have none but the
-            index.
-        metadata: of JSON's types: "objective", "kind" (of the similarity), "parameters", "versions", "fingerprint" (of
-            what was ranked, see `fingerprint`) and "source" (the name of its file), as far as the selector has them.
+        ids: str [n], the unique names of the examples in their data set; None if they only have an index.
+        metadata: JSON-serialisable: "objective", "kind" (of the similarity), "parameters", "versions", "fingerprint"
+            (of the array that was ranked, see `fingerprint`) and "source" (the name of its file), where available.
 
     Raises:
-        InputError: the columns are not those of a ranking (see columns.py), the metadata no mapping.
+        InputError: the columns are invalid (see columns.py), or the metadata are not a mapping.
     """
 
     position: np.ndarray
@@ -58,22 +57,23 @@ class Ranking:
         rounding: str = "nearest",
         budgets: str | None = None,
     ) -> np.ndarray:
-        """The examples to keep: a prefix of each class's ranking.
+        """Returns the examples to keep: a prefix of each class's ranking.
 
         Args:
             fraction: in (0, 1]: round(fraction n) examples. Or give the size.
-            size: how many examples, from 1 to the number ranked.
+            size: the number of examples, from 1 to the number ranked.
             rounding: "nearest", or, with a fraction, "floor": floor(fraction |V_k|) of each class, as the authors' code
                 does.
             budgets: "proportional" (the classes in proportion to their sizes) or "balanced" (the same number from each
-                class as far as it has so many); see budgets.py. None: as it was ranked, "proportional" by default.
+                class, as long as it has enough); see budgets.py. None: those of the ranking, "proportional" by default.
 
         Returns:
-            int64 [k], ascending indices. Every smaller subset of the same rounding and budgets lies in every larger
-            one.
+            int64 [k], ascending indices. Smaller subsets of the same rounding and budgets are contained in larger
+            ones.
 
         Raises:
-            InputError: neither or both given, out of range, or beyond what was ranked.
+            InputError: neither or both of `fraction` and `size` are given, or they are out of range or beyond what was
+                ranked.
         """
         if (fraction is None) == (size is None):
             raise InputError("Exactly one of `fraction` and `size` must be given, got neither or both. Give one.")
@@ -93,7 +93,7 @@ class Ranking:
         return division.take(self.position, self.classes, size, budgets=budgets)
 
     def _budgets(self, wanted: str | None) -> str:
-        """The budgets of a subset; InputError where the ranking ends too early to tell such a subset."""
+        """Returns the budgets of a subset; raises InputError if the ranking is too short to determine it."""
         parameters = self.metadata.get("parameters")
         parameters = parameters if isinstance(parameters, Mapping) else {}
         ranked_by = parameters.get("budgets", division.PROPORTIONAL)
@@ -111,9 +111,9 @@ class Ranking:
 
     @property
     def turning_points(self) -> dict[int, int | None]:
-        """By class, the first position whose gain is below 0: beyond it, picking makes the objective smaller.
+        """Each class's first position with a gain below 0: from there on, picking lowers the objective.
 
-        A class ranked to its end without one turns at its end; None where the ranking stops before.
+        It is the size of the class if all of it is ranked without one, and None if the ranking stops before.
         """
         labels, places, sizes = np.unique(self.classes, return_inverse=True, return_counts=True)
         ranked = np.bincount(places[self.position >= 0], minlength=len(labels))
@@ -126,7 +126,7 @@ class Ranking:
 
     @property
     def turning_fraction(self) -> float | None:
-        """The fraction of all examples that stand before their class's turning point; None where one is not known."""
+        """The fraction of all examples that come before their class's turning point; None if one is unknown."""
         points = self.turning_points.values()
         if None in points:
             return None
@@ -135,15 +135,15 @@ class Ranking:
     def save(self, path: str) -> None:
         """Writes a .parquet, .csv or .npz with the columns index, id, class, position and gain, and the metadata.
 
-        The file appears whole or not at all.
+        The file is written atomically.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Raises:
-            InputError: another suffix, a place that cannot be written, or metadata that are not of JSON's types.
+            InputError: the suffix is unsupported, the path cannot be written, or the metadata are not JSON values.
         """
-        from sas_jax.selection.objectives import OBJECTIVES  # here, as it needs JAX, and using a ranking must not
+        from sas_jax.selection.objectives import OBJECTIVES  # here, because it needs JAX and a ranking must not
 
         points = {str(label): point for label, point in self.turning_points.items()}
         turning = {"turning_points": points, "turning_fraction": self.turning_fraction}
@@ -153,23 +153,23 @@ class Ranking:
 
     @classmethod
     def load(cls, path: str, *, of: Any = None, ids: Any = None, n: int | None = None) -> "Ranking":
-        """Reads what `save` wrote, and makes sure that it is the ranking of these examples.
+        """Reads a file that `save` wrote, and checks that it is the ranking of these examples.
 
-        A ranking holds places in a data set: used on another one, or on the same in another order, it selects the
-        wrong examples, silently. Give what you have at hand of the data set that it will be used on.
+        A ranking holds indices into a data set: used on another one, or on the same in another order, it silently
+        selects the wrong examples. Pass what you have of the data set that it will be used on.
 
         Args:
-            path: of a .parquet, .csv or .npz.
+            path: path of a .parquet, .csv or .npz.
             of: the embeddings or the similarity matrix that were ranked, float [n, ...]; compared by their fingerprint.
             ids: str [n], the names of the examples; compared one by one.
-            n: how many examples there are, `len(dataset)`.
+            n: the number of examples, `len(dataset)`.
 
         Returns:
             The Ranking.
 
         Raises:
-            InputError: no such file, another suffix, a file that is cut short, damaged, edited or not a ranking; or not
-                the ranking of these examples.
+            InputError: the file is missing, truncated, damaged, edited or not a ranking, its suffix is unsupported, or
+                it is not the ranking of these examples.
         """
         (position, gain, classes, names), metadata = ranking_files.load(path)
         ranking = cls(position, gain, classes, names, metadata)
@@ -177,7 +177,7 @@ class Ranking:
         return ranking
 
     def _check_origin(self, path: str, of: Any, ids: Any, n: int | None) -> None:
-        """Raises InputError, with both origins, unless what is given is of the examples that were ranked."""
+        """Raises InputError, naming both origins, unless what is given matches the examples that were ranked."""
         known = {name: self.metadata.get(name) for name in ("objective", "source", "fingerprint")}
         made = (f"by {known['objective']} " if known["objective"] else "") + "from "
         made += _origin(len(self), known["source"], known["fingerprint"])
@@ -194,7 +194,7 @@ class Ranking:
                 )
             try:
                 given = fingerprint(values)
-            except (TypeError, ValueError) as error:  # what has no length, or is no number
+            except (TypeError, ValueError) as error:  # it has no length, or is not numeric
                 raise InputError(
                     f"of= is what was ranked, floats [n, ...], and this is {values.dtype} {list(values.shape)}; give "
                     f"the array that was given to rank."
@@ -224,14 +224,14 @@ class Ranking:
 
 
 def _origin(n: int, source: str | None, name: str | None) -> str:
-    """Such as "60 examples of E.npy with the fingerprint 0123456789abcdef", as far as known."""
+    """Describes an origin: "60 examples of E.npy with the fingerprint 0123456789abcdef", as far as known."""
     return f"{n:,} examples" + (f" of {source}" if source else "") + (f" with the fingerprint {name}" if name else "")
 
 
 def fingerprint(values: np.ndarray) -> str:
-    """A name for embeddings or a matrix by their values: the first 16 hex digits of a SHA-256 of shape and float32s."""
+    """Fingerprints embeddings or a matrix: the first 16 hex digits of a SHA-256 of shape and float32 values."""
     digest = hashlib.sha256(str(values.shape).encode())
-    with np.errstate(over="ignore"):  # what float32 does not hold counts as infinite
+    with np.errstate(over="ignore"):  # values beyond float32 count as infinite
         step = max(1, (1 << 24) // max(1, math.prod(values.shape[1:])))  # 64 MiB at a time
         for begin in range(0, len(values), step):
             digest.update(np.ascontiguousarray(values[begin : begin + step], "<f4").data)

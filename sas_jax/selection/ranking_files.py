@@ -1,9 +1,9 @@
-"""Rankings as files: .parquet, .csv and .npz, which appear whole, and say what they came from.
+"""Ranking files: .parquet, .csv and .npz, written atomically and with their origin.
 
-The metadata are JSON: in a Parquet file's schema, in a .csv's first line behind "# ", in a .npz's array "metadata".
-With them goes a checksum of everything, so that a file that was cut, damaged or edited is known. A file without one, as
-pandas, polars or DuckDB write it again, is taken if its columns are those of a ranking: integers of any width, text as
-categories, no metadata, a byte order mark.
+The metadata are JSON: in a Parquet file's schema, in a .csv's first line after "# ", in a .npz's array "metadata". They
+include a checksum of everything, so that truncated, damaged or edited files are detected. A file without one, such as
+one rewritten by pandas, polars or DuckDB, is accepted if its columns are those of a ranking. Integers of any width,
+text as categories, missing metadata and a byte order mark are allowed.
 """
 
 import codecs
@@ -24,10 +24,10 @@ from sas_jax.selection import columns
 from sas_jax.selection.columns import Columns
 
 KEY = b"sas_jax"
-"""Of the metadata, as JSON, in a Parquet file's schema."""
+"""Key of the JSON metadata in a Parquet file's schema."""
 
 MOST = 100_000_000
-"""Rows of a file; a small one can unpack to any number."""
+"""The most rows of a file; a small file can unpack to any number."""
 
 _CHECKSUM = "checksum"
 
@@ -35,14 +35,14 @@ _SCHEMA = pa.schema(
     {"index": pa.int64(), "id": pa.string(), "class": pa.int32(), "position": pa.int32(), "gain": pa.float32()}
 )
 
-_CSV_TYPES = {"id": pa.string(), "gain": pa.float32()}  # numbers can be names; the others' types show
+_CSV_TYPES = {"id": pa.string(), "gain": pa.float32()}  # ids can look like numbers; other types are inferred
 
 
 def save(path: str, of: Columns, metadata: Mapping[str, Any]) -> None:
-    """Writes the file that the suffix names; see `Ranking.save`."""
+    """Writes a ranking in the format of the suffix; see `Ranking.save`."""
     suffix = check_suffix(path)
     try:
-        known = json.loads(json.dumps(dict(metadata)))  # as it will be read: tuples are lists, keys are text
+        known = json.loads(json.dumps(dict(metadata)))  # as it will be read back: tuples become lists, keys text
     except (TypeError, ValueError) as error:
         raise InputError(
             f"A ranking's metadata are of JSON's types, and these are not ({files.reason(error)}); convert them."
@@ -54,7 +54,7 @@ def save(path: str, of: Columns, metadata: Mapping[str, Any]) -> None:
     table = pa.table(arrays, schema=_SCHEMA)
     buffer = io.BytesIO()
     if suffix == ".parquet":
-        # All ids and indices are different: a dictionary of them would double the file.
+        # Ids and indices are unique: dictionary encoding them would double the file.
         table = table.replace_schema_metadata({KEY: text})
         pyarrow.parquet.write_table(table, buffer, compression="zstd", use_dictionary=["class"])
     elif suffix == ".csv":
@@ -75,15 +75,15 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
     suffix = check_suffix(path)
     try:
         data = files.whole(path)
-    except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
+    except (OSError, ValueError) as error:  # a path with a null character raises ValueError
         raise InputError(f"The ranking {path} cannot be read ({files.reason(error)}); check the path.") from error
     try:
         found, text = _READERS[suffix](data)
         metadata = {} if text is None else json.loads(text)
         checksum = metadata.pop(_CHECKSUM, None)
-    except InputError as error:  # it could be read, and is something else
+    except InputError as error:  # readable, but not a ranking
         raise InputError(f"The ranking {path} cannot be used: {error}") from error
-    # Damage shows as whatever the three libraries raise where they meet it.
+    # On damaged files, the three libraries raise all kinds of exceptions.
     except Exception as error:
         raise InputError(
             f"The ranking {path} is cut short, damaged or not a ranking ({files.reason(error)}); write it again with "
@@ -105,11 +105,11 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
 
 
 _Found = tuple[dict[str, Any], str | None]
-"""The columns by name, "id" None where there are none, and the metadata's JSON, None where there are none."""
+"""The columns by name ("id" is None if there are no ids), and the JSON metadata, None if there are none."""
 
 
 def _read_parquet(data: bytes) -> _Found:
-    # On this thread: one of pyarrow's own may still hold the bytes when the interpreter ends, and abort the process.
+    # Read on this thread: one of pyarrow's may still hold the bytes at interpreter exit, and abort the process.
     file = pyarrow.parquet.ParquetFile(pa.BufferReader(data))
     if file.metadata.num_rows > MOST:
         raise ValueError(f"it has {file.metadata.num_rows:,} rows, and may have {MOST:,}")
@@ -128,7 +128,7 @@ def _read_csv(data: bytes) -> _Found:
             raise ValueError("the last line has no end")
     table = pyarrow.csv.read_csv(
         pa.BufferReader(data),
-        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # for the reason above
+        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # see _read_parquet
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=_CSV_TYPES, strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
@@ -164,25 +164,25 @@ def _from_table(table: pa.Table) -> dict[str, Any]:
         if empty := column.null_count:
             if name == "id" and empty == len(table):
                 continue
-            if name not in ("id", "gain"):  # other programs write nan, where nothing was gained, as an empty entry
+            if name not in ("id", "gain"):  # other programs write gains of nan as empty entries
                 raise InputError(f"{empty} entries of its column {name!r} are empty; fill them.")
         found[name] = np.array(column.to_pylist(), object) if name == "id" else column.to_numpy()
     return found
 
 
 def _checksum(of: Columns, metadata: Mapping[str, Any]) -> str:
-    """The first 16 hex digits of a SHA-256 of the metadata and all columns."""
+    """Returns the first 16 hex digits of a SHA-256 of the metadata and all columns."""
     position, gain, classes, ids = of
     names = None if ids is None else ids.tolist()
     digest = hashlib.sha256(json.dumps([metadata, names]).encode())
-    same_nan = np.where(np.isnan(gain), np.float32(np.nan), gain)  # there are many in bits, and a text file has one
+    same_nan = np.where(np.isnan(gain), np.float32(np.nan), gain)  # nan has many bit patterns, and a text file one
     for values, kind in ((position, "<i4"), (same_nan, "<f4"), (classes, "<i4")):
         digest.update(np.ascontiguousarray(values, kind).data)
     return digest.hexdigest()[:16]
 
 
 def check_suffix(path: str) -> str:
-    """The suffix, if it is that of a ranking."""
+    """Returns the suffix, if it is .parquet, .csv or .npz."""
     suffix = files.expanded(path).suffix
     if suffix not in _READERS:
         raise InputError(f"A ranking must be a .parquet, .csv or .npz file, got {path}. Choose one of these suffixes.")
@@ -190,10 +190,10 @@ def check_suffix(path: str) -> str:
 
 
 def check_writable(path: str) -> None:
-    """Finds out, before the work of ranking, whether its file can be written.
+    """Checks, before the work of ranking, that the file can be written.
 
     Raises:
-        InputError: another suffix, or a place that cannot be written.
+        InputError: the suffix is unsupported, or the path cannot be written.
     """
     check_suffix(path)
     try:
@@ -203,7 +203,7 @@ def check_writable(path: str) -> None:
 
 
 def _write_whole(path: str, data: bytes) -> None:
-    """Writes a file that no one ever meets half of."""
+    """Writes a file atomically."""
     try:
         files.write_whole(files.expanded(path), lambda aside: aside.write_bytes(data))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The selectors by name: all that an arm of a comparison may choose its images with. Its look is in results/."""
+"""The selectors by name: the ways in which an arm can choose its images. For their looks, see results/selectors.py."""
 
 import dataclasses
 import functools
@@ -14,16 +14,16 @@ from sas_jax.selection.ranking import Ranking
 
 @dataclasses.dataclass(frozen=True)
 class Selector:
-    """How images are chosen: by exactly one of the first four attributes.
+    """A way to choose images, given by exactly one of the first four attributes.
 
     Attributes:
         objective: ranks by greedy maximisation of this objective (see `sas_jax.rank`).
-        baseline: (embeddings [n, d], classes [n], ids=) -> Ranking; looks at the embeddings, and not at their
-            similarity.
-        draw: (key, classes [n]) -> Ranking, another one for each seed.
-        everything: takes every image that there is, or that a list names.
-        self_similarity: for an objective, in place of the configured one.
-        partitioned: whether it looks at the latent classes.
+        baseline: (embeddings [n, d], classes [n], ids=) -> Ranking; uses the embeddings, but no objective on
+            their similarity.
+        draw: (key, classes [n]) -> Ranking, a different one for each seed.
+        everything: takes all images, or all that a list names.
+        self_similarity: replaces the configured one of an objective.
+        partitioned: whether it uses the latent classes.
     """
 
     objective: str = ""
@@ -35,7 +35,7 @@ class Selector:
 
     @property
     def is_ranked(self) -> bool:
-        """Whether a run ranks all images by it once, for all seeds and fractions."""
+        """Whether a run ranks all images with it once, for all seeds and fractions."""
         return bool(self.objective) or self.baseline is not None
 
 

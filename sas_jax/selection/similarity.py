@@ -1,10 +1,10 @@
-"""Similarity of examples, as a matrix and as embeddings, which no objective tells apart.
+"""Similarities of examples, from a matrix or from embeddings, with one interface for the objectives.
 
-`Matrix` and `Embeddings` are pytrees with the same operations on fixed point numbers (see fixed_point.py). On several
-devices each holds a part of the examples, the columns of the matrix or the rows of the embeddings, and `axis` is the
-mesh's: inside `jax.shard_map`, "here" is what a device holds. Padding is an example that is similar to nothing.
+`Matrix` and `Embeddings` are pytrees with the same operations on fixed point numbers (see fixed_point.py). With several
+devices, the columns of the matrix or the rows of the embeddings are sharded over the mesh axis `axis`, and operations
+run inside `jax.shard_map`; the "local" examples are those of a device. Padding is an example of similarity 0 to all.
 
-Examples of V may have weights: w_i s_ij stands for s_ij then, wherever example i is represented.
+Examples of V may have weights: w_i s_ij then replaces s_ij, wherever example i is represented.
 """
 
 import dataclasses
@@ -20,46 +20,46 @@ from sas_jax.selection import fixed_point
 
 
 class Examples(NamedTuple):
-    """Some examples, with what every device must know of them."""
+    """Some examples, with the values that every device needs of them."""
 
-    index: jax.Array  # type: ignore[assignment]  # int32 [k], among all; tuple.index is not missed
+    index: jax.Array  # type: ignore[assignment]  # int32 [k], global; hides tuple.index
     weight: jax.Array | None  # float32 [k]
-    vector: Any  # float32 [k, d] of embeddings, None of a matrix
+    vector: Any  # float32 [k, d] for embeddings, None for a matrix
 
 
 class Similarity(Protocol):
-    """What the objectives ask of similarities of n examples."""
+    """The interface of the similarities of n examples."""
 
     axis: str | None
     block: int
-    """How many examples `summed` takes at a time."""
+    """The number of examples that `summed` takes at a time."""
 
     @property
     def size(self) -> int:
-        """How many examples there are here."""
+        """The number of local examples."""
 
     @property
     def number(self) -> int:
-        """How many there are in all; padding may follow, or count."""
+        """The number of all examples, with or without padding."""
 
     def examples(self, index: jax.Array) -> Examples:
-        """The examples at `index`, int32 [k], wherever they are."""
+        """Returns the examples at the global `index`, int32 [k]."""
 
     def own(self, local: jax.Array) -> Examples:
-        """The examples here at `local`, int32 [k]; what is beyond the last one is some example."""
+        """Returns the local examples at `local`, int32 [k]; an index beyond the last gives an arbitrary one."""
 
     def covered(self, examples: Examples) -> jax.Array:
-        """int32 [k, size]: how well each of the examples represents each one here."""
+        """Returns how well each of the examples represents each local one: int32 [k, size]."""
 
     def summed(self, examples: Examples, function: Callable, *parameters: jax.Array) -> jax.Array:
-        """int32 [size]: over i of the `block` examples, function(how well each one here represents i, *parameters_i).
+        """Sums function(how well each local one represents i, *parameters_i) over `block` examples i: int32 [size].
 
-        `function` works element by element, on int32 [size] and scalars, and returns similarities. The sums are not
-        totals yet, because XLA would compute them once for each part of a total.
+        `function` is elementwise, on int32 [size] and scalars, and returns similarities. The sums are not a Total yet,
+        because XLA would compute them once for each part of it.
         """
 
     def pairs(self, examples: Examples) -> jax.Array:
-        """int32 [k, k]: the examples' similarity to each other, without weights."""
+        """Returns the examples' similarity to each other, without weights: int32 [k, k]."""
 
 
 @functools.partial(
@@ -69,15 +69,15 @@ class Similarity(Protocol):
 )
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """A symmetric matrix of similarities in [0, 1], float32 [n, n here]. Its rows are read as its columns."""
+    """A symmetric matrix of similarities in [0, 1], float32 [n, n local]. Its rows are read as its columns."""
 
     values: jax.Array
-    weights: jax.Array | None = None  # float32 [n here], in [0, 1]
-    self_similarity: float | None = None  # in [0, 1], replaces the diagonal; None leaves it
+    weights: jax.Array | None = None  # float32 [n local], in [0, 1]
+    self_similarity: float | None = None  # in [0, 1], replaces the diagonal; None keeps it
     axis: str | None = None
     block: int = 16
     unroll: bool = True
-    """Read rows by one slice each, which XLA:CPU makes one loop of: up to twice as fast as its gather."""
+    """Whether to slice rows one by one, which XLA:CPU fuses into one loop: up to twice as fast as its gather."""
     one: jax.Array | float = 1.0  # a power of two that no similarity exceeds: see fixed_point.py
 
     @property
@@ -126,10 +126,10 @@ class Matrix:
 )
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """Similarity max(0, z_i . z_j) of embeddings, float32 [n here, d] with norms of at most 1; never held as a matrix.
+    """Similarity max(0, z_i . z_j) of embeddings, float32 [n local, d], norms of at most 1; no matrix is stored.
 
-    With a `tile`, which must divide n here, every product is one of [block, d] and [tile, d]. The bits of a similarity
-    then depend neither on how many examples there are, nor on how many devices, nor on which product it comes from.
+    With a `tile`, which must divide the local n, every product has the shapes [block, d] and [tile, d]. The bits of a
+    similarity then depend neither on the number of examples or devices, nor on the product that it comes from.
     """
 
     values: jax.Array
@@ -176,7 +176,7 @@ class Embeddings:
         return fixed_point.quantise(products(vectors, others)[:, :k], self.one)
 
     def _by_tile(self, function: Callable):
-        """function(values, columns, weights) of each tile, one after the other: [tiles, ...]."""
+        """Maps function(values, columns, weights) over the tiles, sequentially: [tiles, ...]."""
         columns = _columns(self)
         if self.tile is None:
             return function(self.values, columns, self.weights)[None]
@@ -185,7 +185,7 @@ class Embeddings:
 
 
 def products(one: jax.Array, other: jax.Array) -> jax.Array:
-    """Inner products [k, m] of vectors [k, d] and [m, d]. Accelerators would use TF32 or bf16 unless told otherwise."""
+    """Returns float32 inner products [k, m] of vectors [k, d] and [m, d], where the default may be TF32 or bf16."""
     return jnp.dot(one, other.T, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -193,13 +193,13 @@ def products(one: jax.Array, other: jax.Array) -> jax.Array:
 def one_of_matrix(
     values: jax.Array, weights: jax.Array | None, self_similarity: float | None, *, rows: int
 ) -> jax.Array:
-    """`Matrix.one`, from the largest similarity that counts: the power of two from it on, or 1.
+    """Computes `Matrix.one` from the largest similarity that counts: the smallest power of two not below it, or 1.
 
-    The first rows often show that it is 1, and then no other one is read.
+    The first rows often show that it is 1, and then no others are read.
 
     Args:
-        values, weights, self_similarity: those of the Matrix, not yet spread over devices.
-        rows: how many are read at a time: XLA:CPU's loops are fast over a single one.
+        values, weights, self_similarity: those of the Matrix, before sharding.
+        rows: the number of rows read at a time; XLA:CPU's loops are fast over single rows.
     """
     n, columns = values.shape[0], jnp.arange(values.shape[1])
     rows = min(rows, n)
@@ -221,25 +221,25 @@ def one_of_matrix(
 
 @functools.partial(jax.jit, static_argnames="self_similarity")
 def one_of_embeddings(values: jax.Array, self_similarity: float) -> jax.Array:
-    """`Embeddings.one`, from the largest norm, which bounds every similarity: 1 for unit rows."""
+    """Computes `Embeddings.one` from the largest squared norm, which bounds every similarity: 1 for unit rows."""
     return fixed_point.one_of(jnp.maximum(jnp.max(jnp.sum(values * values, axis=1)), self_similarity))
 
 
 def _sum_of_rows(
     rows: jax.Array, examples: Examples, function: Callable, parameters: tuple, one: jax.Array | float
 ) -> jax.Array:
-    """int32 [m]: the sum over rows [k, m] of the function of each."""
+    """Sums the function of each row over rows [k, m]: int32 [m]."""
     rows = fixed_point.quantise(rows if examples.weight is None else rows * examples.weight[:, None], one)
     return jnp.sum(function(rows, *(parameter[:, None] for parameter in parameters)), axis=0, dtype=jnp.int32)
 
 
 def _first(similarity: Matrix | Embeddings) -> jax.Array | int:
-    """The index among all of the first example here."""
+    """Returns the global index of the first local example."""
     return collectives.place(similarity.axis) * similarity.size
 
 
 def _columns(similarity: Matrix | Embeddings) -> jax.Array:
-    """The indices among all of the examples here."""
+    """Returns the global indices of the local examples."""
     return _first(similarity) + jnp.arange(similarity.size, dtype=jnp.int32)
 
 
@@ -250,7 +250,7 @@ def _own_weight(similarity: Matrix | Embeddings, local: jax.Array) -> jax.Array 
 def _with_diagonal(
     rows: jax.Array, index: jax.Array, similarity: Matrix | Embeddings, columns: jax.Array | None = None
 ) -> jax.Array:
-    """Rows [k, m], or one row [m], with the entry of each example's similarity to itself replaced."""
+    """Replaces each example's similarity to itself in rows [k, m], or one row [m]."""
     if similarity.self_similarity is None:
         return rows
     columns = _columns(similarity) if columns is None else columns

@@ -1,11 +1,10 @@
-"""Several exact greedy picks at a time: the idea that makes greedy fast here.
+"""Several exact greedy picks per pass over all candidates, which makes greedy fast.
 
-Picking lowers gains and never raises one (the objectives are submodular). So let the gains of all candidates be exact,
-and take the few candidates with the largest: the window. While the best of the window, its gain kept exact, is ahead of
-what any candidate outside it had at the start, it is the best of all, and can be picked without looking outside. Only
-then are the gains of all brought up to date, by what all these picks changed, in large blocks. On embeddings of
-CIFAR-100 a window of 32 gave 15 picks on average (n = 6,000, 20 % budget): 15 times fewer passes over all candidates,
-and as many fewer exchanges between devices.
+The objectives are submodular, so picks never raise a gain. Start from the exact gains of all candidates, and take the
+few candidates with the largest: the window. While the best of the window, its gain kept exact, is ahead of the initial
+gain of every candidate outside, it is the best of all, and can be picked without looking outside. Only then are the
+gains of all candidates updated for all these picks, in large blocks. On embeddings of CIFAR-100, a window of 32 gave 15
+picks on average (n = 6,000, 20 % budget): 15 times fewer passes over all candidates and exchanges between devices.
 """
 
 from collections.abc import Callable
@@ -21,25 +20,25 @@ from sas_jax.selection.similarity import Examples, Similarity
 
 
 class Window(NamedTuple):
-    """The candidates with the largest gains, the best of all among them."""
+    """The candidates with the largest gains, including the best of all."""
 
     examples: Examples  # [m]
     gains: Total  # [m], exact
-    candidate: jax.Array  # bool [m]: the others fill the window where candidates are few
-    bar: jax.Array  # float32: no candidate outside has a gain of more, rounded; -inf where there is none outside
+    candidate: jax.Array  # bool [m]: False for padding, if there are few candidates
+    bar: jax.Array  # float32: no candidate outside has a larger gain, rounded; -inf if none is outside
     bar_index: jax.Array  # int32: the lowest index outside with a gain of `bar`
 
 
 class Chosen(NamedTuple):
-    """What was picked of a window."""
+    """The picks from a window."""
 
     number: jax.Array  # int32
-    slots: jax.Array  # int32 [m]: which of the window, in the order of picking; the first `number` count
-    gains: jax.Array  # float32 [m], of each when it was picked
+    slots: jax.Array  # int32 [m]: indices into the window in the order of picking; the first `number` count
+    gains: jax.Array  # float32 [m], of each pick when it was picked
 
 
 def best(gains: Total, available: jax.Array, size: int, similarity: Similarity) -> Window:
-    """The window of `size` candidates, from the gains and candidates here."""
+    """Returns the window of `size` candidates, from the local gains and candidates."""
     axis = similarity.axis
     n = similarity.size
     key = jnp.where(available, fixed_point.to_float(gains), -jnp.inf)
@@ -55,7 +54,7 @@ def best(gains: Total, available: jax.Array, size: int, similarity: Similarity) 
     else:
         bar, bar_index = jnp.float32(-jnp.inf), jnp.int32(0)
 
-    # Many gains that differ, if at all, by less than float32 shows: the best may stand outside. It takes a place.
+    # If even the best gain equals `bar` in float32, exact only below 1, the best may be outside: put it in.
     hidden = (keys[0] == bar) & (jnp.abs(bar) >= 1)
 
     def with_best():
@@ -71,20 +70,20 @@ def best(gains: Total, available: jax.Array, size: int, similarity: Similarity) 
 
 
 def top_k(key: jax.Array, k: int) -> jax.Array:
-    """int32 [k]: where the k largest are, the largest first, ties in ascending order.
+    """Returns the indices of the k largest, int32 [k], the largest first, ties in ascending order.
 
-    The barrier, because XLA:CPU makes top_k a whole sort, 50 times slower, where what is taken of it is sliced.
+    The barrier is needed because XLA:CPU turns a top_k whose output is sliced into a full sort, 50 times slower.
     """
     return jax.lax.optimization_barrier(jax.lax.top_k(key, k)[1].astype(jnp.int32))
 
 
 def choose(window: Window, limit: jax.Array, lower: Callable[[Total, jax.Array], Total]) -> Chosen:
-    """Picks from the window as long as it is certain to hold the best, up to `limit`, and at least one.
+    """Picks from the window while it is certain to hold the best candidate: at least one, at most `limit`.
 
     Args:
         window: with one candidate or more.
         limit: int32, 1 or more.
-        lower: of the window's gains and the slot of a pick: the gains after it.
+        lower: maps the window's gains and the slot of a pick to the gains after it.
     """
 
     def pick(carry):
@@ -94,7 +93,7 @@ def choose(window: Window, limit: jax.Array, lower: Callable[[Total, jax.Array],
         slot, there = _first(window, gains, left)
         return chosen, gains, left, slot, there & _ahead(window, gains, slot)
 
-    # At the window's start its best is the best of all.
+    # At the start, the best of the window is the best of all.
     slot, there = _first(window, window.gains, window.candidate)
     carry = _nothing(window), window.gains, window.candidate, slot, there
     return jax.lax.while_loop(lambda carry: carry[-1] & (carry[0].number < limit), pick, carry)[0]
@@ -107,19 +106,19 @@ def choose_lazily(
     pick: Callable[[Any, jax.Array], Any],
     memory: Any,
 ) -> tuple[Chosen, Any]:
-    """Picks as `choose` does, where a gain costs much: what was found before the last pick is a bound.
+    """Picks as `choose` does, for expensive gains: a gain computed before the last pick is an upper bound.
 
-    Only the candidate with the largest bound is computed again, and is picked when it is still the best.
+    Only the gain of the candidate with the largest bound is recomputed; it is picked if it is still the best.
 
     Args:
         window: with one candidate or more.
         limit: int32, 1 or more.
-        gain: of a memory and a slot: that candidate's exact gain.
-        pick: of a memory and a slot: the memory when that candidate is picked.
-        memory: what these two need.
+        gain: maps a memory and a slot to the exact gain of that candidate.
+        pick: maps a memory and a slot to the memory after picking that candidate.
+        memory: the initial memory.
 
     Returns:
-        What was chosen, and the memory after.
+        The picks and the new memory.
 
     Source: Minoux, Accelerated greedy algorithms for maximizing submodular set functions (1978).
     """
@@ -134,13 +133,13 @@ def choose_lazily(
         better = (exact.high > bound.high) | ((exact.high == bound.high) & (exact.low > bound.low))
         same = (exact.high == bound.high) & (exact.low == bound.low)
         is_best = ~there | better | (same & (index[slot] < index[second]))
-        # At the window's start its gains are exact, and its best is the best of all.
+        # At the start, the gains of the window are exact, and its best is the best of all.
         picked = is_best & (_ahead(window, bounds, slot) | (chosen.number == 0))
         chosen = jax.tree.map(lambda old, new: jnp.where(picked, new, old), chosen, _with_pick(chosen, slot, exact))
         memory = jax.lax.cond(picked, lambda: pick(memory, slot), lambda: memory)
         left = jnp.where(picked, others, left)
-        # Where a gain found here is another one than at the start (a matrix that is not quite symmetric, products with
-        # other last bits), the best may fall behind the bar; the best of the window is then picked all the same.
+        # If a recomputed gain differs from the one at the start (a matrix that is not quite symmetric, products with
+        # other last bits), the best may fall behind the bar; the best of the window is then still picked.
         go_on = _ahead(window, bounds, second) | (chosen.number == 0)
         return chosen, bounds, left, memory, second, (picked | ~is_best) & there & go_on
 
@@ -169,7 +168,7 @@ def _with_pick(chosen: Chosen, slot: jax.Array, gain: Total) -> Chosen:
 
 
 def _first(window: Window, bounds: Total, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The slot of the largest bound of those left, ties to the lowest index, and whether there is one."""
+    """Returns the slot of the largest bound of those left, ties to the lowest index, and whether there is one."""
     index, last = window.examples.index, jnp.iinfo(jnp.int32).max
     tied = fixed_point.largest(bounds, left)
     lowest = jnp.min(jnp.where(tied, index, last))
@@ -177,7 +176,7 @@ def _first(window: Window, bounds: Total, left: jax.Array) -> tuple[jax.Array, j
 
 
 def _ahead(window: Window, bounds: Total, slot: jax.Array) -> jax.Array:
-    """Whether no candidate outside the window is better. Below 1 a float32 is the gain itself, and shows ties."""
+    """Returns whether no candidate outside is better. Below 1, float32 gains are exact and show ties."""
     key = fixed_point.to_float(bounds.at(slot))
     tied = (key == window.bar) & (jnp.abs(key) < 1) & (window.examples.index[slot] < window.bar_index)
     return (key > window.bar) | tied

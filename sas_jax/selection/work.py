@@ -1,4 +1,4 @@
-"""A ranking in the making: what is picked so far, told as progress, and kept in a file from which a run goes on."""
+"""The state of a ranking in progress: the picks so far, reported as progress and saved to resume from."""
 
 import io
 import time
@@ -19,9 +19,9 @@ _FORMAT = "sas_jax work 1"
 
 
 class Work:
-    """The positions and gains of n examples as they are found.
+    """The positions and gains of n examples while they are being ranked.
 
-    Used as `with Work(...) as work: ...`: what is left by an exception or Ctrl-C is saved first.
+    Use as `with Work(...) as work: ...`; the state is saved on exit, including after an exception or Ctrl-C.
 
     Attributes:
         position: int32 [n], -1 where not picked.
@@ -36,17 +36,17 @@ class Work:
         path: epath.Path | None,
         same: str,
     ):
-        """Begins, or goes on.
+        """Starts a ranking, or resumes a saved one.
 
         Args:
-            n: how many examples.
-            total: how many will be picked.
-            progress: called with how many are picked, and the total.
-            path: of the file; None keeps none.
-            same: what the run is, in words: a file of another one is not gone on from, and overwritten.
+            n: the number of examples.
+            total: the number of picks to make.
+            progress: called with the number of picks so far and the total.
+            path: path of the saved state; None saves nothing.
+            same: identifies the run; a saved state from a different run is ignored and overwritten.
 
         Raises:
-            InputError: the file at `path` is something else, or cannot be read.
+            InputError: the file at `path` is not a saved state, or cannot be read.
         """
         self.position = np.full(n, -1, np.int32)
         self.gain = np.full(n, np.nan, np.float32)
@@ -56,7 +56,7 @@ class Work:
         self._same = same
         self._saved = time.monotonic()
         self._done = 0
-        self._unfinished: tuple[int, list[np.ndarray]] | None = None  # a class, by its first member, and its state
+        self._unfinished: tuple[int, list[np.ndarray]] | None = None  # a class's first member, and its state
         if path is not None and path.exists():
             self._load(path)
 
@@ -67,11 +67,11 @@ class Work:
         self._save()
 
     def has(self, members: np.ndarray, steps: int) -> bool:
-        """Whether this class is ranked already."""
+        """Returns whether this class is ranked already."""
         return bool(np.count_nonzero(self.position[members] >= 0) == steps)
 
     def add(self, picks: np.ndarray, gains: np.ndarray) -> None:
-        """Takes a class's picks, as indices among all examples, and their gains."""
+        """Records a class's picks, as indices among all examples, and their gains."""
         self.position[picks] = np.arange(len(picks))
         self.gain[picks] = gains
         self._unfinished = None
@@ -79,18 +79,18 @@ class Work:
         self._tell(self._done)
 
     def unfinished(self, members: np.ndarray) -> list[np.ndarray] | None:
-        """The arrays of the state in which this class was left, if it was."""
+        """Returns the arrays of this class's unfinished state, if there is one."""
         if self._unfinished is None or self._unfinished[0] != members[0]:
             return None
         return self._unfinished[1]
 
     def within(self, members: np.ndarray, state: Any, picked: int) -> None:
-        """Takes the state in which a class stands, with so many picked."""
+        """Records the state of a class after `picked` picks."""
         self._unfinished = int(members[0]), jax.tree.leaves(state)
         self._tell(self._done + picked)
 
     def join(self) -> None:
-        """Takes what the other processes found as well; every process calls this."""
+        """Merges the results of all processes; every process calls this."""
         ranked = devices.largest(self.position)
         gain = devices.largest(np.where(self.position < 0, -np.inf, self.gain))
         self.position, self.gain = ranked, np.where(ranked < 0, np.nan, gain).astype(np.float32)
@@ -102,7 +102,7 @@ class Work:
             self._save()
 
     def _save(self) -> None:
-        """Writes the file aside and renames it."""
+        """Saves the state atomically."""
         if self._path is None:
             return
         first, leaves = (-1, []) if self._unfinished is None else self._unfinished
