@@ -33,12 +33,13 @@ def _load(name: str, rest: str) -> Model:
         for key, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
     )
     if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
-        raise ValueError(f"its metadata should hold three numbers as mean and std, and hold {mean} and {std}")
+        raise ValueError(f"its metadata must hold three numbers as mean and std, got {mean} and {std}")
     inputs = session.get_inputs()
     shape = inputs[0].shape
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(shape) != 4 or shape[1] not in (3, "C", None):
+    of_images = len(shape) == 4 and (shape[1] == 3 or not isinstance(shape[1], int))  # names are of free dimensions
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not of_images:
         found = ", ".join(f"{each.type} {each.shape}" for each in inputs)
-        raise ValueError(f"its input should be float [n, 3, h, w], and is {found}")
+        raise ValueError(f"its input must be float [n, 3, h, w], got {found}")
     height, width = (side if isinstance(side, int) else FREE for side in shape[2:])
     at_once = shape[0] if isinstance(shape[0], int) else None  # exported for batches of this size only
     output = next((each.name for each in session.get_outputs() if len(each.shape) == 2), session.get_outputs()[0].name)

@@ -86,7 +86,8 @@ def graph(path, operation="GlobalAveragePool", shape=("n", 3, 8, 8), metadata=No
 @pytest.mark.parametrize("batch", ["n", 1, 2])
 @pytest.mark.parametrize("metadata", [{}, {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}])
 def test_onnx_of_any_batch_size_and_normalisation(tmp_path, batch, metadata):
-    loaded = load(graph(tmp_path / "m.onnx", shape=(batch, 3, 8, 8), metadata=metadata))
+    channels = "num_channels" if batch == "n" else 3  # as optimum names them
+    loaded = load(graph(tmp_path / "m.onnx", shape=(batch, channels, 8, 8), metadata=metadata))
     assert loaded.size == 8
     mean, std = metadata.values() if metadata else (by_onnx.IMAGENET_MEAN, by_onnx.IMAGENET_STD)
     small = np.stack([np.asarray(Image.fromarray(x).resize((8, 8), Image.Resampling.BICUBIC)) for x in IMAGES])
@@ -105,8 +106,8 @@ def test_what_cannot_be_used(tmp_path):
     (tmp_path / "empty").mkdir()
     for name, sentence in (
         (f"onnx/{tmp_path / 'damaged.onnx'}", "which cannot "),
-        (graph(tmp_path / "wide.onnx", shape=("n", 8, 8, 8)), r"its input should be float \[n, 3, h, w\], and is"),
-        (graph(tmp_path / "mean.onnx", metadata={"mean": [0.5]}), "should hold three numbers as mean and std"),
+        (graph(tmp_path / "wide.onnx", shape=("n", 8, 8, 8)), r"its input must be float \[n, 3, h, w\], got"),
+        (graph(tmp_path / "mean.onnx", metadata={"mean": [0.5]}), "must hold three numbers as mean and std"),
         (f"hf/{tmp_path / 'lacking'}", "of its weights are missing or misshapen"),
         (f"hf/{tmp_path / 'empty'}", "which cannot "),
         (f"timm/{tmp_path / 'empty'}", "which cannot "),
