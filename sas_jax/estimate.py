@@ -46,7 +46,7 @@ class Estimate:
         self._log(f"{stage}: {views_per_second:,.0f} views/s; all training of this run takes about {duration(seconds)}")
         if seconds > DAY:
             self._log(
-                "that is over a day; smaller: --config.train.epochs and --config.proxy.train.epochs, "
+                "this is over a day; to shorten it: --config.train.epochs and --config.proxy.train.epochs, "
                 "--config.encoder.width=0.25 and --config.encoder.depth=10, fewer config.arms, or an accelerator"
             )
 

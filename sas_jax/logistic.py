@@ -130,7 +130,7 @@ def check_labels(x: Any, y: np.ndarray | jax.Array, *, num_classes: int, what: s
     if y.shape != tuple(x.shape[:1]):
         raise InputError(
             f"{what} must have one label for each row of features, got {x.shape[0]} rows and labels {list(y.shape)}. "
-            "Give those of the same examples."
+            "Give arrays of the same examples."
         )
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= num_classes:

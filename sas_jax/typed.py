@@ -50,13 +50,13 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{place} is no list")
+            raise ValueError(f"{place} is not a list")
         return tuple(build(inner[0], each, f"{place}[{at}]") for at, each in enumerate(value))
     if not isinstance(value, Mapping):
-        raise ValueError(f"{place} is no object")
+        raise ValueError(f"{place} is not an object")
     if origin is dict:
         if inner[0] is ByNumber and not all(map(_is_number, value)):
-            raise ValueError(f"{place} is not by numbers")
+            raise ValueError(f"{place} must have numbers as keys")
         return {name: build(inner[1], each, _below(place, name)) for name, each in value.items() if each is not None}
     found = {}
     for name, (wanted, is_required) in _fields(kind).items():
@@ -64,7 +64,7 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
             found[name] = build(wanted, value[name], _below(place, name))
         elif is_required:
             if name not in value or type(None) not in typing.get_args(wanted):
-                raise ValueError(f"{_below(place, name)} is not there")
+                raise ValueError(f"{_below(place, name)} is missing")
             found[name] = None
     return kind(**found)
 

@@ -43,16 +43,16 @@ def test_what_may_be_missing_has_its_default():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"name": None}, "x.name is not there"),
+        ({"name": None}, "x.name is missing"),
         ({"name": 3}, "x.name is not text"),
         ({"size": 2.0}, "x.size is not a count"),
         ({"size": True}, "x.size is not a count"),
         ({"size": 2**63}, "x.size is not a count"),
         ({"inner": {"share": 1.1}}, "x.inner.share is not a share"),
-        ({"inner": 3}, "x.inner is no object"),
-        ({"rows": 3}, "x.rows is no list"),
+        ({"inner": 3}, "x.inner is not an object"),
+        ({"rows": 3}, "x.rows is not a list"),
         ({"rows": [1, float("inf")]}, "x.rows[1] is not a finite number"),
-        ({"shares": {"a": {"share": 1}}}, "x.shares is not by numbers"),
+        ({"shares": {"a": {"share": 1}}}, "x.shares must have numbers as keys"),
         ({"loss": "3"}, "x.loss is not a number"),
     ],
 )
@@ -61,4 +61,4 @@ def test_the_first_place_that_does_not_fit_is_said(change, sentence):
 
 
 def test_what_may_be_null_has_to_be_there():
-    assert typed.defect(Outer, {"name": "a"}) == "size is not there"
+    assert typed.defect(Outer, {"name": "a"}) == "size is missing"

@@ -257,7 +257,7 @@ def _classified(several: list[np.ndarray], features: blocks.Rows, labels: np.nda
     if len(features.shape) != 2 or features.shape[1:] != shape[1:] or labels.shape != tuple(features.shape[:1]):
         raise InputError(
             f"`test` must be features [t, {shape[1]}], as wide as the centres, and a label for each of the t, got "
-            f"{list(features.shape)} and {list(labels.shape)}. Make all with one encoder."
+            f"{list(features.shape)} and {list(labels.shape)}. Compute both with the same encoder."
         )
     _check_labels(labels, shape[0])
     rows = min(len(labels), blocks.rows_a_block(sum(shape)))

@@ -34,12 +34,12 @@ def from_file(file: epath.PathLike, *, n: int) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(
             f"The file of latent classes must be a .npy file, got {path}, which does not exist. Write it with "
-            f"numpy.save, one class an example."
+            f"numpy.save, one class per example."
         ) from None
     except Exception as error:  # a damaged header can raise any error of Python's own parser
         raise InputError(
-            f"The file of latent classes must be a .npy file of one class an example, got {path}, which cannot be read "
-            f"({files.reason(error)}). Write it with numpy.save."
+            f"The file of latent classes must be a .npy file of one class per example, got {path}, which cannot be "
+            f"read ({files.reason(error)}). Write it with numpy.save."
         ) from error
     return checked(classes, n, str(path))
 

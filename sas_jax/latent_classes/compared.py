@@ -25,8 +25,8 @@ def agreement(classes: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     known = labels >= 0
     if len(classes) != len(labels) or not known.any():
         raise InputError(
-            f"`labels` must hold one for each of `classes`, and one that is known, got {len(classes)} classes and "
-            f"{len(labels)} labels, {int(known.sum())} known. Give those of the same examples."
+            f"`labels` must have the length of `classes` and at least one known label, got {len(classes)} classes and "
+            f"{len(labels)} labels, {int(known.sum())} known. Give arrays of the same examples."
         )
     classes, labels = classes[known], labels[known]
     rows, columns = (np.unique(values, return_inverse=True)[1] for values in (classes, labels))

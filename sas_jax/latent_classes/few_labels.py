@@ -63,8 +63,8 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
     labels, embeddings = arrays.array("Labels", labels), arrays.array("Embeddings", embeddings)
     if np.ndim(embeddings) != 2 or labels.shape != np.shape(embeddings)[:1]:
         raise InputError(
-            f"`labels` must hold one for each row of `embeddings` [n, d], got {list(labels.shape)} and "
-            f"{list(np.shape(embeddings))}. Give those of the same examples."
+            f"`labels` must hold one label for each row of `embeddings` [n, d], got {list(labels.shape)} and "
+            f"{list(np.shape(embeddings))}. Give arrays of the same examples."
         )
     few = np.flatnonzero(labels >= 0)
     if not len(few):

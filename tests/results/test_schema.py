@@ -32,15 +32,15 @@ def test_accuracies_have_names():
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ([], "results is no object"),
-        ({}, "results.dataset is not there"),
-        (SECTIONS, "results.arms is not there"),
-        (SECTIONS | {"arms": {}}, "results.arms is no list"),
-        (SECTIONS | {"arms": [None]}, "results.arms[0] is no object"),
-        (SECTIONS | {"arms": [{}]}, "results.arms[0].name is not there"),
+        ([], "results is not an object"),
+        ({}, "results.dataset is missing"),
+        (SECTIONS, "results.arms is missing"),
+        (SECTIONS | {"arms": {}}, "results.arms is not a list"),
+        (SECTIONS | {"arms": [None]}, "results.arms[0] is not an object"),
+        (SECTIONS | {"arms": [{}]}, "results.arms[0].name is missing"),
         (SECTIONS | {"arms": [{"name": "a", "seed": -1}]}, "results.arms[0].seed is not a count"),
         (SECTIONS | {"arms": [{"name": "a", "knn": {"value": 2}}]}, "results.arms[0].knn.value is not a share"),
-        (SECTIONS | {"arms": [{"name": "a", "knn": {"value": 1}}]}, "results.arms[0].knn.low is not there"),
+        (SECTIONS | {"arms": [{"name": "a", "knn": {"value": 1}}]}, "results.arms[0].knn.low is missing"),
         (SECTIONS | {"arms": [], "stages": {"rank": {"wall_seconds": 1e999}}}, "is not a finite number"),
     ],
 )
