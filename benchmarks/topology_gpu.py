@@ -1,11 +1,11 @@
-"""What a run's programs are on GPUs that are not there: compiled for them, their kernels and bytes counted.
+"""Compiles a run's programs for GPUs without having them, and counts their kernels and bytes.
 
     make test-gpu  # sets up .venv-gpu
     JAX_PLATFORMS=cpu .venv-gpu/bin/python -m benchmarks.topology_gpu --texts=/tmp/hlo
 
-writes docs/results/gpu-topology.json and the tables of docs/gpu.md. No GPU is needed and nothing runs: the time is a
-floor, not a measurement. Programs are compiled without autotuning, which runs kernels: a GPU may choose other kernels
-for matrix products. The texts of the programs stay in --texts, where they are found again.
+This writes docs/results/gpu-topology.json and the tables of docs/gpu.md. No GPU is needed and nothing runs: the time is
+a lower bound, not a measurement. Programs are compiled without autotuning, which would run kernels: a real GPU may use
+other kernels for matrix products. The programs' texts are stored in --texts and reused.
 """
 
 import argparse
@@ -29,19 +29,19 @@ from sas_jax import devices, environment
 
 COMMAND = "python -m benchmarks.topology_gpu"
 GOALS = {"resnet18-32": 1024 / 40_000}
-"""Seconds of a step that are aimed at on one GPU, by case: 40,000 views a second of ResNet-18."""
+"""Target seconds per step on one GPU, by case: 40,000 views per second for ResNet-18."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """A GPU, as its maker's data sheet and XLA's description of it have it, looked up 2026-11.
+    """A GPU, from its maker's data sheet and XLA's description of it, looked up 2026-11.
 
     Attributes:
-        name: as the driver tells it.
+        name: as reported by the driver.
         memory: bytes.
-        bandwidth: bytes a second between it and its memory, at most.
-        bf16: operations a second of matrix products in bfloat16, at most.
-        float32: of those in float32.
+        bandwidth: peak bytes per second between the GPU and its memory.
+        bf16: peak operations per second of matrix products in bfloat16.
+        float32: the same in float32.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Card:
     float32: float
 
     def describe(self) -> str:
-        """What XLA's compiler asks of a card, as the text of its protocol buffer; both are Hopper GPUs of 132 cores."""
+        """Describes the card to XLA's compiler, as protocol buffer text; both are Hopper GPUs of 132 cores."""
         return f"""
             gpu_device_info {{
               cuda_compute_capability {{ major: 9 }}
@@ -82,11 +82,11 @@ class Topology:
 
 
 TOPOLOGIES = {"1 H100": Topology(H100, 1), "8 H100": Topology(H100, 8), "1 H200": Topology(H200, 1)}
-IMAGES_OF_A_GPU = 256  # of 224 pixels, a step
+IMAGES_OF_A_GPU = 256  # of 224 pixels, per step
 
 
 def cases(gpus: int) -> tuple[Case, ...]:
-    """The training steps on so many GPUs: the batch of small images is given, that of large ones grows with them."""
+    """Returns the training steps: the batch of small images is fixed, that of large ones grows with the GPUs."""
     large = dataclasses.replace(IMAGENET, batch=IMAGES_OF_A_GPU * gpus)
     return CIFAR, large, dataclasses.replace(large, name=f"{large.name}-remat", remat=True)
 
@@ -95,7 +95,7 @@ STAGES = of_gpu()
 
 
 def mesh(name: str) -> Mesh:
-    """The GPUs of a topology, none of which is there."""
+    """Returns a mesh of a topology's GPUs, which need not be present."""
     found = TOPOLOGIES[name]
     _set_flags()
     described = topologies.get_topology_desc(
@@ -105,7 +105,7 @@ def mesh(name: str) -> Mesh:
 
 
 def _set_flags() -> None:
-    """Has XLA compile for GPUs without one: no kernel can be tried out, and CUDA's own compiler lies in a wheel."""
+    """Sets XLA's flags to compile without a GPU: no autotuning (it runs kernels), and CUDA's compiler from a wheel."""
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_cuda_data_dir" not in flags:
         (wheels,) = importlib.util.find_spec("nvidia").submodule_search_locations  # type: ignore[union-attr, misc]
@@ -114,7 +114,7 @@ def _set_flags() -> None:
 
 
 def measure(case: Case | Stage, name: str, texts: Path | None) -> dict[str, Any]:
-    """Compiles a training step or another stage for a topology, and counts what is in it."""
+    """Compiles a training step or another stage for a topology, and counts its work."""
     text, memory = compiled(case, name, texts)
     kernels = hlo.Program(text).kernels()
     found: dict[str, Any] = {"memory": memory, "exchanged": hlo.exchanged(text)}
@@ -127,7 +127,7 @@ def measure(case: Case | Stage, name: str, texts: Path | None) -> dict[str, Any]
 
 
 def compiled(case: Case | Stage, name: str, texts: Path | None) -> tuple[str, dict[str, int]]:
-    """The text of a program and its memory on each GPU: those that lie in `texts`, or compiled now and kept there."""
+    """Returns a program's text and its memory on each GPU, read from `texts` or compiled and stored there."""
     kept = texts and _kept(case, name, texts)
     if kept and kept.exists():
         found = json.loads(kept.read_text())
@@ -144,14 +144,14 @@ def compiled(case: Case | Stage, name: str, texts: Path | None) -> tuple[str, di
 
 
 def label(case: Case | Stage) -> str:
-    """A case in words."""
+    """Describes a case in words."""
     if isinstance(case, Stage):
         return case.label.replace(" a chip", " a GPU").replace("one chip", "one GPU")
     return topology.label(case).replace("on the chip", "on the GPU")
 
 
 def table(results: dict[str, Any]) -> str:
-    """What a json holds, in Markdown."""
+    """Returns the tables of a json, in Markdown."""
     found = results["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in results["compiler"].items())
     origin = (
@@ -180,12 +180,18 @@ def table(results: dict[str, Any]) -> str:
     head = ("a call of another stage", "GPUs", "GB in all", "kernels", "GB moved", "10^12 operations", "floor, ms")
     stages = [head, ("---", "---", *["---:"] * (len(head) - 2))]
     for stage in results["stages"].values():
+        shown: set[str] = set()
         for on, counted in stage["on"].items():
+            needed = f"{counted['memory']['needed'] / 1e9:.3g}"
+            if "kernels" not in counted:
+                if needed in shown:
+                    continue  # as on the GPUs of a row before
+                shown.add(needed)
             cells = ("-", "-", "-", "-")
             if "kernels" in counted:
                 kernels, moved, *_, operations = _work(counted, ())
                 cells = (kernels, moved, operations, f"{1e3 * counted['floor_seconds']:.1f}")
-            stages.append((stage["label"], on, f"{counted['memory']['needed'] / 1e9:.3g}", *cells))
+            stages.append((stage["label"], on, needed, *cells))
     return "\n\n".join([origin, *(tables.markdown(rows) for rows in (lines, stages) if len(rows) > 2)])
 
 
@@ -229,7 +235,7 @@ def main() -> None:
 
 
 def wanted(case: Case | Stage, name: str, options: argparse.Namespace) -> bool:
-    """Whether a case on a topology is asked for ("resnet18-32 on 1 H100" holds one of --only), or compiled already."""
+    """Returns whether a case on a topology ("resnet18-32 on 1 H100") matches --only or is already compiled."""
     kept = options.texts is not None and _kept(case, name, options.texts).exists()
     return kept or any(part in f"{case.name} on {name}" for part in options.only.split(","))
 
