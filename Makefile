@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 EXTRAS ?= dev
-# Requirements with fixed versions, beside those of the package.
+# Additional requirements, with fixed versions.
 PINS ?=
 
-# Tests of what depends on how a program rounds, which run as users' programs are compiled. The other tests compile
-# three times as fast with few optimisations. XLA stops at a flag that it does not know: LIGHTLY= leaves them out.
+# Tests that depend on rounding, which are compiled like users' programs. The other tests compile three times as fast
+# with few optimisations. XLA aborts at unknown flags: LIGHTLY= omits them.
 ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py tests/selection/test_fixed_point.py \
 	tests/selection/test_greedy_properties.py tests/test_rank_file.py tests/training/test_guarantees.py
 LIGHTLY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
@@ -23,50 +23,50 @@ test: $(VENV)/ready
 	XLA_FLAGS="$$XLA_FLAGS $(LIGHTLY)" $(PYTEST) $(addprefix --ignore=,$(ROUNDING))
 	$(PYTEST) $(ROUNDING)
 
-# Kills training runs and a comparison again and again; `make test` does it five times, and once.
+# Kills training runs and a comparison 25 times each; `make test` kills the former five times and the latter once.
 test-kill: $(VENV)/ready
 	SAS_JAX_KILLS=25 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_processes.py tests/test_main.py -k killed
 
-# The scripts of launch/, and a run of two processes through the whole method: three minutes.
+# Tests the scripts of launch/, and the whole method in two processes: three minutes.
 test-launch: $(VENV)/ready
 	SAS_JAX_REHEARSAL=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/launch
 
-# The script for the first day on a GPU, with a real run that is killed and resumed: minutes.
+# Tests benchmarks/accelerator.py with a real run that is killed and resumed: minutes.
 test-accelerator: $(VENV)/ready
 	SAS_JAX_SLOW=1 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/test_benchmarks_accelerator.py
 
 # Compares features, weights and subsets with those of PyTorch, torchvision, timm, transformers (CLIP too) and ONNX
-# Runtime, which weigh gigabytes: an environment of its own.
+# Runtime, which take gigabytes and therefore get a separate environment.
 test-torch:
 	$(MAKE) VENV=$(VENV)-torch EXTRAS=dev,pretrained PINS="torch==2.14.1 torchvision==0.29.1 onnx==1.23.2" $(VENV)-torch/ready
 	JAX_PLATFORMS=cpu $(VENV)-torch/bin/python -m pytest tests/test_weights_torch.py tests/pretrained/test_pretrained_torch.py \
 		tests/latent_classes/test_clip_model.py tests/run/test_sources.py
 
-# Compiles for TPU chips that are not there. An environment of its own: with libtpu, JAX looks for TPUs at every start.
+# Compiles for TPUs without having any. In a separate environment: with libtpu, JAX looks for TPUs at every start.
 test-tpu:
 	$(MAKE) VENV=$(VENV)-tpu EXTRAS=dev,tpu $(VENV)-tpu/ready
 	JAX_PLATFORMS=cpu $(VENV)-tpu/bin/python -m pytest tests/selection/test_tpu_topology.py tests/training/test_tpu_topology.py tests/test_tpu_stages.py
 
-# Compiles for GPUs that are not there, with 4 GB of NVIDIA's wheels: an environment of its own. No GPU is needed.
+# Compiles for GPUs without having any. In a separate environment, because it needs 4 GB of NVIDIA's wheels.
 test-gpu:
 	$(MAKE) VENV=$(VENV)-gpu EXTRAS=dev,cuda $(VENV)-gpu/ready
 	JAX_PLATFORMS=cpu $(VENV)-gpu/bin/python -m pytest tests/training/test_gpu_topology.py
 
-# Twenty minutes on two cores that do nothing else.
+# Takes twenty minutes on two idle cores.
 benchmark-selection:
 	$(MAKE) VENV=$(VENV)-benchmark $(VENV)-benchmark/ready
 	$(VENV)-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	$(VENV)-benchmark/bin/python -m benchmarks.selection --output=docs/results/selection-cpu.json --single_over=5
 	$(VENV)-benchmark/bin/python -m benchmarks.plot docs/results/selection-cpu.json
 
-# Twelve minutes on two cores that do nothing else, beside the download of PyTorch's several GB.
+# Takes twelve minutes on two idle cores, and downloads several GB of PyTorch.
 benchmark-training:
 	$(MAKE) VENV=$(VENV)-benchmark $(VENV)-benchmark/ready
 	$(VENV)-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements-training.txt
 	$(VENV)-benchmark/bin/python -m benchmarks.training --output=docs/results/training-cpu.json --profile=$(VENV)-benchmark/traces
 	$(VENV)-benchmark/bin/python -m benchmarks.plot docs/results/training-cpu.json
 
-# The documentation site, in build/docs. An environment of its own: the tests do not need Sphinx.
+# The documentation site, in build/docs. In a separate environment, because the tests do not need Sphinx.
 docs:
 	$(MAKE) VENV=$(VENV)-docs EXTRAS=docs $(VENV)-docs/ready
 	JAX_PLATFORMS=cpu $(VENV)-docs/bin/python -m sphinx -W --keep-going -q docs build/docs
@@ -84,7 +84,7 @@ lint: $(VENV)/ready
 dist: $(VENV)/ready
 	$(BIN)/python -m build --outdir dist .
 
-# Python compiles a module when it is first imported; to compile all of them here would take 40 seconds more.
+# --no-compile: Python compiles modules on first import; compiling all of them here would take 40 seconds more.
 $(VENV)/ready: requirements.txt setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s; give another: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: configs/, which lies beside the package, is in the package once that is installed."""
+"""Installs configs/, which is beside the package, as a part of it; setup.cfg cannot express this."""
 
 from setuptools import find_packages, setup
 

@@ -1,4 +1,4 @@
-"""Benchmarks: each is a script that writes json, which `plot.py` draws and puts into docs/tables.md.
+"""Benchmarks: scripts that write json, which `plot.py` draws and turns into the tables of docs/tables.md.
 
 Run from a checkout: python -m benchmarks.selection --help
 """

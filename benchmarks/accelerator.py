@@ -1,12 +1,12 @@
-"""What to run first where there is a GPU or TPU: checks, speeds, then the method on CIFAR-100, within so many minutes.
+"""What to run first on a GPU or TPU, within a time limit: checks, speeds, then the whole method on CIFAR-100.
 
     python -m benchmarks.accelerator --minutes=25 --output=DIR --images=cifar100.npz
 
-In order of value: kernels beside a CPU's, training beside PyTorch, selection from embeddings, the proxy with its
-embeddings and rankings, the arms of a config in their order. Each part is kept in DIR when it is done: the same command
-skips it, and resumes what was interrupted. accelerator.json says how far each part came, on what hardware, with which
-versions. The .npz holds train_images (uint8 [n, h, w, 3]) and train_labels (int [n]), test_images and test_labels. Of
-tensorflow-datasets, grain, ml-collections, tensorboardX and PyTorch none has to be installed.
+The parts run in order of value: kernels compared with a CPU's, training compared with PyTorch, selection from
+embeddings, the proxy with its embeddings and rankings, and the arms of a config in their order. Finished parts are kept
+in DIR: the same command skips them and resumes interrupted ones. accelerator.json records the progress of each part,
+the hardware and the versions. The .npz holds train_images (uint8 [n, h, w, 3]), train_labels (int [n]), test_images and
+test_labels. tensorflow-datasets, grain, ml-collections, tensorboardX and PyTorch are optional.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks.training import _call
 from benchmarks.training_measure import IMPLEMENTATIONS
 
 GRACE = 20.0
-"""Seconds between asking a part to end (SIGTERM) and ending it, in which a training run saves itself."""
+"""Seconds between SIGTERM and SIGKILL for a part, in which a training run saves its state."""
 
 UNPARTITIONED = (50_000, 1_281_167)
 FINISHED = ("measured", "skipped")
@@ -41,10 +41,10 @@ class Step(NamedTuple):
     """A process of a part.
 
     Attributes:
-        name: in accelerator.json.
-        command: behind `python -m`.
-        done: whether the output holds it already; by default, whether it ended well before.
-        environment: beside this process's.
+        name: key in accelerator.json.
+        command: arguments of `python -m`.
+        done: whether the output already has the step's result; by default, whether an earlier call exited with 0.
+        environment: variables added to this process's.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
 
 class Ended(Exception):
-    """A part that is over: its status and a sentence on why."""
+    """Ends a part with a status and a reason."""
 
 
 def main() -> None:
@@ -62,9 +62,9 @@ def main() -> None:
     end = time.monotonic() + 60 * options.minutes
     options.output.mkdir(parents=True, exist_ok=True)
     summary = options.output / "accelerator.json"
-    results = _start(summary)  # ends where the directory is of other hardware
+    results = _start(summary)  # exits if the directory has results of other hardware
     results |= {"command": shlex.join(["python", "-m", "benchmarks.accelerator", *sys.argv[1:]])}
-    results.pop("cases", None)  # which other benchmarks have
+    results.pop("cases", None)  # only other benchmarks have them
     backend = results["environment"]["backend"]
     for name in options.parts:
         part = results.setdefault("parts", {}).setdefault(name, {"steps": {}})
@@ -80,17 +80,17 @@ def main() -> None:
 def _do(
     kept: dict[str, Any], steps: Iterator[Step], options: argparse.Namespace, end: float, keep: Callable[[], None]
 ) -> tuple[str, str]:
-    """Does what of a part is not done, as far as the time reaches.
+    """Runs the unfinished steps of a part until the time is up.
 
     Args:
-        kept: of earlier steps by name, when each ended and how.
-        steps: of the part.
-        options: of the command.
-        end: of its time.
+        kept: date, seconds and exit code of the steps run so far, by name; updated in place.
+        steps: the steps of the part.
+        options: the command's options.
+        end: the deadline, by time.monotonic.
         keep: called after each step.
 
     Returns:
-        The part's status and, where it is not "done", why.
+        The part's status and, if it is not "done", the reason.
     """
     failed = []
     over = ("unfinished", "the time is over; the same command resumes it")
@@ -105,7 +105,7 @@ def _do(
         left = end - start - options.reserve
         if left <= 0:
             return over
-        limit = str(max(1, int(left - GRACE)))  # of what the step itself starts
+        limit = str(max(1, int(left - GRACE)))  # of the processes that the step itself starts
         command = [sys.executable, "-m", *(word.replace("{limit}", limit) for word in step.command)]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(options.output / "xla")} | step.environment
         log = options.output / f"{step.name}.log"
@@ -162,7 +162,7 @@ def _selection(options: argparse.Namespace, backend: str) -> Iterator[Step]:
 
 
 def _measured(output: Path, case: str, implementation: str) -> Callable[[], bool]:
-    """Whether a benchmark's json holds an implementation's result on a case, or why there is none."""
+    """Returns a function that checks whether a benchmark's json has this result, measured or skipped."""
 
     def done() -> bool:
         if not output.exists():
@@ -184,7 +184,7 @@ def _arms(options: argparse.Namespace, backend: str) -> Iterator[Step]:
 
 
 def _run(options: argparse.Namespace) -> tuple[str, ...]:
-    """The command of the whole method, on the images given or on those that the config names."""
+    """Returns the command of the whole method, on the given images or those of the config."""
     command = ("benchmarks.stand_ins", "sas_jax.main", f"--config={options.config}")
     command += (f"--workdir={options.output / 'run'}",)
     if options.images:
@@ -192,7 +192,7 @@ def _run(options: argparse.Namespace) -> tuple[str, ...]:
         command += ("--config.data.name=folder", f"--config.data.folder={folder / 'train'}")
         if (folder / "test").exists():
             command += (f"--config.data.test_folder={folder / 'test'}",)
-        # grain, which streams images, is not everywhere.
+        # Streaming needs grain, which may be missing.
         command += ("--config.data.placement=device",)
     elif missing := [name for name in ("tensorflow_datasets", "grain") if not _installed(name)]:
         raise Ended("skipped", f"{' and '.join(missing)} cannot be imported: give the images as --images=FILE.npz")
@@ -200,7 +200,7 @@ def _run(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 PARTS = {"kernels": _kernels, "training": _training, "selection": _selection, "proxy": _proxy, "arms": _arms}
-"""In order of value; each makes its steps from the options and the backend."""
+"""Functions from the options and the backend to the steps of a part, in order of value."""
 
 
 def _installed(package: str) -> bool:
@@ -208,11 +208,11 @@ def _installed(package: str) -> bool:
 
 
 def write_images(file: Path, folder: Path) -> Path:
-    """Writes the images of an .npz or .npy as PNGs, a folder for each class; once.
+    """Writes the images of an .npz or .npy as PNGs, one folder per class, unless `folder` exists.
 
     Args:
-        file: .npz with train_images and perhaps train_labels, test_images, test_labels; or .npy, images to train on.
-        folder: gets train/ and, where there are test images, test/.
+        file: .npz with train_images and optionally train_labels, test_images, test_labels; or .npy of training images.
+        folder: receives train/ and, if there are test images, test/.
     """
     if folder.exists():
         return folder
@@ -252,5 +252,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what it started ends with it
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the child process, too
     main()

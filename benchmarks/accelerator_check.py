@@ -1,4 +1,4 @@
-"""What an accelerator computes beside what a CPU does: `python -m benchmarks.accelerator_check FILE` writes an .npz.
+"""Computes arrays that compare an accelerator with a CPU: `python -m benchmarks.accelerator_check FILE` writes an .npz.
 
 `accelerator.py` runs it twice, the second time with JAX_PLATFORMS=cpu, and compares the arrays by `TOLERANCES`.
 """
@@ -30,18 +30,18 @@ TOLERANCES = {
     "gains-similarity_sum": 1e-5,
     "logistic-probabilities": 1e-3,
 }
-"""|accelerator - CPU| / |CPU|, of norms over a whole array, at most."""
+"""Maximum of |accelerator - CPU| / |CPU|, in the norm of a whole array."""
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:
-    """The relative difference of two arrays, in norm; inf where a number is not finite."""
+    """Returns the relative difference of two arrays in norm; inf if a number is not finite."""
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)
     apart = float(np.linalg.norm(found - wanted) / max(np.linalg.norm(wanted), 1e-30))
     return apart if np.isfinite(apart) else float("inf")
 
 
 def compare(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Of each array its difference, what it may be and whether it is within."""
+    """Returns each array's difference, its tolerance and whether the difference is within it."""
     return {
         name: {
             "difference": (apart := difference(found[name], wanted[name])),
@@ -53,7 +53,7 @@ def compare(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> dict
 
 
 def compute(*, width: float = 0.25, images: int = 32, examples: int = 2000) -> dict[str, np.ndarray]:
-    """The arrays of `TOLERANCES`, each by the function that a run calls."""
+    """Returns the arrays of `TOLERANCES`, each computed by the function that a run calls."""
     from sas_jax import embedding, logistic
     from sas_jax.latent_classes.kmeans import kmeans
     from sas_jax.models import ProjectionHead, ResNet
@@ -63,7 +63,7 @@ def compute(*, width: float = 0.25, images: int = 32, examples: int = 2000) -> d
     from sas_jax.views import Views, view
 
     rng, key = np.random.default_rng(0), jax.random.key(0)
-    # Smooth images: of noise, views that are rounded differently differ by more.
+    # Smooth images: rounding changes their views less than those of noise.
     coarse = rng.integers(0, 256, (images, 4, 4, 3)).astype(np.float32)
     pixels = np.asarray(jax.image.resize(coarse, (images, 32, 32, 3), "linear")).astype(np.uint8)
     found: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def compute(*, width: float = 0.25, images: int = 32, examples: int = 2000) -> d
     for objective in ("facility_location", "sas", "similarity_sum"):
         ranking = rank(z, objective=objective, budget=examples // 5)
         gains = ranking.gain[ranking.position >= 0]
-        found[f"gains-{objective}"] = np.sort(gains)  # of equal gains another example may be picked
+        found[f"gains-{objective}"] = np.sort(gains)  # ties may be broken differently
     model = logistic.fit(apart, labels, num_classes=4, l2=1e-2)
     found["logistic-probabilities"] = jax.nn.softmax(apart @ np.asarray(model.weights) + np.asarray(model.bias))
     return {name: np.asarray(value, np.float32) for name, value in found.items()}

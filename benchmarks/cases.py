@@ -1,4 +1,4 @@
-"""What is measured: the cases, their synthetic embeddings, and the similarities that every implementation is given."""
+"""The cases of the selection benchmark: synthetic embeddings, and the similarities that all implementations receive."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 SEED = 0
 DIMENSION = 128
 COMPONENTS = 50
-"""Of the mixture that each latent class is drawn from."""
+"""Components of the mixture that each latent class is drawn from."""
 
 OBJECTIVES = ("facility_location", "sas")
 
@@ -21,9 +21,9 @@ class Case:
     name: str
     objective: str
     fraction: float
-    sizes: tuple[int, ...]  # of the classes; one is a single class
-    given: str = "similarity"  # what the peers are given: "similarity", or "embeddings" where there is no matrix
-    files: tuple[str, ...] = ()  # embeddings and classes, where they are not synthetic
+    sizes: tuple[int, ...]  # of the classes
+    given: str = "similarity"  # input of the peers: "similarity", or "embeddings" if there is no matrix
+    files: tuple[str, ...] = ()  # embeddings and classes, if they are not synthetic
 
     @property
     def batched(self) -> bool:
@@ -32,17 +32,17 @@ class Case:
 
 
 def one_class(objective: str, size: int, fraction: float) -> Case:
-    """A single class of which the similarity is given."""
+    """Returns a case of a single class with a given similarity matrix."""
     return Case(f"{objective}-{size}-{fraction:.2f}", objective, fraction, (size,))
 
 
 def from_embeddings(objective: str, size: int) -> Case:
-    """A single class without a matrix."""
+    """Returns a case of a single class without a matrix."""
     return Case(f"{objective}-embeddings-{size}-0.20", objective, 0.2, (size,), "embeddings")
 
 
 def standard(sizes: list[int] | None = None, unpartitioned: list[int] | None = None) -> list[Case]:
-    """The whole benchmark; `sizes` are those of the single classes, `unpartitioned` of those without a matrix."""
+    """Returns all cases; `sizes` are of the single classes with a matrix, `unpartitioned` of those without."""
     cases = []
     for objective, defaults in (("facility_location", (500, 5000, 10_000, 20_000)), ("sas", (500, 5000, 10_000))):
         for size in sizes or defaults:
@@ -60,7 +60,7 @@ def standard(sizes: list[int] | None = None, unpartitioned: list[int] | None = N
 
 
 def quick() -> list[Case]:
-    """The same kinds of cases in seconds: to see that everything runs, not to be quoted."""
+    """Returns tiny cases of the same kinds, to check that everything runs; their numbers are not for quoting."""
     return [
         *(one_class(objective, 60, fraction) for objective in OBJECTIVES for fraction in (0.2, 0.8)),
         Case("facility_location-3x40-0.20", "facility_location", 0.2, (40,) * 3),
@@ -70,7 +70,7 @@ def quick() -> list[Case]:
 
 
 def from_files(embeddings: str, classes: str) -> list[Case]:
-    """Both objectives on embeddings of one's own, within given classes."""
+    """Returns cases of both objectives on the user's embeddings, within given classes."""
     sizes = tuple(np.unique(np.load(classes), return_counts=True)[1].tolist())
     name = Path(embeddings).stem
     return [
@@ -79,11 +79,11 @@ def from_files(embeddings: str, classes: str) -> list[Case]:
 
 
 def examples(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (embeddings float32 [n, d] of norms of at most 1, classes int64 [n]) of a case."""
+    """Returns a case's embeddings (float32 [n, d], norms of at most 1) and classes (int64 [n])."""
     if case.files:
         z, classes = np.load(case.files[0]).astype(np.float32), np.load(case.files[1]).astype(np.int64)
         norms = np.linalg.norm(z, axis=1, keepdims=True)
-        # Means of unit views, as the pipeline makes them, have norms of at most 1 and stay as they are.
+        # Means of unit vectors, as the pipeline makes them, have norms of at most 1 and are not normalized.
         return (z if norms.max() <= 1 + 1e-5 else z / norms), classes
     rng = np.random.default_rng(SEED)
     z = np.concatenate([mixture(size, rng) for size in case.sizes])
@@ -91,23 +91,23 @@ def examples(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mixture(n: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 [n, DIMENSION] unit vectors around COMPONENTS centres, noise and centres of the same variance."""
+    """Draws unit vectors, float32 [n, DIMENSION], around COMPONENTS centres; noise and centres have equal variance."""
     centres = rng.normal(size=(COMPONENTS, DIMENSION))
     z = centres[rng.integers(COMPONENTS, size=n)] + rng.normal(size=(n, DIMENSION))
     return (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
 
 
 def members(classes: np.ndarray) -> list[np.ndarray]:
-    """The indices of each class's examples, ascending."""
+    """Returns the indices of each class's examples, in ascending order."""
     sizes = np.unique(classes, return_counts=True)[1]
     return np.split(np.argsort(classes, kind="stable"), np.cumsum(sizes)[:-1])
 
 
 def similarity(z: np.ndarray) -> np.ndarray:
-    """float32 [n, n]: max(0, z_i . z_j), and 1 for each example to itself, in multiples of 2^-23.
+    """Returns max(0, z_i . z_j), with 1 on the diagonal, rounded to multiples of 2^-23: float32 [n, n].
 
-    Differences of multiples of 2^-23 in [0, 1] are exact in float32, and their sums in float64. So whoever sums in
-    float64 has exact gains, and two implementations pick differently at exact ties alone.
+    Differences of multiples of 2^-23 in [0, 1] are exact in float32, and their sums in float64. Implementations that
+    sum in float64 therefore have exact gains, and pick differently only at exact ties.
     """
     s = aligned((len(z), len(z)))
     np.matmul(z, z.T, out=s)
@@ -115,7 +115,7 @@ def similarity(z: np.ndarray) -> np.ndarray:
 
 
 def similarity_rows(z: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """float32 [k, n]: these rows of `similarity(z)`, up to the last bits of the products."""
+    """Returns rows of `similarity(z)`, float32 [k, n], up to the last bits of the products."""
     return _finished(z[indices] @ z.T, indices)
 
 
@@ -129,7 +129,7 @@ def _finished(s: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """An empty float32 array at a 64-byte boundary: JAX on a CPU reads such a one in place, and copies any other."""
+    """Returns an empty float32 array aligned to 64 bytes: on a CPU, JAX reads it in place instead of copying it."""
     size = int(np.prod(shape))
     buffer = np.empty(size + 16, np.float32)
     start = -buffer.ctypes.data % 64 // buffer.itemsize
@@ -137,13 +137,13 @@ def aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def append_matrix(file: BinaryIO, matrix: np.ndarray) -> None:
-    """Writes a matrix to the end of a file whose matrices each begin at a multiple of 64 bytes."""
+    """Appends a matrix to a file whose matrices each begin at a multiple of 64 bytes."""
     file.write(matrix.data)
     file.write(bytes(-matrix.nbytes % 64))
 
 
 def split_matrices(values: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
-    """The matrices [k, k] that such a file holds, as views of its float32 values."""
+    """Returns the matrices [k, k] of a file written by `append_matrix`, as views of its float32 values."""
     matrices, start = [], 0
     for size in sizes:
         matrices.append(values[start : start + size * size].reshape(size, size))

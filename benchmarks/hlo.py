@@ -1,8 +1,8 @@
-"""What a compiled program does, read from its text (HLO): kernels, bytes, products, exchanges.
+"""Counts the work of a compiled program from its text (HLO): kernels, bytes, products, collectives.
 
-For GPUs the compiler does not say what a program costs, so it is counted here. A kernel is an instruction that is not
-inside another one. It reads its operands and writes its results, each once. An operand of which a kernel takes only a
-slice or some rows counts with these.
+For GPUs the compiler reports no costs, so they are counted here. A kernel is an instruction that is not inside another
+one. It reads its operands and writes its results, each once. If it reads only a slice or some rows of an operand, only
+these count.
 """
 
 import collections
@@ -26,7 +26,7 @@ Array = tuple[str, tuple[int, ...]]
 
 
 def arrays(text: str) -> list[Array]:
-    """The dtypes and shapes that stand in a piece of a compiled program's text."""
+    """Returns the dtypes and shapes in a piece of a compiled program's text."""
     return [
         (match["dtype"], tuple(int(length) for length in match["shape"].split(",") if length))
         for match in _ARRAY.finditer(text)
@@ -34,23 +34,23 @@ def arrays(text: str) -> list[Array]:
 
 
 def num_bytes(found: Sequence[Array]) -> int:
-    """What these arrays take together, without padding."""
+    """Returns the total bytes of these arrays, without padding."""
     return sum((_WIDTHS.get(dtype) or int(dtype[1:]) // 8) * math.prod(shape) for dtype, shape in found)
 
 
 def collectives(text: str) -> list[tuple[str, str, tuple[int, ...]]]:
-    """What the devices of a compiled program exchange: kind, dtype and shape of each result."""
+    """Returns kind, dtype and shape of each result of a compiled program's collectives."""
     found = []
     for match in _COLLECTIVE.finditer(text):
         results = arrays(match["result"])
         if match["start"] and match["result"].startswith("(") and match["kind"] != "all-reduce":
-            results = results[len(results) // 2 :]  # beside what is given
+            results = results[len(results) // 2 :]  # the first half are the operands
         found += [(match["kind"], dtype, shape) for dtype, shape in results]
     return found
 
 
 def exchanged(text: str) -> dict[str, int]:
-    """Bytes of all results of each kind of exchange, by dtype: {"all-reduce f32": 123}."""
+    """Returns the bytes of all results of each kind of collective, by dtype: {"all-reduce f32": 123}."""
     totals: collections.Counter[str] = collections.Counter()
     for kind, dtype, shape in collectives(text):
         totals[f"{kind} {dtype}"] += num_bytes([(dtype, shape)])
@@ -59,15 +59,15 @@ def exchanged(text: str) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """A line of a program's text.
+    """An instruction, one line of a program's text.
 
     Attributes:
-        name: within its computation.
-        kind: "fusion", "custom-call", "copy".
-        results: dtype and shape of each.
-        operands: names; of a parameter its number.
-        attributes: the text behind the operands.
-        root: whether it is what its computation returns.
+        name: its name within its computation.
+        kind: such as "fusion", "custom-call" or "copy".
+        results: dtype and shape of each result.
+        operands: their names; for a parameter, its number.
+        attributes: the text after the operands.
+        root: whether its computation returns it.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Instruction:
     root: bool
 
     def named(self, attribute: str) -> str:
-        """The value of an attribute such as calls=%name; "" where there is none."""
+        """Returns the value of an attribute such as calls=%name; "" if there is none."""
         found = re.search(rf'\b{attribute}=%?"?([\w.$-]+)', self.attributes)
         return found[1] if found else ""
 
@@ -88,18 +88,18 @@ Computation = dict[str, Instruction]
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """What a GPU starts as one.
+    """A kernel that a GPU launches.
 
     Attributes:
-        name: of its instruction.
+        name: name of its instruction.
         kind: a key of `KINDS`.
-        dtype: of what a product multiplies, "" of other kernels.
-        results: dtype and shape of each.
-        read: bytes.
-        written: bytes.
-        operations: two for each multiplication and addition of a convolution or matrix product; nothing else counts.
-        origin: the operation of the model that it comes from, as the program's text has it.
-        times: how often it runs in one step.
+        dtype: dtype of the factors of a product; "" for other kernels.
+        results: dtype and shape of each result.
+        read: bytes read.
+        written: bytes written.
+        operations: two for each multiply-add of a convolution or matrix product; nothing else counts.
+        origin: the operation of the model that it comes from, as named in the program's text.
+        times: executions per step.
     """
 
     name: str
@@ -129,7 +129,7 @@ _TAKING = {"dynamic-slice", "gather", "slice"}
 
 
 class Program:
-    """A compiled program, from its text."""
+    """A compiled program, parsed from its text."""
 
     def __init__(self, text: str):
         self.computations: dict[str, Computation] = {}
@@ -152,14 +152,14 @@ class Program:
 
     @functools.cached_property
     def step(self) -> str:
-        """The computation that is one training step: the body of the outermost loop that convolves, or all."""
+        """The computation of one training step: the body of the outermost loop with convolutions, or else the entry."""
         for each in self.computations[self.entry].values():
             if each.kind == "while" and any(kernel.kind == "convolution" for kernel in self._of(each.named("body"))):
                 return each.named("body")
         return self.entry
 
     def kernels(self) -> list[Kernel]:
-        """Those of one step, or of one call of a program that is not a loop of steps."""
+        """Returns the kernels of one step, or of one call of a program that is not a loop of steps."""
         return list(self._of(self.step))
 
     def _of(self, name: str, times: int = 1) -> Iterator[Kernel]:
@@ -198,7 +198,7 @@ class Program:
         )
 
     def _work(self, each: Instruction, operands: list[Instruction], inside: Computation) -> tuple[str, str, int]:
-        """Kind, dtype and operations of a kernel."""
+        """Returns kind, dtype and operations of a kernel."""
         if each.kind.removesuffix("-start") in _KINDS:
             return "exchange", "", 0
         target = each.named("custom_call_target") if each.kind == "custom-call" else ""
@@ -219,7 +219,7 @@ _IN_CONFIG = r'"lhs_contracting_dimensions":\[([^\]]*)\]'
 
 
 def _multiplied(text: str, product: Instruction, operands: list[Instruction], where: str) -> int:
-    """Operations of a matrix product."""
+    """Returns the operations of a matrix product."""
     found = re.search(where, text)
     shape = operands[0].results[0][1]
     inner = math.prod(shape[int(d)] for d in re.findall(r"\d+", found[1])) if found else shape[-1]
@@ -227,14 +227,14 @@ def _multiplied(text: str, product: Instruction, operands: list[Instruction], wh
 
 
 def _backward(target: str) -> str:
-    """Which gradient a custom call of cuDNN computes: "input", "kernel", or "" for a forward convolution."""
+    """Returns the gradient that a cuDNN custom call computes: "input", "kernel", or "" for a forward convolution."""
     return "input" if "BackwardInput" in target else "kernel" if "BackwardFilter" in target else ""
 
 
 def _convolved(each: Instruction, operands: list[Instruction], *, backward: str) -> int:
-    """Operations of a convolution or of a gradient of it: the same for the three, but for edges."""
+    """Returns the operations of a convolution or either of its gradients, which are equal except at the edges."""
     first, second, result = operands[0].results[0][1], operands[1].results[0][1], each.results[0][1]
-    # Labels name the dimensions as of the forward convolution: input, kernel, output.
+    # The labels are those of the forward convolution: input, kernel, output.
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", each.attributes)
     assert labels, f"{each.name} is a convolution without dim_labels"
     output, kernel = {
@@ -246,7 +246,7 @@ def _convolved(each: Instruction, operands: list[Instruction], *, backward: str)
 
 
 def _parted(rest: str) -> tuple[str, str]:
-    """The operands of an instruction and what stands behind them."""
+    """Splits the text after an opening parenthesis into an instruction's operands and attributes."""
     depth = 1
     for at, character in enumerate(rest):
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -256,12 +256,12 @@ def _parted(rest: str) -> tuple[str, str]:
 
 
 def _first(names: Sequence[str]) -> list[int]:
-    """Where each name stands first: what is given twice is read once."""
+    """Returns the index of each name's first occurrence, because a repeated operand is read once."""
     return [i for i, name in enumerate(names) if name not in names[:i]]
 
 
 def _taken(parameter: Instruction, computation: Computation) -> int:
-    """Bytes of a parameter that a fusion reads: the slices or rows where it takes no more."""
+    """Returns the bytes of a parameter that a fusion reads: only slices or rows, if it uses no more."""
 
     def of(name: str) -> list[int]:
         found: list[int] = []
@@ -282,7 +282,7 @@ def _taken(parameter: Instruction, computation: Computation) -> int:
 
 
 def _left(result: Instruction, computation: Computation) -> int:
-    """Bytes that a fusion writes: the slice where it updates one in place."""
+    """Returns the bytes that a fusion writes: only the slice, if it updates one in place."""
     if result.kind == "tuple":
         return sum(_left(computation[name], computation) for name in result.operands)
     if result.kind == "bitcast":
@@ -293,7 +293,7 @@ def _left(result: Instruction, computation: Computation) -> int:
 
 
 def summary(kernels: Sequence[Kernel]) -> dict[str, Any]:
-    """How many kernels a step has, of which kinds, and their bytes and operations."""
+    """Returns the kernels, operations and bytes of a step, and kernels and bytes by kind."""
 
     def total(count: Callable[[Kernel], int]) -> int:
         return sum(kernel.times * count(kernel) for kernel in kernels)
@@ -313,12 +313,12 @@ def summary(kernels: Sequence[Kernel]) -> dict[str, Any]:
 
 
 def floor_seconds(kernels: Sequence[Kernel], *, bandwidth: float, speed: dict[str, float]) -> float:
-    """What kernels take at least, one after the other: each its bytes or its operations, whichever takes longer.
+    """Returns the minimum time of sequential kernels, each limited by its bytes or its operations.
 
     Args:
-        kernels: of a step.
-        bandwidth: bytes a second between the device and its memory.
-        speed: operations a second of products, by dtype.
+        kernels: the kernels of a step.
+        bandwidth: bytes per second between the device and its memory.
+        speed: operations per second of products, by dtype.
     """
     return sum(
         kernel.times

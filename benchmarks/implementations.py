@@ -1,7 +1,7 @@
-"""Who is compared: sas_jax, three packages and the NumPy form, each as a function that is prepared and then timed.
+"""The implementations to compare: sas_jax, three packages and NumPy, each prepared as a function and then timed.
 
-Imports stand inside the functions: each implementation runs in a process of its own, and where a package is missing
-the others still run.
+Imports are inside the functions: each implementation runs in its own process, and a missing package does not affect
+the others.
 """
 
 import functools
@@ -13,28 +13,28 @@ import numpy as np
 from benchmarks import cases, numpy_greedy
 
 Call = Callable[[], list[np.ndarray]]
-"""What is timed: returns each class's picks, as indices within the class, in order."""
+"""The timed call: returns each class's picks, as indices within the class, in order."""
 
 
 class Task(NamedTuple):
-    """What an implementation is given."""
+    """The input of an implementation."""
 
     objective: str
     embeddings: np.ndarray  # float32 [n, d]
     classes: np.ndarray  # int64 [n]
-    budgets: list[int]  # of each class
-    matrices: list[np.ndarray]  # float32 [k, k] of each class; none where only embeddings are given
-    devices: int  # how many simulated CPU devices sas_jax may use
+    budgets: list[int]  # per class
+    matrices: list[np.ndarray]  # float32 [k, k] per class; empty if only embeddings are given
+    devices: int  # number of simulated CPU devices for sas_jax
 
 
 class Implementation(NamedTuple):
-    """One of those compared."""
+    """An implementation to compare."""
 
     title: str
-    package: str | None  # the distribution that has to be installed
-    prepare: Callable[[Task], Call]  # imports the package and brings the input into its form; not timed
-    bytes_per_pair: dict[str, int]  # by objective: what it holds for each pair of examples beyond the given float32
-    compiles: bool = False  # whether a cache of compiled programs serves later processes
+    package: str | None  # the distribution that must be installed
+    prepare: Callable[[Task], Call]  # imports the package and converts the input; not timed
+    bytes_per_pair: dict[str, int]  # by objective: memory per pair of examples beyond the given float32
+    compiles: bool = False  # whether later processes can reuse its compiled programs
 
 
 def _sas_jax(task: Task) -> Call:
@@ -47,7 +47,7 @@ def _sas_jax(task: Task) -> Call:
 
     on_cpu = jax.default_backend() == "cpu"
     if task.matrices and len(task.matrices) == 1:
-        # On a CPU the matrix is read where it lies; on an accelerator it is there before the time starts.
+        # A CPU reads the matrix in place; an accelerator holds it before timing starts.
         given = task.matrices[0] if on_cpu else jax.block_until_ready(jax.device_put(task.matrices[0]))
         run = getattr(greedy, task.objective)
         return lambda: [np.asarray(run(given, budget=task.budgets[0])[0])]
@@ -69,7 +69,7 @@ def _sas_jax(task: Task) -> Call:
 
 
 def _sas_jax_matrices(task: Task) -> Call:
-    """The jit functions on given matrices of one size, as many classes side by side as there are devices."""
+    """Prepares the jitted functions for given matrices of one size, with the devices in parallel."""
     import jax
     from jax.sharding import PartitionSpec
 
@@ -84,7 +84,7 @@ def _sas_jax_matrices(task: Task) -> Call:
     largest = max(task.budgets)
     one = functools.partial(getattr(greedy, task.objective), budget=largest)
     split = PartitionSpec(mesh.axis_names[0])
-    # vmap on accelerators, where the classes of a batch go in step; one after the other on a CPU.
+    # Accelerators rank the classes of a device together (vmap), a CPU one after the other.
     together = None if jax.default_backend() == "cpu" else whole // mesh.size
     each = functools.partial(jax.lax.map, one, batch_size=together)
     run = jax.jit(jax.shard_map(each, mesh=mesh, in_specs=split, out_specs=split, check_vma=False))
@@ -106,11 +106,11 @@ def _apricot(task: Task, *, recompile: bool) -> Call:
     from apricot.functions import facilityLocation, graphCut
 
     if not recompile:
-        # Every fit calls these, and they compile with numba what they return.
+        # Every fit calls these functions, which return newly compiled numba functions.
         facilityLocation.calculate_gains = functools.cache(facilityLocation.calculate_gains)
         facilityLocation.calculate_gains_sieve = functools.cache(facilityLocation.calculate_gains_sieve)
         graphCut.calculate_gains_sieve = functools.cache(graphCut.calculate_gains_sieve)
-    # alpha sum over v in V, x in X of s_vx - sum over x, y in X of s_xy is the cut where alpha is 1.
+    # For alpha = 1, alpha sum over v in V, x in X of s_vx - sum over x, y in X of s_xy is the cut.
     selection = (
         apricot.FacilityLocationSelection
         if task.objective == "facility_location"
@@ -128,7 +128,7 @@ def _submodlib(task: Task) -> Call:
     def function(matrix: np.ndarray):
         if task.objective == "facility_location":
             return submodlib.FacilityLocationFunction(n=len(matrix), mode="dense", separate_rep=False, sijs=matrix)
-        # sum over v in V, x in X of s_vx - lambda sum over x, y in X of s_xy is the cut where lambda is 1.
+        # For lambda = 1, sum over v in V, x in X of s_vx - lambda sum over x, y in X of s_xy is the cut.
         return submodlib.GraphCutFunction(n=len(matrix), mode="dense", lambdaVal=1, separate_rep=False, ggsijs=matrix)
 
     return lambda: [
@@ -179,10 +179,10 @@ IMPLEMENTATIONS = {
         "submodlib",
         "submodlib-py",
         _submodlib,
-        # The graph cut turns the matrix into a list of lists of Python floats: 32 bytes each, and a vector in C++.
+        # The graph cut converts the matrix to lists of Python floats (32 bytes each) and to a C++ vector.
         {"facility_location": 4, "sas": 56},
     ),
     "kmedoids": Implementation("kmedoids BUILD", "kmedoids", _kmedoids, {"facility_location": 0}),
     "numpy": Implementation("NumPy, incremental", None, _numpy, {"facility_location": 0, "sas": 0}),
 }
-"""By name, sas_jax first; `bytes_per_pair` has the objectives that each of them can do."""
+"""By name, sas_jax first; the keys of `bytes_per_pair` are the objectives that an implementation supports."""

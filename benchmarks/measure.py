@@ -1,7 +1,7 @@
 """Times one implementation on one case, in a process of its own: `python -m benchmarks.measure FOLDER NAME ...`.
 
-`selection.py` starts it, so that the first call is a cold one, the memory is the implementation's own, and one that
-takes too long can be stopped in the middle of C++.
+`selection.py` starts this process, so that the first call is cold, the memory is the implementation's alone, and a call
+that takes too long can be stopped inside C++.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.implementations import IMPLEMENTATIONS, Call, Task
 
 
 def read_task(folder: Path) -> Task:
-    """The input that `selection.py` wrote into a folder."""
+    """Reads the input that `selection.py` wrote into a folder."""
     described = json.loads((folder / "input.json").read_text())
     sizes, values = described["sizes"], np.empty(0, np.float32)
     path = folder / "matrices.bin"
@@ -38,9 +38,9 @@ def read_task(folder: Path) -> Task:
 
 
 def memory(key: str) -> int | None:
-    """Bytes of this process's memory: VmRSS now, VmHWM at most so far; None where there is no /proc (macOS).
+    """Returns this process's memory in bytes, the current one (VmRSS) or its peak (VmHWM); None without /proc (macOS).
 
-    Not getrusage: its maximum starts at that of the process which forked this one.
+    getrusage is not used, because its maximum starts at that of the parent process.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -50,7 +50,7 @@ def memory(key: str) -> int | None:
 
 
 def timed(call: Call, limit: float) -> tuple[float, list[np.ndarray]]:
-    """Seconds and picks of one call. One that takes longer than the limit ends the process, by SIGALRM."""
+    """Returns seconds and picks of one call; after `limit` seconds SIGALRM ends the process."""
     signal.setitimer(signal.ITIMER_REAL, limit)
     start = time.perf_counter()
     picks = call()
@@ -60,7 +60,7 @@ def timed(call: Call, limit: float) -> tuple[float, list[np.ndarray]]:
 
 
 def measure(name: str, task: Task, *, runs: int, single_over: float, limit: float) -> tuple[dict, list[np.ndarray]]:
-    """Times a first call and `runs` more, or no more where the first took over `single_over` seconds."""
+    """Times a first call, and `runs` more unless the first took over `single_over` seconds."""
     implementation = IMPLEMENTATIONS[name]
     start = time.perf_counter()
     call = implementation.prepare(task)

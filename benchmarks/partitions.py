@@ -1,11 +1,11 @@
-"""What the partitions of a run have in common with its labels, and its rankings with the ones within the labels.
+"""Compares a run's partitions with its labels, and its rankings with those within the labels.
 
     python -m sas_jax.main --config=configs/compare_cifar100_quarter.py:E.npy --workdir=RUN --stop_after=rank
     python -m benchmarks.partitions --workdir=RUN --output=docs/results/partitions-NAME.json [--page=docs/PAGE.md]
 
-Answers a question about partitions in minutes, without training an arm: how far each agrees with the labels, and what
-share of a subset is in the subset that the same selector chooses within the labels. The run must have reached its
-rankings, and its config must have a partition "labels". The page holds the table between the comments
+This takes minutes and trains no arm. It measures how far each partition agrees with the labels, and what share of a
+subset the same selector also chooses within the labels. The run must have reached its rankings, and its config must
+have a partition "labels". The table is inserted into the page between the comments
 `<!-- partitions-NAME: begin -->` and `<!-- partitions-NAME: end -->`.
 """
 
@@ -32,14 +32,14 @@ def compare(rankings: dict[tuple[str, str], Ranking], labels: np.ndarray) -> dic
     """Compares partitions with the labels, and subsets with those chosen within the labels.
 
     Args:
-        rankings: by selector and partition, of the same n images.
+        rankings: rankings of the same n images, by selector and partition.
         labels: int [n].
 
     Returns:
         "partitions": by name, the agreement with the labels and the sizes of the latent classes. "rankings": by
-        "selector@partition", at each fraction: "shared", the share of the subset that is in that of the same selector
-        within LABELS (None where that is not ranked; by chance it is the fraction), and "fewest" and "most", images of
-        a label in it.
+        "selector@partition" and fraction, "shared", the share of the subset that is in the same selector's subset
+        within LABELS (None if that is not ranked; the fraction by chance), and "fewest" and "most", the extreme numbers
+        of images per label in the subset.
     """
     partitions = {name: ranking.classes for (_, name), ranking in rankings.items()}
     about = {}
@@ -67,7 +67,7 @@ def compare(rankings: dict[tuple[str, str], Ranking], labels: np.ndarray) -> dic
 
 
 def table(found: dict[str, Any], fraction: str = "0.2") -> str:
-    """A row for each ranking, in Markdown."""
+    """Returns a Markdown table with a row per ranking."""
     head = (
         "ranking",
         "classes",

@@ -1,8 +1,8 @@
-"""Draws the json of a benchmark, and puts its tables into docs/tables.md.
+"""Draws the json of a benchmark and inserts its tables into docs/tables.md.
 
     python -m benchmarks.plot docs/results/selection-*.json docs/results/training-*.json
 
-The picture of docs/results/selection-cpu.json is docs/images/benchmark-selection-cpu.png.
+The plot of docs/results/selection-cpu.json is docs/images/benchmark-selection-cpu.png.
 """
 
 import argparse
@@ -27,13 +27,13 @@ COLOURS = {
     "kmedoids": "#CC79A7",
     "numpy": "#555555",
 }
-"""Of Okabe and Ito's palette, which colour-blind readers can tell apart."""
+"""From the palette of Okabe and Ito, which colour-blind readers can distinguish."""
 
 PANELS = (("facility_location", 0.2), ("facility_location", 0.8), ("sas", 0.2))
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Time against size for single classes in three panels, all other cases as bars in a fourth."""
+    """Draws time against size for single classes in three panels, and all other cases as bars in a fourth."""
     figure, axes = plt.subplots(2, 2, figsize=(12, 9), layout="constrained")
     single = {
         name: case for name, case in results["cases"].items() if case["classes"] == 1 and case["given"] == "similarity"

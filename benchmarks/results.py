@@ -1,13 +1,12 @@
-"""From the workdirs of comparisons to docs/comparisons.md: their json, its tables and its plots.
+"""Collects json from the workdirs of comparisons, and writes the tables and plots of docs/comparisons.md.
 
     python -m benchmarks.results collect WORKDIR docs/results/compare-NAME.json --title="Digits, two CPU cores"
     python -m benchmarks.results write
 
-The first keeps what the tables need of a run, which may still be going on; with --onto it adds the arms that another
-machine trained. The second makes docs/images/results-*.svg,
-docs/images/differences.svg and the tables: for each compare-NAME.json docs/comparisons.md holds the lines
-`<!-- compare-NAME: begin -->` and `<!-- compare-NAME: end -->`, README.md and docs/results.md one pair each with
-`results`. What stands outside of them is written by hand and kept.
+`collect` stores what the tables need of a run, which may be unfinished; with --onto it adds the arms that another
+machine trained. `write` makes docs/images/results-*.svg, docs/images/differences.svg and the tables: for each
+compare-NAME.json docs/comparisons.md has the lines `<!-- compare-NAME: begin -->` and `<!-- compare-NAME: end -->`,
+README.md and docs/results.md one pair each with `results`. Text outside of them is kept.
 """
 
 import argparse
@@ -50,19 +49,19 @@ def collect(
     hardware: str | None = None,
     date: str | None = None,
 ) -> dict[str, Any]:
-    """What the tables need of a run that is over or still going on.
+    """Returns what the tables need of a finished or unfinished run.
 
     Args:
-        workdir: Of the run.
-        title: What the run is called on the page.
-        listed: Of a run on a list of images: the latent classes within which the list was selected, in words.
-        command: That made it; by default the shortest that gives this config.
-        hardware: On what it ran; by default the devices of environment.json.
-        date: When; by default the day results.json was written, in UTC.
+        workdir: The directory of the run.
+        title: The name of the run on the page.
+        listed: For a run on a list of images, the latent classes within which the list was selected, in words.
+        command: The command of the run; by default the shortest one that gives its config.
+        hardware: The hardware of the run; by default the devices of environment.json.
+        date: The date of the run; by default the day results.json was written, in UTC.
 
     Returns:
-        The content of a compare-NAME.json: no times, no geometry, no sizes of classes; of the config what differs from
-        configs/default.py; "wanted", the number of arms that the config asks for, beside the arms there are.
+        The content of a compare-NAME.json: without times, geometry and class sizes; of the config the fields that
+        differ from configs/default.py; "wanted", the number of arms in the config, beside the existing arms.
 
     Raises:
         InputError: there is no run, it has no results, or its files are damaged.
@@ -73,7 +72,7 @@ def collect(
     results = _read(workdir, "results.json", Results, "Wait until the run has measured an arm, or go on with it.")
     try:
         environment = _read(workdir, "environment.json", dict[str, Anything], "")
-    except InputError:  # it only tells of the machine
+    except InputError:  # it only describes the machine
         environment = {}
     written = datetime.datetime.fromtimestamp((workdir / "results.json").stat().st_mtime, datetime.UTC)
     differing = {name: value for name, value in _that_matters("default", config).items() if name != "arms"}
@@ -97,11 +96,11 @@ def collect(
 
 
 def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """The arms of two runs of one config, made on other days or machines: each arm is a function of the config.
+    """Joins the arms of two runs of one config on other days or machines, since an arm depends only on the config.
 
     Args:
-        first: The content of a compare-NAME.json; title, command and versions are its own.
-        second: Of a later one.
+        first: The content of a compare-NAME.json, whose title, command and versions are kept.
+        second: The content of a later one.
 
     Raises:
         InputError: an arm is in both, or they differ in more than their arms.
@@ -119,7 +118,7 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
                 f"Runs to be joined must have the same {name}, got {shown(one)} and {shown(other)}. Keep them apart."
             )
     arms = {arm["name"]: arm for arm in first["results"]["arms"]}
-    new = {arm["name"]: arm for arm in second["results"]["arms"] if arm.get("selector")}  # one untrained encoder serves
+    new = {arm["name"]: arm for arm in second["results"]["arms"] if arm.get("selector")}  # keep one untrained encoder
     if twice := sorted(arms.keys() & new.keys()):
         raise InputError(
             f"Runs to be joined must have no arm in common, got {', '.join(twice)} in both. Leave one out."
@@ -137,19 +136,19 @@ def _both(one: Any, other: Any) -> str:
 
 
 def _ranking(content: dict[str, Any]) -> dict[str, Any]:
-    """What chose the images. Of a run on a list the turning point says nothing, and differs between machines."""
+    """Returns the selection; for a list without its turning point, which is irrelevant and varies between machines."""
     chosen = content["results"]["selection"]
     return {name: value for name, value in chosen.items() if name != "turning_fraction" or "listed" not in content}
 
 
 def _named(latent_classes: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of latent classes; a partition holds only what differs from the run's own."""
+    """Returns the stored fields of latent classes; a partition has only those that differ from the run's own."""
     found = {name: latent_classes[name] for name in _LATENT_CLASSES if name in latent_classes}
     return {name: without_directory(f"latent_classes.{name}", value) for name, value in found.items()}
 
 
 def dumped(content: dict[str, Any]) -> str:
-    """A compare-NAME.json as text: indented, but an arm a line, so that hundreds stay small and a diff is readable."""
+    """Formats a compare-NAME.json: indented, but with one line per arm, for small files and readable diffs."""
     arms = content["results"]["arms"]
     lines = ",\n".join(f"      {json.dumps(arm)}" for arm in arms)
     short = {**content, "results": {**content["results"], "arms": "ARMS"}}
@@ -157,7 +156,7 @@ def dumped(content: dict[str, Any]) -> str:
 
 
 def write(results: Path, page: Path, shorts: Sequence[Path], images: Path) -> list[Path]:
-    """Makes all plots and tables anew, from all compare-*.json.
+    """Writes all plots and tables anew, from all compare-*.json.
 
     Args:
         results: The directory of the json.
@@ -166,10 +165,10 @@ def write(results: Path, page: Path, shorts: Sequence[Path], images: Path) -> li
         images: Where the plots go: differences.svg, and results-NAME.svg for compare-NAME.json.
 
     Returns:
-        The files, written whether or not they changed.
+        The written files, changed or not.
 
     Raises:
-        InputError: there is no json, or a page without the comments that say where its tables go.
+        InputError: there is no json, or a page lacks the comments that say where its tables go.
     """
     found = {path: json.loads(path.read_text()) for path in sorted(results.glob("compare-*.json"))}
     if not found:
@@ -221,7 +220,7 @@ def _accuracy(measure: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _that_matters(base: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a stored config that configs/`base`.py has otherwise, or has not, and that can change a result."""
+    """Returns the fields of a stored config that differ from configs/`base`.py and can change a result."""
     given = jsonable(importlib.import_module(f"configs.{base}").get_config().to_dict())
     there = flatten(config)
     return plan.that_matters(
@@ -230,30 +229,30 @@ def _that_matters(base: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(config: dict[str, Any]) -> str:
-    """The shortest command that gives a run's numbers, as far as the config tells it."""
+    """Returns the shortest command that reproduces a run's numbers, as far as its config determines it."""
     bases = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
     changes = {base: _that_matters(base, config) for base in bases}
     base = min(bases, key=lambda name: (len(changes[name]), name))
     words = ["python", "-m", "sas_jax.main", f"--config=configs/{base}.py"]
     for name, value in changes[base].items():
-        text = str(without_directory(name, _tuple(value))).replace("'", '"')  # a shell's quotes go around it
+        text = str(without_directory(name, _tuple(value))).replace("'", '"')  # the shell's quotes go around it
         words.append(f"--config.{name}={text}")
     return shlex.join(words)
 
 
 def _tuple(value: Any) -> Any:
-    """Lists as the tuples that they were before JSON."""
+    """Converts lists back to the tuples that they were before JSON."""
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def without_directory(name: str, value: Any) -> Any:
-    """A file's name without its directory, which says nothing elsewhere; the names of networks stay."""
+    """Strips a file's directory, which is meaningless on other machines; names of networks are kept."""
     is_place = name in _PLACES or (name.startswith("partitions.") and name.rpartition(".")[2] in _PLACES_OF_PARTITIONS)
     return Path(value).name if is_place and value and not pretrained.is_model(value) else value
 
 
 def _devices(environment: dict[str, Any]) -> str:
-    """The devices of environment.json: "4 x cpu"; their number on a CPU may be simulated."""
+    """Describes the devices of environment.json, such as "4 x cpu"; CPU devices may be simulated."""
     devices = [str(device) for device in environment.get("devices", ())]
     kinds = dict.fromkeys(devices)
     return ", ".join(f"{devices.count(kind)} x {kind}" for kind in kinds) or "unknown hardware"

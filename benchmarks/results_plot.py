@@ -12,8 +12,8 @@ from sas_jax.results.arms import main_setting, titles
 from sas_jax.results.markup import Markup, element, joined
 from sas_jax.results.selectors import Role
 
-# A picture on a page knows nothing of the page's theme: it has its own ground. The colours are Okabe and Ito's, which
-# colour-blind readers can tell apart.
+# An image does not know its page's theme, so it has its own background. The colours are from the palette of Okabe and
+# Ito, which colour-blind readers can distinguish.
 _STYLE = """
 text { fill: #5c5c58; font: 11.5px system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 .label, .name { fill: #1d1d1b; } .ground { fill: #fff; } .grid { stroke: #dcdcd7; } .axis { stroke: #5c5c58; }
@@ -34,17 +34,17 @@ _COLOURS = {  # by the styles of `selectors`
 }
 _HEIGHT, _KEY = 300, 16
 _COLUMNS, _MARGIN = 2, 8
-_ROW = 40  # of a difference: its name, its interval
+_ROW = 40  # height of a difference: its name and its interval
 
 
 def accuracy(content: dict[str, Any]) -> str | None:
-    """Draws one run; the linear probe, or kNN where it was not made.
+    """Draws a run's accuracy by the linear probe, or by kNN if there is no probe.
 
     Args:
         content: A json of `benchmarks.results`.
 
     Returns:
-        An SVG file, the same bytes every time; None where no trained arm is measured.
+        An SVG file, the same bytes every time; None if no trained arm is measured.
     """
     groups = [group for group in main_setting(groups_of(content)) if group.is_trained]
     name, words = next(iter(titles(groups).items()), ("", ""))
@@ -76,13 +76,13 @@ def accuracy(content: dict[str, Any]) -> str | None:
 
 
 def differences(contents: Sequence[dict[str, Any]]) -> str | None:
-    """Draws the short table: how far the chosen images are ahead of random ones, a row for each run and partition.
+    """Draws the short table: the difference of chosen to random images, a row for each run and partition.
 
     Args:
         contents: The json of `benchmarks.results`.
 
     Returns:
-        An SVG file, the same bytes every time; None where nothing can be compared yet.
+        An SVG file, the same bytes every time; None if nothing can be compared yet.
     """
     rows = [(row, row.difference) for row in short_rows(contents)]
     if not rows:
@@ -110,7 +110,7 @@ def differences(contents: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _names(keys: list[tuple[str, str]]) -> tuple[list[Markup], int]:
-    """The names of the lines, to stand below the picture, and the height of all."""
+    """Returns the legend, to be placed below the picture, and the total height."""
     rows = -(-len(keys) // _COLUMNS)
     names = []
     for at, (style, name) in enumerate(keys):
@@ -121,9 +121,9 @@ def _names(keys: list[tuple[str, str]]) -> tuple[list[Markup], int]:
 
 
 def _file(picture: Markup, drawn: int, names: list[Markup], height: int) -> str:
-    """A file that stands alone: the picture, `drawn` high, and names in and below it."""
+    """Returns a standalone file: the picture, `drawn` high, and names in and below it."""
     width = drawing.WIDTH + 2 * _MARGIN
-    # Not by a variable of CSS, which most programs but browsers do not know.
+    # CSS variables are not used, because few programs other than browsers support them.
     colours = "".join(
         f".{name} {{ stroke: {colour}; }} .dot.{name} {{ fill: {colour}; stroke: none; }}\n"
         for name, colour in _COLOURS.items()

@@ -1,4 +1,4 @@
-"""From the json of `benchmarks.results` to its tables in Markdown: arms, seeds together, beside their rivals."""
+"""Makes Markdown tables from the json of `benchmarks.results`: arms, grouped over seeds, compared with their rivals."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -17,22 +17,22 @@ RANDOM = selectors.RIVALS[0].name
 
 
 def results_of(content: dict[str, Any]) -> Results:
-    """The results in a json of `benchmarks.results`."""
+    """Returns the results in a json of `benchmarks.results`."""
     return schema.partial(content["results"])
 
 
 def groups_of(content: dict[str, Any]) -> list[Group]:
-    """The arms of a json of `benchmarks.results`, seeds together."""
+    """Returns the arms of a json of `benchmarks.results`, grouped over seeds."""
     results = results_of(content)
     return grouped(results.arms, results.dataset.train_size)
 
 
 def run(content: dict[str, Any], image: str | None) -> str:
-    """All that the page says of one run, in Markdown.
+    """Returns the page's section on one run, in Markdown.
 
     Args:
         content: A json of `benchmarks.results`.
-        image: Its plot, relative to the page; None where nothing is measured.
+        image: Its plot, relative to the page; None if nothing is measured.
     """
     groups = groups_of(content)
     parts = [f"## {title(content)}", _origin(content)]
@@ -59,7 +59,7 @@ def run(content: dict[str, Any], image: str | None) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Short:
-    """A row of the short table: `SHORT_SELECTOR`, or a list that it made, and random images of the same number."""
+    """A row of the short table: `SHORT_SELECTOR`, or a list made by it, compared with equally many random images."""
 
     images: str
     latent_classes: str
@@ -69,7 +69,7 @@ class Short:
 
 
 def short_rows(contents: Sequence[dict[str, Any]]) -> list[Short]:
-    """A row for each run and partition that has seeds enough for a difference to be claimed, by the linear probe."""
+    """Returns a row for each run and partition with enough seeds to claim a difference, by the linear probe."""
     rows = []
     for content in contents:
         groups = groups_of(content)
@@ -88,7 +88,7 @@ def short_rows(contents: Sequence[dict[str, Any]]) -> list[Short]:
 
 
 def short(contents: Sequence[dict[str, Any]]) -> str:
-    """The table of the README: the default selector and random images at 20 %, by the linear probe."""
+    """Returns the table of the README: the default selector and random images at 20 %, by the linear probe."""
     head = ["images", "latent classes", SHORT_SELECTOR, RANDOM, "difference"]
     rows: list[list[Value]] = [
         [row.images, row.latent_classes, row.chosen, row.random, row.difference] for row in short_rows(contents)
@@ -104,7 +104,7 @@ def short(contents: Sequence[dict[str, Any]]) -> str:
 
 
 def latent_classes(content: dict[str, Any], partition: str = "") -> str:
-    """Where the latent classes of a run, or of one of its partitions, came from, in words."""
+    """Describes the origin of the latent classes of a run, or of one of its partitions."""
     results = content["results"]
     section = results["latent_classes"] | (results["partitions"][partition] if partition else {})
     method = named(section["method"])
@@ -119,14 +119,14 @@ def latent_classes(content: dict[str, Any], partition: str = "") -> str:
 
 
 def title(content: dict[str, Any]) -> str:
-    """What a run is called: its title, and where its latent classes, or the list of images, came from."""
+    """Returns a run's heading: its title, and the origin of its latent classes or its list of images."""
     if "listed" in content:
         return f"{content['title']}; a list by {SHORT_SELECTOR} within {content['listed']}"
     return f"{content['title']}; latent classes from {latent_classes(content)}"
 
 
 def progress(content: dict[str, Any]) -> str:
-    """How far the run has come: "143 of 222 arms trained, 140 measured"."""
+    """Describes the progress of a run, such as "143 of 222 arms trained, 140 measured"."""
     trained = [arm for arm in content["results"]["arms"] if arm.get("selector")]
     done = sum("probe" in arm or "knn" in arm for arm in trained)
     if done == len(trained) == content["wanted"]:
@@ -139,7 +139,7 @@ def _origin(content: dict[str, Any]) -> str:
     versions = environment.get("versions", {})
     named = ", ".join(f"{name} {versions[name]}" for name in ("sas_jax", "jax", "flax", "optax") if name in versions)
     dataset, latent = results["dataset"], results["latent_classes"]
-    if "listed" in content:  # the run's own classes and ranking chose nothing that an arm trained on
+    if "listed" in content:  # no arm trained on a choice by the run's own classes and ranking
         chosen = f"a list of images that {SHORT_SELECTOR} chose within {content['listed']}"
     else:
         chosen = f"{latent['num_classes']} latent classes from {latent_classes(content)}"
@@ -157,7 +157,7 @@ def _origin(content: dict[str, Any]) -> str:
 
 
 def _section(groups: Sequence[Group], found: Differences, name: str, words: str) -> list[str]:
-    """An accuracy of all selectors and fractions, and the differences to random and to all images."""
+    """Returns an accuracy of all selectors and fractions, and the differences to random and to all images."""
     parts = [f"### {words}", _matrix(groups, lambda group: group.measures.get(name))]
     base = next((group.measures[name] for group in groups if not group.is_trained and name in group.measures), None)
     if base:
@@ -170,7 +170,7 @@ def _section(groups: Sequence[Group], found: Differences, name: str, words: str)
 
 
 def _matrix(groups: Sequence[Group], cell: Callable[[Group], Value]) -> str:
-    """Selectors by fractions; "" without any."""
+    """Returns a table of selectors by fractions; "" if it would be empty."""
     cells: dict[str, dict[float, Value]] = {}
     for group in _trained(groups):
         if group.fraction is not None and (found := cell(group)):

@@ -1,11 +1,11 @@
-"""How long each stage takes by arithmetic, on 1, 16 and 256 chips and for 10^6 to 10^9 images, and what limits it.
+"""Calculates the time of each stage, and what limits it, on 1, 16 and 256 chips and for 10^6 to 10^9 images.
 
     python -m benchmarks.scaling measure --images=FOLDER   # of JPEG files: what a CPU does of a run
     python -m benchmarks.scaling write                     # the table of docs/scaling.md
 
-The first writes docs/results/scaling.json. The second puts that together with docs/results/topology.json (what the
-compiler counts) and what the makers say of their chips. It is arithmetic: no chip was there. Of the table's numbers
-only that of selection was measured, on a CPU. See docs/scaling.md for what is counted, and which way it errs.
+`measure` writes docs/results/scaling.json. `write` combines it with docs/results/topology.json (the compiler's counts)
+and the makers' data of their chips. The table is calculated, without a chip; only its rows of selection were
+measured, on a CPU. docs/scaling.md says what is counted, and in which direction it errs.
 """
 
 import argparse
@@ -34,17 +34,17 @@ EXAMPLES = (10**6, 10**8, 10**9)
 CHIPS = (1, 16, 256)
 FEATURES, CLASS_SIZE, RESTARTS, ITERATIONS, BATCH = 128, 1_000, 5, 100, 4096
 ORIGINAL = (500, 375)
-"""Pixels of ImageNet's files on average: what is decoded is enlarged to that."""
+"""Average pixels of ImageNet's files; the measured files are enlarged to this size."""
 
 PASSES = 6
-"""Products of bfloat16 that a float32 product at the highest precision is made of."""
+"""Number of bfloat16 products in a float32 product at the highest precision."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """What belongs to a v5e chip beside its HBM, in bytes a second and bytes.
+    """The interconnect of a v5e chip and its share of the host, in bytes per second and bytes.
 
-    From https://docs.cloud.google.com/tpu/docs/v5e (the interconnect's 400 GB/s are of both directions) and the machine
+    From https://docs.cloud.google.com/tpu/docs/v5e (the interconnect's 400 GB/s count both directions) and the machine
     type ct5lp-hightpu-4t (112 vCPUs and 192 GB for four chips), looked up 2026-11.
     """
 
@@ -57,34 +57,34 @@ HOST = Host()
 
 
 def training(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
-    """Seconds of one epoch of n images, by limit: the encoder's step, as compiled, at a batch of 4,096."""
+    """Returns the seconds of one epoch of n images, by limit, from the encoder's compiled step (see `BATCH`)."""
     case = counted["cases"]["resnet50-224-remat"]
     found = case["on"][TOPOLOGY]
     an_image = {name: found[name] * TOPOLOGIES[TOPOLOGY].chips / case["batch"] for name in _COUNTS}
     batch = min(BATCH, chips * case["batch"] // TOPOLOGIES[TOPOLOGY].chips)
-    # A ring sends each byte nearly twice past each chip.
+    # A ring all-reduce sends each byte nearly twice past each chip.
     sent = 2 * (chips - 1) / chips * sum(found["exchanged"].values())
     collectives = {"collectives": n / batch * sent / HOST.interconnect}
     return _of_images(n, chips, an_image, measured) | collectives
 
 
 def embedding(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
-    """Seconds of the embeddings of n images, by limit: the proxy's views, as compiled."""
+    """Returns the seconds of embedding n images, by limit, from the compiled program of the proxy's views."""
     stage = counted["stages"]["embed-imagenet"]
     found = {name: stage["on"][TOPOLOGY][name] / stage["batch"] for name in _COUNTS}
     return _of_images(n, chips, found, measured)
 
 
 def kmeans(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
-    """Seconds of k-means into classes of a thousand, all restarts and iterations."""
+    """Returns the seconds of k-means into classes of 1,000, by limit, for all restarts and iterations."""
     k, here = max(1, n // CLASS_SIZE), n / chips
     candidates = 2 + int(math.log(k))
-    iteration = 2 * 2 * here * k * FEATURES  # a row's distance to all centres, and its part of all sums
+    iteration = 2 * 2 * here * k * FEATURES  # a row's distances to all centres, and its part of all sums
     seeds = 2 * here * k * FEATURES * candidates
     # In bytes: a block of rows reads all centres, and reads and writes all sums; each seed is compared with all rows.
     rows, a_class = 4 * here * FEATURES, 4 * FEATURES
     moved = ITERATIONS * (rows + -(-here // block_rows(k, FEATURES)) * 3 * k * a_class) + k * rows
-    # A ring sends twice what is summed: all classes in each iteration, the candidates for each seed.
+    # A ring sends twice the summed bytes: all classes in each iteration, the candidates for each seed.
     sent = 0 if chips == 1 else 2 * k * a_class * (ITERATIONS + candidates)
     return {
         "arithmetic": RESTARTS * PASSES * (ITERATIONS * iteration + seeds) / TOPOLOGIES[TOPOLOGY].bf16,
@@ -94,13 +94,13 @@ def kmeans(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]
 
 
 def selection(n: int, chips: int, counted: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
-    """Seconds of both objectives' slower one within classes of a thousand, as measured on a CPU: each host's."""
+    """Returns the seconds of the slower objective within classes of 1,000, measured on a CPU, over all hosts."""
     found = max(each["core_seconds"] / each["examples"] for each in measured["rank"])
     return {"measured": found * n / measured["cores"] / hosts(chips)}
 
 
 def hosts(chips: int) -> int:
-    """How many machines that is, of four chips each."""
+    """Returns the number of hosts, of four chips each."""
     return max(1, chips // 4)
 
 
@@ -124,18 +124,18 @@ def _of_images(n: int, chips: int, an_image: dict[str, float], measured: dict[st
 
 
 def defect(stage: str, n: int, chips: int) -> str:
-    """Why a stage cannot be done as it is; "" where it can."""
+    """Returns the reason why a stage does not fit in memory; "" if it does."""
     rows = n * FEATURES * 4
-    if stage == "classes" and 2 * rows / chips > TOPOLOGIES[TOPOLOGY].hbm:  # its rows and, for a moment, a copy
+    if stage == "classes" and 2 * rows / chips > TOPOLOGIES[TOPOLOGY].hbm:  # its rows and, temporarily, a copy
         return "rows exceed a chip"
-    # A host has four chips, and holds what it embedded, and for a moment a copy.
+    # A host has four chips, and holds its embeddings and, temporarily, a copy.
     if stage == "embed" and 2 * rows / hosts(chips) > min(chips, 4) * HOST.memory:
         return "rows exceed a host"
     return ""
 
 
 def table(counted: dict[str, Any], measured: dict[str, Any]) -> str:
-    """What the two json say, in Markdown."""
+    """Returns the Markdown table of the two json files."""
     decode = measured["decode"]
     ranks = "; ".join(
         f"{each['objective']} {each['examples']:,} in {each['core_seconds']:.1f} s" for each in measured["rank"]
@@ -160,7 +160,7 @@ def table(counted: dict[str, Any], measured: dict[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two digits of seconds, minutes, hours, days or years."""
+    """Formats a time with two digits, in seconds, minutes, hours, days or years."""
     for unit, length in (("years", 365 * 86_400), ("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= length:
             return f"{_two_digits(seconds / length)} {unit}"
@@ -172,7 +172,7 @@ def _two_digits(value: float) -> str:
 
 
 def measure(images: Path) -> dict[str, Any]:
-    """What a CPU does of a run: decoding files, and selection within classes."""
+    """Measures a run's work on the CPU: decoding files, and selection within classes."""
     import jax
     from PIL import Image
 
@@ -188,7 +188,7 @@ def measure(images: Path) -> dict[str, Any]:
             enlarged.save(Path(folder) / f"{number}.jpg", quality=95)
         size = float(np.mean([path.stat().st_size for path in Path(folder).iterdir()]))
         found = read_folder(folder, image_size=224, placement="stream")[0].images
-        # Core-seconds, so that what else a machine does counts little.
+        # Core-seconds, so that other processes matter little.
         start = time.process_time()
         for first in range(0, len(found), 64):
             found[np.arange(first, min(first + 64, len(found)))]

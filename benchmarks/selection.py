@@ -4,8 +4,8 @@
     python -m benchmarks.selection --output=docs/results/selection-cpu.json
     python -m benchmarks.plot docs/results/selection-cpu.json
 
-Every implementation runs in a process of its own, one after the other; what is not installed is skipped. Results are
-merged into an output that exists: --only=facility_location-5000 measures these cases again and keeps the others.
+Implementations run one after the other, each in its own process; missing ones are skipped. Results are merged into an
+existing output: --only=facility_location-5000 measures these cases again and keeps the others.
 """
 
 import argparse
@@ -34,10 +34,10 @@ from sas_jax.selection import budgets
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUED_UP_TO = 100_000
-"""Examples without a matrix whose objective is summed; of a million the n x n products take hours."""
+"""Maximum examples without a matrix to evaluate the objective; for a million the n x n products take hours."""
 
 OWN_LIMIT_SECONDS = 1800
-"""For sas_jax and NumPy, which `--limit` is not about: only so that nothing hangs for ever."""
+"""Limit for sas_jax and NumPy, to which `--limit` does not apply; it only prevents endless hangs."""
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
             described = _write_input(case, Path(folder))
             old = results["cases"].get(case.name, {})
-            # Only results on the same input stand side by side.
+            # Results on a different input are dropped.
             described["results"] = old["results"] if old.get("sha256") == described["sha256"] else {}
             results["cases"][case.name] = described
             for name in options.implementations:
@@ -57,7 +57,7 @@ def main() -> None:
                 if case.objective not in implementation.bytes_per_pair:
                     continue
                 if name == "sas_jax_matrices" and (len(case.sizes) == 1 or len(set(case.sizes)) > 1):
-                    continue  # one matrix is what sas_jax is given anyway
+                    continue  # sas_jax itself takes a single matrix; several must have one size
                 work = (len(case.sizes), max(case.sizes), case.fraction)
                 before = stopped.setdefault((name, case.objective), [])
                 reason = _impossible(case, implementation, described["budgets"]) or _stopped_before(work, before)
@@ -75,14 +75,14 @@ def main() -> None:
 
 
 def _run(case: Case, name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures one implementation, and what its picks are worth."""
+    """Measures one implementation, and the value of its picks."""
     implementation = IMPLEMENTATIONS[name]
     peer = implementation.package is not None
     python = options.peer_python if peer else sys.executable
     limit = options.limit if peer else OWN_LIMIT_SECONDS
     command = [python, "-m", "benchmarks.measure", str(folder), name]
     command += [f"--limit={limit}", f"--single_over={options.single_over}"]
-    # Programs that compile in under a second are not kept by default.
+    # By default JAX does not cache programs that compile in under a second.
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -92,7 +92,7 @@ def _run(case: Case, name: str, folder: Path, options: argparse.Namespace) -> di
         "load": os.getloadavg()[0],
     }
     first_ever = None
-    # The first process of those that compile fills the cache, so that the next one's first call is a cold one.
+    # If programs are compiled, a first process fills the cache, so that the next one's first call reads it.
     for runs in (0, options.runs) if implementation.compiles else (options.runs,):
         child = subprocess.run(
             [*command, f"--runs={runs}"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -110,7 +110,7 @@ def _run(case: Case, name: str, folder: Path, options: argparse.Namespace) -> di
 
 
 def _worth(case: Case, name: str, folder: Path) -> dict[str, Any]:
-    """The objective's value of the picks, and for sas_jax whether each was the best there was."""
+    """Returns the objective's value of the picks, and for sas_jax their largest shortfall from the best candidate."""
     task = read_task(folder)
     with np.load(folder / "picks.npz") as file:
         picks = [file[key] for key in file.files]
@@ -126,14 +126,14 @@ def _worth(case: Case, name: str, folder: Path) -> dict[str, Any]:
         else:
             rows = functools.partial(cases.similarity_rows, task.embeddings)
         total += numpy_greedy.value(case.objective, rows, n, chosen)
-        # From embeddings alone a replay takes as long as NumPy's own greedy, whose value is there to compare.
+        # Without matrices a replay takes as long as NumPy's greedy, whose value serves as a comparison.
         if name == "sas_jax" and task.matrices:
             worst = max(worst, numpy_greedy.shortfall(case.objective, rows, n, chosen))
     return {"value": total} | ({"largest_shortfall": worst} if name == "sas_jax" and task.matrices else {})
 
 
 def _write_input(case: Case, folder: Path) -> dict[str, Any]:
-    """Makes a case's input, and returns what describes it."""
+    """Writes a case's input and returns its description."""
     z, classes = cases.examples(case)
     sizes = np.array(case.sizes)
     members = cases.members(classes)
@@ -148,7 +148,7 @@ def _write_input(case: Case, folder: Path) -> dict[str, Any]:
                 matrix = cases.similarity(z[of])
                 seconds += time.perf_counter() - start
                 cases.append_matrix(file, matrix)
-    # As `python -m sas_jax.select` has them; one given matrix is read by one device.
+    # As in `python -m sas_jax.select`; a single given matrix is read by one device.
     devices = 1 if case.given == "similarity" and len(case.sizes) == 1 else min(os.cpu_count() or 1, 8)
     described = {"objective": case.objective, "sizes": case.sizes, "budgets": divided, "devices": devices}
     (folder / "input.json").write_text(json.dumps(described))
@@ -169,7 +169,7 @@ def _write_input(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _impossible(case: Case, implementation: Implementation, divided: list[int]) -> str | None:
-    """Why an implementation cannot do a case, in words; None where it can."""
+    """Returns the reason why an implementation cannot run a case; None if it can."""
     largest = max(case.sizes)
     matrix = 4 * largest**2
     copy = implementation.bytes_per_pair[case.objective] * largest**2
@@ -190,7 +190,7 @@ def _gigabytes(number: int) -> str:
 
 
 def _stopped_before(work: tuple[int, int, float], stopped: list[tuple[int, int, float]]) -> str | None:
-    """Names a case that was stopped and is no larger in any respect; None where there is none."""
+    """Describes an earlier case that was stopped and is no larger in any respect; None if there is none."""
     for count, size, fraction in stopped:
         if count <= work[0] and size <= work[1] and fraction <= work[2]:
             return f"was stopped already at {count} x {size:,} examples and {fraction:.0%}"
@@ -198,8 +198,8 @@ def _stopped_before(work: tuple[int, int, float], stopped: list[tuple[int, int, 
 
 
 def _start(output: Path) -> dict[str, Any]:
-    """The results so far, if they are of this machine, and an empty frame if there are none."""
-    # In another process: on a GPU whoever asks for the devices takes most of its memory.
+    """Returns the results so far, or an empty frame; exits if they are from other hardware."""
+    # In another process, because querying the devices allocates most of a GPU's memory.
     script = "import json; from sas_jax import environment; print(json.dumps(environment.describe()))"
     described = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     environment = json.loads(described.stdout)
@@ -219,7 +219,7 @@ def _start(output: Path) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The model of this machine's processor."""
+    """Returns the model of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -228,7 +228,7 @@ def processor() -> str:
 
 
 def _memory(key: str) -> int | None:
-    """MemTotal or MemAvailable in bytes; None where there is no /proc."""
+    """Returns MemTotal or MemAvailable in bytes; None without /proc."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

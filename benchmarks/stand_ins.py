@@ -1,7 +1,7 @@
-"""Stands in for packages that a machine with a GPU may lack: `python -m benchmarks.stand_ins sas_jax.main --config=...`
+"""Runs a module with stand-ins for missing packages: `python -m benchmarks.stand_ins sas_jax.main --config=...`.
 
-runs a module, and gives it what it uses of ml_collections and tensorboardX where these are not installed. Images have
-to be in memory then (`config.data.placement`): grain, which streams them, has no stand-in.
+ml_collections and tensorboardX may be missing on a machine with a GPU. The stand-ins then provide what sas_jax uses of
+them. Images must be in memory (`config.data.placement`): grain, which streams them, has no stand-in.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class ConfigDict(dict):
-    """As much of ml_collections.ConfigDict as sas_jax uses; types are not checked."""
+    """The part of ml_collections.ConfigDict that sas_jax uses, without type checks."""
 
     def __init__(self, values: dict[str, Any] | None = None):
         super().__init__()
@@ -49,7 +49,7 @@ class ConfigDict(dict):
 
 
 class SummaryWriter:
-    """tensorboardX's, which writes nothing: the same numbers are in metrics.jsonl."""
+    """Replaces tensorboardX's and writes nothing; metrics.jsonl has the same numbers."""
 
     def __init__(self, folder: str, purge_step: int): ...
 
@@ -67,7 +67,7 @@ _NAMES: dict[str, dict[str, Any]] = {
 
 
 def install() -> None:
-    """Makes these names importable."""
+    """Makes the stand-ins importable in place of missing packages."""
     for package, names in _NAMES.items():
         try:
             importlib.import_module(package)

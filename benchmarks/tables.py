@@ -1,6 +1,6 @@
-"""From the json of a benchmark to the tables of docs/tables.md, which nobody types.
+"""Makes the tables of docs/tables.md from the json of a benchmark.
 
-The page holds, for each file in docs/results, a pair of comments between which the tables stand:
+The tables of a file in docs/results are inserted between two comments of the page:
 `<!-- selection-cpu: begin -->` and `<!-- selection-cpu: end -->` for selection-cpu.json.
 """
 
@@ -19,7 +19,7 @@ PACKAGES = tuple(name for name, implementation in IMPLEMENTATIONS.items() if imp
 
 
 def insert(page: str, stem: str, text: str) -> str:
-    """The page with this text between the comments of `stem`.json.
+    """Returns the page with this text between the comments of `stem`.json.
 
     Raises:
         ValueError: the page has no such comments.
@@ -32,7 +32,7 @@ def insert(page: str, stem: str, text: str) -> str:
 
 
 def selection(results: dict[str, Any]) -> str:
-    """All tables of one json of `selection.py`, in Markdown."""
+    """Returns all tables of one json of `selection.py`, in Markdown."""
     names = [name for name in IMPLEMENTATIONS if any(name in case["results"] for case in results["cases"].values())]
     return "\n\n".join(
         [
@@ -57,12 +57,12 @@ def selection(results: dict[str, Any]) -> str:
 
 
 def markdown(lines: Iterable[Iterable[str]]) -> str:
-    """A table of these cells; the first line is its head, the second says how the columns are aligned."""
+    """Formats a table; the first line is its head, the second the alignment of its columns."""
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def label(name: str, case: dict[str, Any]) -> str:
-    """A case in words."""
+    """Describes a case in words."""
     if case["classes"] == 1:
         examples = f"{case['examples']:,}" + (" from embeddings" if case["given"] == "embeddings" else "")
     elif case["smallest_class"] == case["largest_class"]:
@@ -75,20 +75,20 @@ def label(name: str, case: dict[str, Any]) -> str:
 
 
 def seconds(result: dict[str, Any] | None) -> float | None:
-    """What a call takes: the median of the warm ones, or the only one; None where none was finished."""
+    """Returns the time of a call: the median of the warm calls, or the only one; None if none finished."""
     if result is None or result["status"] != "measured":
         return None
     return float(np.median(result["warm_seconds"] or [result["cold_seconds"]]))
 
 
 def best(case: dict[str, Any], names: tuple[str, ...]) -> float | None:
-    """The least time of these implementations; None where none finished."""
+    """Returns the shortest time of these implementations; None if none finished."""
     found = [seconds(case["results"].get(name)) for name in names]
     return min((time for time in found if time is not None), default=None)
 
 
 def hardware(results: dict[str, Any]) -> str:
-    """On what, and when: "AMD EPYC, 2 cores, 24 GiB, 2026-12-01"."""
+    """Describes hardware and date: "AMD EPYC, 2 cores, 24 GiB, 2026-12-01"."""
     found = results["hardware"]
     measured = [result for case in results["cases"].values() for result in case["results"].values()]
     dates = sorted({result["date"] for result in measured if "date" in result})
@@ -113,7 +113,7 @@ def _origin(results: dict[str, Any]) -> str:
 
 
 def _table(results: dict[str, Any], names: list[str], cell, more: dict[str, Any]) -> str:
-    """Rows are cases, columns the implementations and `more`, which take the whole case."""
+    """Makes a table of cases by implementations and `more`, columns that are functions of the whole case."""
     head = ["", *(IMPLEMENTATIONS[name].title for name in names), *more]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for name, case in results["cases"].items():
@@ -133,7 +133,7 @@ def _warm(result: dict[str, Any] | None, case: dict[str, Any]) -> str:
 
 
 def _digits(time: float) -> str:
-    """Seconds with two to four digits: 0.0021, 0.215, 3.21, 32.1."""
+    """Formats seconds with two to four digits: 0.0021, 0.215, 3.21, 32.1."""
     return f"{time:.4f}" if time < 0.1 else f"{time:.3f}" if time < 1 else f"{time:.2f}" if time < 10 else f"{time:.1f}"
 
 
@@ -157,7 +157,7 @@ def _value(result: dict[str, Any] | None, case: dict[str, Any]) -> str:
 
 
 def _ratio(case: dict[str, Any], names: tuple[str, ...]) -> str:
-    # The others are given the matrices: where sas_jax was, too, that is what compares.
+    # The others receive matrices, so sas_jax is compared with matrices given, if that was measured.
     own, other = seconds(case["results"].get(MATRICES, case["results"].get(OWN))), best(case, names)
     return "-" if own is None or other is None else f"{other / own:.1f}"
 
@@ -175,7 +175,7 @@ def _numpy(case: dict[str, Any]) -> str:
 
 
 def _matrices(case: dict[str, Any]) -> str:
-    """What the others' matrices took to make, where sas_jax makes its own within its time."""
+    """Formats the time to make the others' matrices, in cases where sas_jax makes its own within its time."""
     return _digits(case["matrix_seconds"]) if case["classes"] > 1 else "-"
 
 
@@ -190,7 +190,7 @@ def _replay(case: dict[str, Any]) -> str:
 
 
 def _reasons(results: dict[str, Any]) -> str:
-    """Why there is a dash, in words."""
+    """Lists the reasons for missing results."""
     lines = []
     for name, case in results["cases"].items():
         for column, result in case["results"].items():

@@ -1,12 +1,12 @@
-"""What a run's programs take on TPU chips that are not there: compiled for them, their memory and work per chip.
+"""Compiles a run's programs for TPUs without having the chips, and reports their memory and work per chip.
 
 The training steps are here, the stages around them in topology_stages.py.
 
     make test-tpu  # sets up .venv-tpu
     JAX_PLATFORMS=cpu .venv-tpu/bin/python -m benchmarks.topology
 
-writes docs/results/topology.json and the tables of docs/tables.md. Only libtpu is needed, which jax[tpu] brings, and
-no chip: nothing runs, so there is no time of a step here.
+This writes docs/results/topology.json and the tables of docs/tables.md. It needs libtpu, which jax[tpu] installs, but
+no chip. Nothing runs, so no step is timed.
 """
 
 import argparse
@@ -39,12 +39,12 @@ COMMAND = "python -m benchmarks.topology"
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Chips, and what the makers say of each: https://docs.cloud.google.com/tpu/docs/v5e and v6e, looked up 2026-11."""
+    """Chips, and the maker's data of each: https://docs.cloud.google.com/tpu/docs/v5e and v6e, looked up 2026-11."""
 
     chips: int
-    hbm: int  # bytes a chip
-    bf16: float  # operations a second and chip, at most
-    bandwidth: float  # bytes a second between a chip and its HBM, at most
+    hbm: int  # bytes per chip
+    bf16: float  # peak operations per second and chip
+    bandwidth: float  # peak bytes per second between a chip and its HBM
 
 
 TOPOLOGIES = {
@@ -61,7 +61,7 @@ class Case:
     depth: int
     stem: str
     size: int  # pixels
-    batch: int  # images a step, over all chips
+    batch: int  # images per step, over all chips
     resident: int = 0  # images on every chip; 0: each batch comes from the host
     blur: float = 0.0
     optimizer: str = "adam"
@@ -74,21 +74,21 @@ CASES = (CIFAR, IMAGENET, dataclasses.replace(IMAGENET, name="resnet50-224-remat
 
 
 def mesh(name: str) -> Mesh:
-    """The chips of a topology, none of which is there."""
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or libtpu asks the network on which machine it is
+    """Returns a mesh of a topology's chips, which need not be present."""
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # otherwise libtpu queries the network for its machine
     topology = topologies.get_topology_desc(name, platform="tpu")
     return topologies.make_mesh(topology, (TOPOLOGIES[name].chips,), (devices.AXIS,))
 
 
-# Of the compiler, from -1 to 1. At the least a step compiles in a fifth of the time that 0, the default, takes, and
-# needs a little more memory (ResNet-50 with remat on v5e 8.73 GB instead of 8.71). At 0, and at -0.5, libtpu 0.0.42.1
-# overflows its stack on ResNet-18 for v6e.
+# The compiler's effort, from -1 to 1. At -1 a step compiles in a fifth of the time of the default, 0, and needs a
+# little more memory (ResNet-50 with remat on v5e 8.73 GB instead of 8.71). At 0 and -0.5, libtpu 0.0.42.1 overflows
+# its stack on ResNet-18 for v6e.
 EFFORT = -1.0
 
 
 @contextlib.contextmanager
 def settings(mesh: Mesh) -> Iterator[None]:
-    """Sets the effort of a TPU's compiler, and saves nothing: JAX cannot load what was compiled for no device."""
+    """Sets a TPU compiler's effort, and disables the cache: JAX cannot load programs compiled for absent devices."""
     wanted = {"jax_persistent_cache_min_compile_time_secs": float("inf")}
     if mesh.devices.flat[0].platform == "tpu":
         wanted["jax_exec_time_optimization_effort"] = EFFORT
@@ -103,7 +103,7 @@ def settings(mesh: Mesh) -> Iterator[None]:
 
 
 def trainer(case: Case, mesh: Mesh) -> Trainer:
-    """The trainer that the pipeline would make of a config with the case's fields."""
+    """Returns the trainer that the pipeline would make from a config with the case's fields."""
     config = default.get_config()
     config.data.image_size = case.size
     config.views.blur = case.blur
@@ -114,12 +114,12 @@ def trainer(case: Case, mesh: Mesh) -> Trainer:
 
 
 def abstract_state(case: Case, name: str) -> Any:
-    """The shapes and dtypes of what a step changes."""
+    """Returns the shapes and dtypes of the training state."""
     return trainer(case, mesh(name)).abstract_state()
 
 
 def compile_step(case: Case, mesh: Mesh) -> Compiled:
-    """The case's program: a chunk of steps over resident images, or one step on a batch from the host.
+    """Compiles the case's program: a chunk of steps over resident images, or one step on a batch from the host.
 
     Raises:
         jax.errors.JaxRuntimeError: it does not fit a chip.
@@ -145,7 +145,7 @@ def compile_step(case: Case, mesh: Mesh) -> Compiled:
 
 
 def compile_stage(stage: Stage, mesh: Mesh) -> Any:
-    """The program of a stage for the first host's chips.
+    """Compiles a stage for the first host's chips.
 
     Raises:
         jax.errors.JaxRuntimeError: it does not fit a chip.
@@ -155,11 +155,11 @@ def compile_stage(stage: Stage, mesh: Mesh) -> Any:
 
 
 def memory(compiled: Any) -> dict[str, int]:
-    """Bytes on each chip: by what they are for, and all that is needed at once."""
+    """Returns the bytes on each chip, by purpose, and the total needed at once."""
     found = compiled.memory_analysis()
     parts = {
         "arguments": found.argument_size_in_bytes,
-        "results": found.output_size_in_bytes - found.alias_size_in_bytes,  # beside those that take an argument's place
+        "results": found.output_size_in_bytes - found.alias_size_in_bytes,  # except those that alias arguments
         "temporaries": found.temp_size_in_bytes,
         "program": found.generated_code_size_in_bytes,
     }
@@ -167,13 +167,13 @@ def memory(compiled: Any) -> dict[str, int]:
 
 
 def work(compiled: Any) -> dict[str, float]:
-    """Operations and bytes that each chip reads and writes in one step, as the compiler counts them."""
+    """Returns each chip's operations and bytes read and written in one step, as counted by the compiler."""
     found = compiled.cost_analysis()
     return {"operations": found["flops"], "bytes_accessed": found["bytes accessed"]}
 
 
 def measure(case: Case | Stage, name: str) -> dict[str, Any]:
-    """Compiles a training step or another stage for a topology, and says what came of it."""
+    """Compiles a training step or another stage for a topology, and reports its memory and work."""
     start = time.perf_counter()
     try:
         chips = mesh(name)
@@ -191,12 +191,12 @@ def measure(case: Case | Stage, name: str) -> dict[str, Any]:
 
 
 def _needs(message: str) -> str:
-    """The compiler's sentence on how much too much it is."""
+    """Returns the compiler's sentence on the excess of memory."""
     return next((line.strip() for line in message.splitlines() if "Used" in line), message.splitlines()[0])[:200]
 
 
 def table(results: dict[str, Any]) -> str:
-    """What a json holds, in Markdown."""
+    """Returns the tables of a json, in Markdown."""
     found = results["environment"]
     origin = (
         f"{results['date']}; Python {found['python']}, jax {found['versions']['jax']}, libtpu {results['libtpu']}, "
@@ -230,7 +230,7 @@ def _cells(topology: Topology, found: dict[str, Any]) -> tuple[str, ...]:
         return ("-", "-", "-", "does not fit", "-", "-", "-", "-")
     counted = ("-", "-")
     if "operations" in found:
-        # What the chip takes at its best for the operations alone, and if all bytes were moved to and from its memory.
+        # The minimum time for the operations alone, and for moving all bytes to and from the chip's memory.
         arithmetic = 1e3 * found["operations"] / topology.bf16
         bandwidth = 1e3 * found["bytes_accessed"] / topology.bandwidth
         counted = (
@@ -246,7 +246,7 @@ def _cells(topology: Topology, found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def label(case: Case) -> str:
-    """A case in words."""
+    """Describes a case in words."""
     source = f"{case.resident:,} images on the chip" if case.resident else "images streamed"
     parts = [f"ResNet-{case.depth}", f"{case.size} pixels", f"batch {case.batch:,}", case.optimizer, source]
     return ", ".join([*parts, *(["remat"] if case.remat else [])])

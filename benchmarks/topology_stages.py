@@ -1,8 +1,7 @@
-"""What the stages around training take on chips that are not there: embedding, latent classes, selection.
+"""The stages around training, to be compiled without having the chips: embedding, latent classes, selection.
 
-`benchmarks.topology` and `benchmarks.topology_gpu` compile these beside the training steps, each as the pipeline would
-call it on one host of a slice: of several hosts each embeds its part on its own chips; latent classes are found and
-ranked by the first one.
+`benchmarks.topology` and `benchmarks.topology_gpu` compile them beside the training steps, as the pipeline calls them
+on one host of a slice: each host embeds and ranks its part on its own chips. k-means is compiled for one chip.
 """
 
 import dataclasses
@@ -25,17 +24,17 @@ from sas_jax.selection.objectives import OBJECTIVES
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stage of a run and what it is given.
+    """A stage of a run and its inputs.
 
     Attributes:
-        name: In the json.
-        config: Of the run, configs/`config`.py.
+        name: Key in the json.
+        config: The run's config, configs/`config`.py.
         label: What is computed, in words.
-        images: How many the run trains on.
-        counted: Whether the compiler can count its work: not where it loops as long as the numbers ask for it.
-        lower: From the config and a host's chips to the program, not compiled yet.
-        batch: For embedding, the images of a chip.
-        objective: For selection.
+        images: Number of training images of the run.
+        counted: Whether the compiler can count its work, which it cannot for loops whose length depends on the data.
+        lower: Lowers the program, from the config and a host's chips, without compiling it.
+        batch: For embedding, the images per chip.
+        objective: For selection, its objective.
         size: For selection, the padded size of a latent class.
     """
 
@@ -50,19 +49,19 @@ class Stage:
     size: int = 0
 
     def get_config(self) -> ConfigDict:
-        """The run's config, in the dtype that chips compute in."""
+        """Returns the run's config, with the compute dtype of accelerators."""
         config = importlib.import_module(f"configs.{self.config}").get_config()
         config.compute_dtype = "bfloat16"
         return config
 
 
 def host(mesh: Mesh) -> tuple[jax.Device, ...]:
-    """The chips of a mesh that belong to its first host."""
+    """Returns the chips of a mesh that belong to its first host."""
     return tuple(device for device in mesh.devices.flat if device.process_index == 0)
 
 
 def _embed(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
-    """One call of the pmapped function: a batch a chip, every view of it."""
+    """Lowers one call of the pmapped function: a batch per chip, with all its views."""
     trainer = networks.make_trainer(config, config.proxy.encoder, config.proxy.train, mesh=Mesh(chips, (devices.AXIS,)))
     state = trainer.abstract_state()
     variables = jax.tree.map(
@@ -79,7 +78,7 @@ def _embed(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> A
 
 
 def _classes(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
-    """One restart of k-means, which one chip does."""
+    """Lowers one restart of k-means on one chip."""
     one = SingleDeviceSharding(chips[0])
 
     def array(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
@@ -95,7 +94,7 @@ def _classes(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) ->
 
 
 def _rank(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
-    """One call that ranks classes of one padded size, side by side on a host's chips."""
+    """Lowers one call that ranks classes of one padded size, in parallel on a host's chips."""
     mesh = Mesh(np.array(chips), (devices.AXIS,))
     split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
     places = classwise.places_on_a_device(config.latent_classes.num_classes, stage.size, len(chips))
@@ -120,7 +119,7 @@ def _key() -> jax.ShapeDtypeStruct:
 
 
 def _rank_whole(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
-    """Steps of greedy over all images as one class, from embeddings that all chips of a host share."""
+    """Lowers greedy steps over all images as one class, with embeddings sharded over a host's chips."""
     mesh = Mesh(np.array(chips), (devices.AXIS,), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, PartitionSpec(devices.AXIS))
     whole = NamedSharding(mesh, PartitionSpec())
@@ -143,7 +142,7 @@ def _rank_whole(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...])
 def _of_run(
     config: str, images: int, *sizes: int, objectives: tuple[str, ...] = ("sas", "facility_location")
 ) -> tuple[Stage, ...]:
-    """The stages of one run of so many images, with latent classes of these padded sizes."""
+    """Returns the stages of a run on `images` images, with latent classes of these padded sizes."""
     found = importlib.import_module(f"configs.{config}").get_config()
     views, batch, pixels = found.embedding.views, found.embedding.batch_size, found.data.image_size
     proxy, k = f"ResNet-{found.proxy.encoder.depth}", found.latent_classes.num_classes
@@ -168,7 +167,7 @@ STAGES = (
 
 
 def of_gpu() -> tuple[Stage, ...]:
-    """Those of GPUs: the same, by every objective, and all images of either run as one class."""
+    """Returns the stages for GPUs: the same with every objective, and all images of each run as one class."""
     objectives = tuple(OBJECTIVES)
     whole = [
         Stage(

@@ -1,6 +1,6 @@
 """SimCLR as a PyTorch user writes it: torchvision's ResNet and transforms, autocast, channels_last, fused Adam.
 
-What it computes is what `sas_jax` computes with the settings of `training_cases`; tests compare the two.
+It computes the same as `sas_jax` with the settings of `training_cases`; tests compare the two.
 """
 
 import itertools
@@ -25,11 +25,11 @@ BLOCKS = {
     34: (BasicBlock, [3, 4, 6, 3]),
     50: (Bottleneck, [3, 4, 6, 3]),
 }
-PREFETCH = 2  # batches that each worker of the loader prepares ahead: DataLoader's default
+PREFETCH = 2  # batches that each worker prepares ahead, DataLoader's default
 
 
 class Encoder(ResNet):
-    """torchvision's ResNet of any width, with the stem for the size of its images, and no classifier."""
+    """torchvision's ResNet with any width, the stem for its image size, and no classifier."""
 
     def __init__(self, network: Network):
         self.widths = network.widths
@@ -72,7 +72,7 @@ class SimCLR(nn.Module):
 
 
 def nt_xent(z: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """NT-Xent as a cross entropy: float32 [2n, d], first one view of each image and then the other -> [].
+    """Returns NT-Xent as a cross entropy: float32 [2n, d], all first views followed by all second views -> [].
 
     Source: Chen et al. 2020 (arXiv 2002.05709), equation 1.
     """
@@ -84,7 +84,7 @@ def nt_xent(z: torch.Tensor, *, temperature: float) -> torch.Tensor:
 
 
 def transform(network: Network) -> transforms.Compose:
-    """A PIL image to a random view, float32 [3, h, w], with the defaults of `sas_jax.views.Views`."""
+    """Returns a transform from PIL images to random views, float32 [3, h, w]; defaults as in `sas_jax.views.Views`."""
     blur = transforms.RandomApply([transforms.GaussianBlur(2 * (network.size // 20) + 1, (0.1, 2.0))], p=network.blur)
     return transforms.Compose(
         [
@@ -105,7 +105,7 @@ class TwoViews(Dataset):
     """Two views of each image."""
 
     def __init__(self, images: np.ndarray, view: Callable[[Image.Image], torch.Tensor]):
-        """uint8 [n, h, w, 3], and what makes a view."""
+        """`images` is uint8 [n, h, w, 3]; `view` makes a random view of an image."""
         self.images = images
         self.view = view
 
@@ -118,7 +118,7 @@ class TwoViews(Dataset):
 
 
 def loader(case: Case, images: np.ndarray, *, workers: int, device: torch.device) -> DataLoader:
-    """Batches of two views of PIL images, made by worker processes."""
+    """Returns a loader of batches of two views of PIL images, made by worker processes."""
     return DataLoader(
         TwoViews(images, transform(case.network)),
         batch_size=case.batch,
@@ -135,7 +135,7 @@ class Training:
     """A model, its optimizer, and the step."""
 
     def __init__(self, network: Network, *, device: torch.device, dtype: torch.dtype, compiled: bool):
-        """`dtype` bfloat16 is autocast's; `compiled`: forward pass and loss under torch.compile."""
+        """`dtype` bfloat16 enables autocast; `compiled` applies torch.compile to forward pass and loss."""
         self.device = device
         self.dtype = dtype
         torch.manual_seed(0)
@@ -151,7 +151,7 @@ class Training:
         return nt_xent(z.float(), temperature=TEMPERATURE)
 
     def step(self, views: torch.Tensor) -> torch.Tensor:
-        """One step on float32 [2n, 3, h, w]; the loss stays on the device."""
+        """Takes one step on float32 [2n, 3, h, w]; the returned loss stays on the device."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._loss(views)
         loss.backward()
@@ -159,7 +159,7 @@ class Training:
         return loss.detach()
 
     def run(self, batches: Iterator[torch.Tensor], count: int) -> None:
-        """So many steps, over when it returns."""
+        """Runs `count` steps and waits until they are finished."""
         for views in itertools.islice(batches, count):
             self.step(views)
         if self.device.type == "cuda":
@@ -167,12 +167,12 @@ class Training:
 
 
 def batches_on_device(case: Case, device: torch.device) -> Iterator[torch.Tensor]:
-    """The same views again and again: float32 [2n, 3, h, w] on the device."""
+    """Repeats the same views: float32 [2n, 3, h, w] on the device."""
     return itertools.repeat(_noise(case.network, 2 * case.batch, device))
 
 
 def batches_of_loader(case: Case, images: np.ndarray, *, workers: int, device: torch.device) -> Iterator[torch.Tensor]:
-    """Epoch after epoch of the loader: float32 [2n, 3, h, w] on the device."""
+    """Yields the loader's batches, epoch after epoch: float32 [2n, 3, h, w] on the device."""
     loaded = loader(case, images, workers=workers, device=device)
     while True:
         for pair in loaded:
@@ -181,9 +181,9 @@ def batches_of_loader(case: Case, images: np.ndarray, *, workers: int, device: t
 
 
 def fastest_dtype(case: Case) -> tuple[torch.dtype, dict[str, float]]:
-    """float32, or bfloat16 where autocast to it is a tenth faster on this CPU; and the seconds of a step of each.
+    """Returns bfloat16 if autocast to it is a tenth faster on this CPU, else float32; and the seconds per step of each.
 
-    Eager, on a quarter of the batch: a CPU without instructions for bfloat16 can take minutes for a step.
+    Measured eagerly on a quarter of the batch: a CPU without bfloat16 instructions can take minutes per step.
     """
     device, seconds = torch.device("cpu"), {}
     views = _noise(case.network, max(4, case.batch // 2), device)
@@ -207,5 +207,5 @@ def _noise(network: Network, number: int, device: torch.device) -> torch.Tensor:
 
 
 def worker_count() -> int:
-    """As many as there are cores for this process."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,9 +4,9 @@
     python -m benchmarks.training --output=docs/results/training-cpu.json
     python -m benchmarks.plot docs/results/training-cpu.json
 
-Every implementation runs in a process of its own, one after the other; what is not installed is skipped. Results are
-merged into an output that exists: --only=resnet18-32 measures these cases again and keeps the others. On a GPU or TPU
-the cases are larger.
+Implementations run one after the other, each in its own process; missing ones are skipped. Results are merged into an
+existing output: --only=resnet18-32 measures these cases again and keeps the others. On a GPU or TPU the cases are
+larger.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
         for case in cases:
             described = _describe(case)
             old = results["cases"].get(case.name, {})
-            # Only results of the same work stand side by side.
+            # Results of different work are dropped.
             same = {name: value for name, value in old.items() if name != "results"} == described
             results["cases"][case.name] = described | {"results": old["results"] if same else {}}
             for name in options.implementations:
@@ -49,7 +49,7 @@ def main() -> None:
                 if case.part not in implementation.parts or backend not in implementation.backends:
                     continue
                 measured = results["cases"][case.name]["results"]
-                measured.pop(name, None)  # with the dtype that an earlier run found
+                measured.pop(name, None)  # and the dtype that an earlier run chose
                 measured[name] = result = _run(case, name, backend, Path(folder), options, dtype=_dtype(results, case))
                 _write(results, options.output)
                 print(f"{case.name:36} {implementation.title:24} {_summary(result, case)}", flush=True)
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _dtype(results: dict[str, Any], case: Case) -> str | None:
-    """What PyTorch found to be the faster dtype for this network, where it has tried."""
+    """Returns the faster dtype of PyTorch for this network; None if it has not been tried."""
     network = dataclasses.asdict(case.network)
     for other in results["cases"].values():
         for result in other["results"].values():
@@ -81,12 +81,12 @@ def _run(
         command.append(f"--dtype={dtype}")
     if options.profile and name == "sas_jax" and case.part == "augmented":
         command.append(f"--profile={options.profile.resolve()}")
-    # What one case compiled, the next one of the same network finds: compiling is timed where it is new.
+    # A later case of the same network reuses the compiled programs: only new compilation is timed.
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "JAX_TRACEBACK_FILTERING": "off",  # or the last line is a note on what JAX left out, and not the reason
+        "JAX_TRACEBACK_FILTERING": "off",  # else the last line is a note on filtering, not the reason
     }
     result: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -104,9 +104,9 @@ def _run(
 def _call(
     command: list[str], environment: dict[str, str], log: Path, *, limit: float, grace: float = 0.0
 ) -> int | None:
-    """The exit code of a command; None where it took longer than the limit. Its own child processes end with it.
+    """Runs a command and returns its exit code, or None if it exceeded the limit; kills its remaining child processes.
 
-    It is asked to end (SIGTERM) `grace` seconds before it is ended.
+    It gets SIGTERM `grace` seconds before SIGKILL.
     """
     with (
         log.open("w") as errors,
@@ -128,7 +128,7 @@ def _call(
 
 
 def _describe(case: Case) -> dict[str, Any]:
-    """What a case is, for the output."""
+    """Returns the description of a case for the output."""
     return dataclasses.asdict(case) | {"forward_flops_per_view": training_cases.forward_flops(case.network)}
 
 
@@ -182,5 +182,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what it started ends with it
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the child process, too
     main()

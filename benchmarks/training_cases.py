@@ -1,9 +1,9 @@
-"""What is measured of training: networks, batches, and how much of a run; and what one view costs on paper."""
+"""The cases of the training benchmark: networks, batches and parts of a run; and the operations of one view."""
 
 import dataclasses
 from collections.abc import Iterator
 
-# Of the loss, the optimizer and the normalisation: the defaults of configs/default.py, the same for everybody.
+# Loss, optimizer and normalisation: the defaults of configs/default.py, the same for all implementations.
 TEMPERATURE = 0.5
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-6
@@ -16,7 +16,7 @@ PARTS = {
     "augmented": "with augmentation",
     "end_to_end": "end to end",
 }
-"""How much of a run: views that are there already; uint8 images that are; a whole run."""
+"""The measured parts of a run: from ready views, from uint8 images in memory, or the whole run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Network:
     """An encoder and the size of its images.
 
     Attributes:
-        depth: of the ResNet: 10, 18, 34 or 50.
+        depth: depth of the ResNet: 10, 18, 34 or 50.
         width: factor on the channels.
         stem: a key of `sas_jax.models.STEMS`.
         size: height and width of a view, in pixels.
@@ -37,12 +37,12 @@ class Network:
 
     @property
     def name(self) -> str:
-        """Such as resnet18-32 and resnet10x0.25-32."""
+        """The name, such as resnet18-32 or resnet10x0.25-32."""
         return f"resnet{self.depth}{'' if self.width == 1 else f'x{self.width:g}'}-{self.size}"
 
     @property
     def blur(self) -> float:
-        """Probability of a blur, which SimCLR has for large images and not for those of 32 pixels."""
+        """Probability of a blur, which SimCLR applies to large images but not to those of 32 pixels."""
         return 0.5 if self.size > 100 else 0.0
 
     @property
@@ -56,12 +56,12 @@ class Case:
     """One row of the benchmark.
 
     Attributes:
-        network: what is trained.
-        batch: images a step, each of two views.
+        network: the trained network.
+        batch: images per step, two views of each.
         part: a key of `PARTS`.
-        images: of the data set.
-        steps: of a group, which is timed as a whole: so many that the clock and the host do not matter.
-        samples: groups.
+        images: size of the data set.
+        steps: steps of a group, which is timed as a whole; enough that the clock and the host do not matter.
+        samples: number of groups.
     """
 
     network: Network
@@ -73,7 +73,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Such as resnet18-32-512-step."""
+        """The name, such as resnet18-32-512-step."""
         return f"{self.network.name}-{self.batch}-{self.part}"
 
 
@@ -81,7 +81,7 @@ RESNET_18 = Network(18, 1.0, "3x3", 32)
 
 
 def standard(backend: str) -> list[Case]:
-    """The whole benchmark: on an accelerator the sizes that papers train, on a CPU those that take seconds a step."""
+    """Returns all cases: on an accelerator with sizes used in papers, on a CPU with sizes that take seconds a step."""
     if backend != "cpu":
         return [
             *_parts(RESNET_18, 512, images=50_000, steps=50, samples=10),
@@ -95,7 +95,7 @@ def standard(backend: str) -> list[Case]:
 
 
 def quick() -> list[Case]:
-    """The same parts in seconds: to see that everything runs, not to be quoted."""
+    """Returns tiny cases of the same parts, to check that everything runs; their numbers are not for quoting."""
     return list(_parts(Network(10, 0.125, "3x3", 8), 8, images=32, steps=2, samples=2))
 
 
@@ -104,11 +104,10 @@ def _parts(network: Network, batch: int, *, images: int, steps: int, samples: in
 
 
 def forward_flops(network: Network) -> int:
-    """Floating-point operations of one view on its way through encoder and head.
+    """Returns the floating-point operations of one view's forward pass through encoder and head.
 
-    Two for each multiplication and addition of a convolution or a matrix product, as if no pixel lay at an edge;
-    BatchNorm, ReLU and the rest are not counted. That is how a network's operations are usually given (torchvision's
-    4.09 G of a ResNet-50 are pairs of them).
+    Each multiply-add of a convolution or a matrix product counts as two, and edges are ignored; BatchNorm, ReLU and the
+    rest are not counted. This is the usual convention (torchvision's 4.09 G of a ResNet-50 are multiply-adds).
     """
     from sas_jax.models import DEPTHS, STEMS
 

@@ -1,4 +1,4 @@
-"""The training of sas_jax, put together from its parts as `sas_jax.networks` does it from a config."""
+"""Builds the training of sas_jax from its parts, as `sas_jax.networks` does from a config."""
 
 import tempfile
 import time
@@ -32,21 +32,21 @@ from sas_jax.views import Views
 
 
 class Steps(NamedTuple):
-    """Steps that are timed."""
+    """The steps to be timed."""
 
-    run: Callable[[int], None]  # so many, over when it returns
-    program: Any  # what one of them, or a loop of them, is compiled to
+    run: Callable[[int], None]  # runs so many steps and waits until they are finished
+    program: Any  # compiled program of one step or of a loop of steps
 
 
 def make_views(case: Case) -> Views:
-    """The augmentation of a case."""
+    """Returns the augmentation of a case."""
     return Views(size=case.network.size, blur=case.network.blur, mean=MEAN, std=STD)
 
 
 def make_trainer(case: Case, mesh: Mesh) -> Trainer:
-    """The training of a case, with the dtype that a config's "auto" means here."""
+    """Returns the trainer of a case, with the dtype that a config's "auto" means on this machine."""
     network, dtype = case.network, jnp.dtype(devices.compute_dtype("auto"))
-    train: Any = types.SimpleNamespace(  # what of a config's section is asked for
+    train: Any = types.SimpleNamespace(  # the fields of a config's section that are read
         optimizer="adam",
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
@@ -76,7 +76,7 @@ def make_trainer(case: Case, mesh: Mesh) -> Trainer:
 
 
 def step_alone(trainer: Trainer, case: Case) -> Steps:
-    """The same views again and again, on the devices: float32 [batch, 2, h, w, 3]."""
+    """Returns steps that repeat the same views on the devices: float32 [batch, 2, h, w, 3]."""
     size = case.network.size
     noise = np.random.default_rng(0).standard_normal((case.batch, 2, size, size, 3), np.float32)
     pairs = jax.device_put(noise, devices.batched(trainer.mesh))
@@ -91,14 +91,14 @@ def step_alone(trainer: Trainer, case: Case) -> Steps:
         return state, state.losses
 
     state, given = trainer.init(trainer.key(0)), (pairs, horizon)
-    # As `Trainer` does it: a loop on an accelerator, one call a step on a CPU.
+    # As in `Trainer`: a loop on an accelerator, one call per step on a CPU.
     function, number = (many, (trainer.on_devices(np.int32(0)),)) if trainer.loop_on_device else (one, ())
     jitted = jax.jit(function, donate_argnums=0, out_shardings=devices.replicated(trainer.mesh))
     return _steps(trainer, jitted.lower(state, *given, *number).compile(), state, given)
 
 
 def step_without_views(trainer: Trainer, state: TrainState, pairs: jax.Array, horizon: Horizon) -> TrainState:
-    """`Trainer.step` from where its views are made: float32 [batch, 2, h, w, 3], split over the devices."""
+    """Takes `Trainer.step` without augmentation, on views float32 [batch, 2, h, w, 3] sharded over the devices."""
 
     def loss_fn(params: Any) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": state.batch_stats}
@@ -118,7 +118,7 @@ def step_without_views(trainer: Trainer, state: TrainState, pairs: jax.Array, ho
 
 
 def augmented(trainer: Trainer, case: Case, images: np.ndarray) -> Steps:
-    """The pipeline's program: images uint8 [n, h, w, 3] on every device, in the order of one epoch."""
+    """Returns steps of the pipeline's program: images uint8 [n, h, w, 3] on every device, in the order of one epoch."""
     key = trainer.key(0)
     padded = trainer.on_devices(pad_subset(np.arange(len(images)), len(images)))
     order = epoch_order(jax.random.fold_in(key, ORDER), trainer.on_devices(np.int32(0)), padded)
@@ -133,25 +133,25 @@ def augmented(trainer: Trainer, case: Case, images: np.ndarray) -> Steps:
 
 
 def _steps(trainer: Trainer, program: Any, state: TrainState, given: tuple[Any, ...]) -> Steps:
-    """Steps by a program of (state, *given), and on an accelerator of their number as well."""
+    """Returns steps by a program of (state, *given) and, on an accelerator, the number of steps."""
     held = [state]
 
     def run(count: int) -> None:
         calls, number = (1, (trainer.on_devices(np.int32(count)),)) if trainer.loop_on_device else (count, ())
         for _ in range(calls):
-            # The state is given to the program, so that there is only the new one.
+            # The state is donated to the program, so that only the new one exists.
             held.append(jax.block_until_ready(program(held.pop(), *given, *number))[0])
 
     return Steps(run, program)
 
 
 def whole_run(trainer: Trainer, case: Case, images: np.ndarray, on_settled: Callable[[], None]) -> list[float]:
-    """Seconds a step of each group of `sas_jax.training.fit`, which is what the pipeline calls; the first is left out.
+    """Returns the seconds per step of each group but the first of `sas_jax.training.fit`, which the pipeline calls.
 
     Args:
-        trainer: of `make_trainer`.
-        case: what is measured.
-        images: uint8 [n, h, w, 3]; on the devices before the time starts.
+        trainer: from `make_trainer`.
+        case: the measured case.
+        images: uint8 [n, h, w, 3]; on the devices before timing starts.
         on_settled: called at the end of the first group.
     """
     lines = Lines(on_settled)
@@ -167,7 +167,7 @@ def whole_run(trainer: Trainer, case: Case, images: np.ndarray, on_settled: Call
             np.arange(len(images)),
             stage="benchmark",
             section="config.train",
-            # Whole epochs: the groups of one are of one length, which may be shorter than asked for.
+            # Whole epochs: the groups of an epoch have one length, which may be shorter than requested.
             steps=epochs * per_epoch,
             seed=0,
             directory=epath.Path(folder) / "checkpoints",
@@ -179,7 +179,7 @@ def whole_run(trainer: Trainer, case: Case, images: np.ndarray, on_settled: Call
 
 
 class Lines:
-    """A run's metrics, of which only the time of each line is kept; a line is written when its steps are over."""
+    """A run's metrics that keep only the time of each line, which is written when its steps are finished."""
 
     def __init__(self, on_first: Callable[[], None]):
         self._on_first = on_first
@@ -194,10 +194,10 @@ class Lines:
         self._written.append((line["step"], time.perf_counter()))
 
     def sync(self) -> None:
-        """They stay in memory."""
+        """Does nothing: the times stay in memory."""
 
     def seconds_per_step(self) -> list[float]:
-        """Of each line but the first."""
+        """Returns the seconds per step of each line but the first."""
         return [
             (end - start) / (step - before)
             for (before, start), (step, end) in zip(self._written[:-1], self._written[1:], strict=True)

@@ -1,6 +1,6 @@
 """Times one implementation on one case, in a process of its own: `python -m benchmarks.training_measure FILE ...`.
 
-`training.py` starts it, so that the memory is the implementation's own, and one that fails leaves the others alone.
+`training.py` starts this process, so that the memory is the implementation's alone, and a failure affects no other.
 """
 
 import argparse
@@ -23,28 +23,28 @@ from benchmarks.training_cases import Case, Network
 
 
 class Task(NamedTuple):
-    """What an implementation is asked for."""
+    """The input of an implementation."""
 
     case: Case
-    backend: str  # "cpu", or that of the accelerator: "gpu", "tpu"
-    dtype: str | None  # that PyTorch computes in on a CPU; None: it tries which is faster
-    profile: Path | None  # where a trace of the steps goes
+    backend: str  # "cpu", "gpu" or "tpu"
+    dtype: str | None  # of PyTorch on a CPU; None: the faster one in a trial
+    profile: Path | None  # folder for a trace of the steps
 
 
 class Implementation(NamedTuple):
-    """One of those compared."""
+    """An implementation to compare."""
 
     title: str
-    packages: tuple[str, ...]  # whose versions are written down; empty for our own
-    parts: tuple[str, ...]  # of a run that it can do
-    backends: tuple[str, ...]  # that it is measured on
+    packages: tuple[str, ...]  # whose versions are recorded; empty for ours
+    parts: tuple[str, ...]  # of a run that it supports
+    backends: tuple[str, ...]  # on which it is measured
     measure: Callable[[Task], dict[str, Any]]
 
 
 def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
     import jax
 
-    stand_ins.install()  # sas_jax.training names ml_collections in annotations
+    stand_ins.install()  # sas_jax.training uses ml_collections in annotations
     from benchmarks import training_jax, training_profile
     from sas_jax import devices
 
@@ -53,7 +53,7 @@ def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
     else:
         jax.config.update("jax_num_cpu_devices", 1)
     case = task.case
-    # A CPU's devices as the commands have them; of accelerators one, which is what the others have.
+    # All devices of a CPU, as in the commands; one accelerator, like the other implementations.
     trainer = training_jax.make_trainer(case, devices.mesh(None if task.backend == "cpu" else 1))
     described = {
         "devices": trainer.mesh.size,
@@ -88,7 +88,7 @@ def _torch(task: Task, *, compiled: bool) -> dict[str, Any]:
         if not torch.cuda.is_available():
             return {"status": "skipped", "reason": f"sees no device here, where JAX has a {task.backend}"}
         device = torch.device("cuda")
-        # What PyTorch's own guide to speed has one set.
+        # As recommended by PyTorch's performance guide.
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
     described: dict[str, Any] = {
@@ -110,7 +110,7 @@ def _torch(task: Task, *, compiled: bool) -> dict[str, Any]:
     else:
         described["workers"] = workers
         batches = torch_simclr.batches_of_loader(case, make_images(case), workers=workers, device=device)
-        # What the workers prepared ahead while the first step was compiled is not their speed.
+        # Batches that the workers prefetched during compilation do not count.
         settling = max(case.steps, workers * torch_simclr.PREFETCH)
     found = _timed(case, lambda count: training.run(batches, count), start, settling=settling)
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
@@ -118,13 +118,13 @@ def _torch(task: Task, *, compiled: bool) -> dict[str, Any]:
 
 
 def make_images(case: Case) -> np.ndarray:
-    """The data set, uint8 [n, size, size, 3]: noise, of which every operation takes as long as of photographs."""
+    """Returns the data set, uint8 [n, size, size, 3]: noise, on which operations take as long as on photographs."""
     size = case.network.size
     return np.random.default_rng(0).integers(0, 256, (case.images, size, size, 3), np.uint8)
 
 
 def _timed(case: Case, run: Callable[[int], None], start: float, *, settling: int | None = None) -> dict[str, Any]:
-    """Seconds a step of each group, and what was over before: compiling, and steps until the speed is the usual one."""
+    """Times compilation and then, after some steps to settle, each group; returns seconds per step of each group."""
     run(1)
     first = time.perf_counter() - start
     run(case.steps if settling is None else settling)
@@ -139,17 +139,17 @@ def _timed(case: Case, run: Callable[[int], None], start: float, *, settling: in
 
 
 class Watch:
-    """The steps that are timed: their most memory, and what else kept the machine busy; where there is a /proc."""
+    """Watches the timed steps: their peak memory, and the cores used by other processes; needs /proc."""
 
     def start(self) -> None:
-        """From here on VmHWM is the most memory of the steps alone, without what compiling took."""
+        """Resets VmHWM, which is then the peak memory of the steps alone, without compilation."""
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
         self._before = (time.perf_counter(), others_cpu_seconds())
 
     def stop(self) -> dict[str, Any]:
-        """How many cores others used since the start; PyTorch's threads on a CPU lose far more than that share."""
+        """Returns the cores used by others since the start; PyTorch's threads on a CPU lose far more than that."""
         (start, before), after = self._before, others_cpu_seconds()
         if before is None or after is None:
             return {"cores_used_by_others": None}
@@ -157,7 +157,7 @@ class Watch:
 
 
 def others_cpu_seconds() -> float | None:
-    """CPU time since boot of all processes but those of this session; `training.py` starts one for each measurement."""
+    """Returns all processes' CPU time since boot, except this session's; `training.py` starts one per measurement."""
     ticks = os.sysconf("SC_CLK_TCK")
     try:
         user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
@@ -211,7 +211,7 @@ IMPLEMENTATIONS = {
 
 
 def measure(name: str, task: Task) -> dict[str, Any]:
-    """What `training.py` writes down of one implementation on one case."""
+    """Measures one implementation on one case, and returns the record for `training.py`."""
     implementation = IMPLEMENTATIONS[name]
     try:
         found = implementation.measure(task)
@@ -224,7 +224,7 @@ def measure(name: str, task: Task) -> dict[str, Any]:
 
 
 def read_case(described: dict[str, Any]) -> Case:
-    """A case from dataclasses.asdict."""
+    """Returns a case from the output of dataclasses.asdict."""
     return Case(**described | {"network": Network(**described["network"])})
 
 
@@ -242,7 +242,7 @@ def main() -> None:
 
 
 def write_case(case: Case) -> str:
-    """What `read_case` reads, as json."""
+    """Returns a case as json, to be read by `read_case`."""
     return json.dumps(dataclasses.asdict(case))
 
 

@@ -1,4 +1,4 @@
-"""Draws the json of `benchmarks.training`: views a second, a panel for each network; `plot.py` calls it."""
+"""Draws the json of `benchmarks.training`: views per second, one panel per network; `plot.py` calls it."""
 
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ COLOURS = {
     "torch": "#D55E00",
     "torch_compile": "#E69F00",
 }
-"""Of Okabe and Ito's palette, which colour-blind readers can tell apart."""
+"""From the palette of Okabe and Ito, which colour-blind readers can distinguish."""
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Bars of the medians with the least and the most, for each part of a run and each implementation."""
+    """Draws medians with minimum and maximum as bars, for each part of a run and each implementation."""
     panels: dict[str, list[dict[str, Any]]] = {}
     for case in results["cases"].values():
         panels.setdefault(training_tables.network_label(case), []).append(case)

@@ -1,4 +1,4 @@
-"""Which operations of a training step take the most time, from a trace of jax.profiler."""
+"""Finds the operations of a training step that take the most time, in a trace of jax.profiler."""
 
 import collections
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-# Operations that are made of others, whose times they hold.
+# Operations that contain others and include their time.
 CONTAINERS = ("while", "call", "conditional")
 
 _INSTRUCTION = re.compile(
@@ -20,7 +20,7 @@ _CALLS = re.compile(r"calls=%?([\w.-]+)")
 
 
 def trace(run: Callable[[], None], folder: Path) -> Any:
-    """Traces `run` into a folder that xprof and Perfetto can show, and returns the jax.profiler.ProfileData."""
+    """Traces `run` into a folder for xprof and Perfetto, and returns the jax.profiler.ProfileData."""
     with jax.profiler.trace(str(folder)):
         run()
     files = folder.glob("plugins/profile/*/*.xplane.pb")
@@ -28,17 +28,17 @@ def trace(run: Callable[[], None], folder: Path) -> Any:
 
 
 def largest(profile: Any, hlo: str, number: int = 3) -> list[dict[str, Any]]:
-    """The operations that took the most time, and what of the model they are.
+    """Returns the operations that took the most time, and their layers in the model.
 
     Args:
-        profile: of `trace`.
+        profile: from `trace`.
         hlo: the compiled program's text, whose comments name the layer that an operation comes from.
-        number: how many.
+        number: how many operations to return.
 
     Returns:
-        Of each its `name`, its `share` of the time of all, its `kind` with the shape of its result, and its `origin`;
-        the last two are None where the text does not say. Where operations overlap, as on a CPU, the time counts for
-        each of them. Empty where the trace has no operations.
+        For each its `name`, its `share` of the total time, its `kind` with the shape of its result, and its `origin`;
+        the last two are None if the text lacks them. If operations overlap, as on a CPU, the time counts for each of
+        them. Empty if the trace has no operations.
     """
     seconds = operation_seconds(profile)
     described, total = describe(hlo), sum(seconds.values())
@@ -49,7 +49,7 @@ def largest(profile: Any, hlo: str, number: int = 3) -> list[dict[str, Any]]:
 
 
 def operation_seconds(profile: Any) -> collections.Counter[str]:
-    """What the operations of a trace took, by name; of the devices' own clocks where there are devices."""
+    """Returns the seconds of each operation in a trace, by name; by the devices' own clocks, if there are devices."""
     planes = list(profile.planes)
     seconds: collections.Counter[str] = collections.Counter()
     for plane in [plane for plane in planes if plane.name.startswith("/device:")] or planes:
@@ -57,21 +57,21 @@ def operation_seconds(profile: Any) -> collections.Counter[str]:
         ended: dict[Any, float] = {}
         for line_name, event in ((line.name, event) for line in plane.lines for event in line.events):
             stats = dict(event.stats)
-            # A GPU's streams hold kernels and copies alone; those of a CUDA graph may not say their operation.
+            # A GPU's streams hold only kernels and copies; those of a CUDA graph may not name their operation.
             name = stats.get("hlo_op", event.name if line_name.startswith("Stream") else None)
             if event.name.startswith("end: "):
                 ended[stats.get("_c")] = event.start_ns
             elif name is not None and not name.startswith(CONTAINERS):
                 started.append((name, stats.get("_p"), event.start_ns, event.duration_ns))
         for name, link, start, duration in started:
-            # On a CPU the event of a convolution is only its start; another, linked to it, marks its end.
+            # On a CPU the event of a convolution is only its start; a linked event marks its end.
             seconds[name] += max(duration, ended.get(link, start) - start) / 1e9
     return seconds
 
 
 def describe(hlo: str) -> dict[str, dict[str, str | None]]:
-    """Of each operation of a compiled program its `kind`, as "convolution f32[3,3,8,8]", and its `origin`, in words."""
-    # A fusion that says nothing of itself comes from where the last of its parts does.
+    """Returns for each operation of a program its `kind`, as "convolution f32[3,3,8,8]", and its `origin`, in words."""
+    # A fusion without an origin has that of its last part with one.
     inside = {match["name"]: ([None, *_ORIGIN.findall(match["body"])])[-1] for match in _COMPUTATION.finditer(hlo)}
     found: dict[str, dict[str, str | None]] = {}
     for match in _INSTRUCTION.finditer(hlo):
@@ -84,8 +84,8 @@ def describe(hlo: str) -> dict[str, dict[str, str | None]]:
 
 
 def in_words(origin: str) -> str:
-    """jit(f)/transpose(jvp(SimCLR.loss))/SimCLR/encoder/Block_0/Conv_0/x is "backward, encoder/Block_0/Conv_0/x"."""
+    """Shortens jit(f)/transpose(jvp(SimCLR.loss))/SimCLR/encoder/Conv_0/x to "backward, encoder/Conv_0/x"."""
     marks = {"transpose(jvp": "backward, ", "jvp(": "forward, ", "vmap(vmap(": "views, "}
     direction = next((word for mark, word in marks.items() if mark in origin), "")
-    path = re.sub(r"/\(.*:.*\)$", "/several", origin)  # operations that were joined
+    path = re.sub(r"/\(.*:.*\)$", "/several", origin)  # merged operations
     return direction + re.sub(r"^(?:jit\(\w+\)/)?(?:\w*\(?jvp\([\w.]*\)\)?/)?(?:SimCLR/)?", "", path)

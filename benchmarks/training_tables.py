@@ -1,4 +1,4 @@
-"""From the json of `benchmarks.training` to the tables of docs/tables.md."""
+"""Makes the tables of docs/tables.md from the json of `benchmarks.training`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,20 +24,20 @@ PEAKS = (
     ("TPU v5", 459e12),
     ("TPU v6 lite", 918e12),
 )
-"""Operations a second in bfloat16, dense, as the makers say: of the first whose name is part of the device's."""
+"""Makers' peak operations per second in dense bfloat16; the first name contained in the device's applies."""
 
 
 QUIET = 0.1
-"""Cores that other processes may use while steps are timed; with more the page says so."""
+"""Cores that other processes may use while steps are timed; the page reports any above."""
 
 
 def peak(device: str) -> float | None:
-    """The most operations a second that a device can do in bfloat16; None for a CPU, and where nobody wrote it down."""
+    """Returns a device's peak operations per second in bfloat16; None for a CPU or an unlisted device."""
     return next((most for name, most in PEAKS if name in device), None)
 
 
 def training(results: dict[str, Any]) -> str:
-    """All tables of one json of `training.py`, in Markdown."""
+    """Returns all tables of one json of `training.py`, in Markdown."""
     names = columns(results)
     share = "Utilisation" if peak(results["hardware"]["device"]) else "10^9 operations a second"
     return "\n\n".join(
@@ -63,19 +63,19 @@ def training(results: dict[str, Any]) -> str:
 
 
 def columns(results: dict[str, Any]) -> list[str]:
-    """The implementations that have a result."""
+    """Returns the implementations that have a result."""
     return [name for name in IMPLEMENTATIONS if any(name in case["results"] for case in results["cases"].values())]
 
 
 def network_label(case: dict[str, Any]) -> str:
-    """ "ResNet-10 x 0.25, 32 pixels, batch 128"."""
+    """Describes network and batch: "ResNet-10 x 0.25, 32 pixels, batch 128"."""
     network = case["network"]
     width = "" if network["width"] == 1 else f" x {network['width']:g}"
     return f"ResNet-{network['depth']}{width}, {network['size']} pixels, batch {case['batch']}"
 
 
 def views_per_second(case: dict[str, Any], name: str) -> np.ndarray | None:
-    """Of each group of steps; None where it was not measured."""
+    """Returns the views per second of each group of steps; None if not measured."""
     result = case["results"].get(name)
     if result is None or result["status"] != "measured":
         return None
@@ -83,7 +83,7 @@ def views_per_second(case: dict[str, Any], name: str) -> np.ndarray | None:
 
 
 def operations_per_second(case: dict[str, Any], name: str) -> float | None:
-    """Of the model, forward and backward: three forward passes; None where it was not measured."""
+    """Returns the model's operations per second, three forward passes per view; None if not measured."""
     speeds = views_per_second(case, name)
     return None if speeds is None else 3 * case["forward_flops_per_view"] * float(np.median(speeds))
 
@@ -115,7 +115,7 @@ def _table(
     *,
     parts: tuple[str, ...] = tuple(PARTS),
 ) -> str:
-    """Rows are cases, columns the implementations and `more`, which take the case and all results."""
+    """Makes a table of cases by implementations and `more`, columns that are functions of the case and all results."""
     head = ["", *(IMPLEMENTATIONS[name].title for name in names), *more]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for case in results["cases"].values():
@@ -134,7 +134,7 @@ def _views(case: dict[str, Any], name: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits or more: 8.43, 84.3, 8,430."""
+    """Formats a number with three digits or more: 8.43, 84.3, 8,430."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
@@ -163,13 +163,13 @@ def _compiling(case: dict[str, Any], name: str) -> str:
 
 
 def _best(case: dict[str, Any] | None, names: tuple[str, ...]) -> float | None:
-    """The highest median of these implementations; None where none was measured."""
+    """Returns the highest median of these implementations; None if none was measured."""
     found = [views_per_second(case, name) for name in names] if case else []
     return max((float(np.median(speeds)) for speeds in found if speeds is not None), default=None)
 
 
 def _sibling(results: dict[str, Any], case: dict[str, Any], part: str) -> dict[str, Any] | None:
-    """The same network and batch, another part of a run."""
+    """Returns the case of the same network and batch with another part of a run; None if there is none."""
     for other in results["cases"].values():
         if (other["network"], other["batch"], other["part"]) == (case["network"], case["batch"], part):
             return other
@@ -188,7 +188,7 @@ def _ratio(case: dict[str, Any], results: dict[str, Any], peers: tuple[str, ...]
 
 
 def _dtypes(results: dict[str, Any]) -> str:
-    """How PyTorch chose between float32 and autocast to bfloat16 on a CPU, in words."""
+    """Describes how PyTorch chose between float32 and autocast to bfloat16 on a CPU."""
     lines = []
     for case in results["cases"].values():
         for result in case["results"].values():
@@ -201,7 +201,7 @@ def _dtypes(results: dict[str, Any]) -> str:
 
 
 def _augmentation(results: dict[str, Any]) -> str:
-    """What the views cost on top of the step, in words."""
+    """Describes the cost of the views on top of the step."""
     lines = []
     for case in results["cases"].values():
         if case["part"] != "augmented":
@@ -215,7 +215,7 @@ def _augmentation(results: dict[str, Any]) -> str:
 
 
 def _profiles(results: dict[str, Any]) -> str:
-    """The largest operations of our step."""
+    """Lists the largest operations of sas_jax's step."""
     lines = []
     for case in results["cases"].values():
         for operation in case["results"].get(OWN, {}).get("profile", []):
@@ -228,7 +228,7 @@ def _profiles(results: dict[str, Any]) -> str:
 
 
 def _disturbances(results: dict[str, Any]) -> str:
-    """What else ran while steps were timed."""
+    """Lists the measurements that other processes disturbed."""
     lines = []
     for name, case in results["cases"].items():
         for column, result in case["results"].items():
@@ -241,7 +241,7 @@ def _disturbances(results: dict[str, Any]) -> str:
 
 
 def _reasons(results: dict[str, Any]) -> str:
-    """Why there is a dash, in words."""
+    """Lists the reasons for missing results."""
     lines = []
     for name, case in results["cases"].items():
         for column, result in case["results"].items():

@@ -1,10 +1,10 @@
-"""How many views an embedding wants, by how far two draws of so many views agree; and what each objective picks.
+"""Measures how well two draws of views agree, by the number of views, and what each objective picks.
 
     python -m benchmarks.views measure --workdir=RUN --output=docs/results/views-NAME.json
     python -m benchmarks.views write
 
-The first embeds the training images of a run by its proxy, whose labels have to be known: twice 1, 2, 4, ... views, no
-view in both. The second puts the tables into docs/selection.md.
+`measure` embeds the training images of a run, which must be labelled, by its proxy: two disjoint draws of 1, 2, 4, ...
+views. `write` inserts the tables into docs/selection.md.
 """
 
 import argparse
@@ -34,16 +34,16 @@ PARTITIONS = {"labels": "within labels", "kmeans": "within k-means"}
 
 
 def compare(views: np.ndarray, labels: np.ndarray, *, num_classes: int) -> list[dict[str, Any]]:
-    """The agreement of two draws of 1, 2, 4, ... views.
+    """Returns the agreement of two draws of 1, 2, 4, ... views.
 
     Args:
-        views: float32 [n, m, d], unit vectors; m views serve two draws of at most m / 2.
+        views: float32 [n, m, d], unit vectors; m views allow two draws of at most m / 2.
         labels: int [n].
-        num_classes: of k-means.
+        num_classes: number of k-means clusters.
 
     Returns:
-        For each number of views: "views", the root mean square of an embedding's norm ("norm": 1 where views agree),
-        and by partition and objective the share of one draw's 20 % subset that is in the other's ("overlap").
+        For each number of views: "views", the root mean square of an embedding's norm ("norm": 1 if views agree), and
+        by partition and objective the share of one draw's 20 % subset that is in the other's ("overlap").
     """
     found = []
     number = 1
@@ -69,16 +69,16 @@ def compare(views: np.ndarray, labels: np.ndarray, *, num_classes: int) -> list[
 
 
 def _shared(one: np.ndarray, other: np.ndarray) -> float:
-    """The share of two subsets of one size that is in both."""
+    """Returns the share of two subsets of equal size that is in both."""
     return len(np.intersect1d(one, other)) / len(one)
 
 
 def picks(z: np.ndarray, partitions: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:
-    """What each objective's 20 % subset of embeddings [n, d] is like, by partition (classes int [n]).
+    """Describes each objective's 20 % subset of embeddings [n, d], by partition (classes int [n]).
 
     Returns:
-        By partition and objective: "percentile", the mean rank, from 0 to 1, of a pick's summed similarity to its class
-        in that class (0.5 for random ones), and "in_sas", the share of the picks that is in the subset of sas.
+        By partition and objective: "percentile", the mean rank, from 0 to 1, of a pick within its class by its summed
+        similarity to the class (0.5 for random picks), and "in_sas", the share of the picks that sas also picks.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for partition, classes in partitions.items():
@@ -99,7 +99,7 @@ def picks(z: np.ndarray, partitions: dict[str, np.ndarray]) -> dict[str, dict[st
 
 
 def measure(workdir: Path, most: int) -> dict[str, Any]:
-    """Embeds a run's images by its proxy, and compares."""
+    """Embeds a run's images by its proxy, and compares the draws."""
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
     train = sas_jax.data.load(config.data).train
     assert train.labels is not None
@@ -136,7 +136,7 @@ def measure(workdir: Path, most: int) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """What a json holds, in Markdown."""
+    """Returns the tables of a json, in Markdown."""
     proxy = results["proxy"]
     encoder, epochs = proxy["encoder"], proxy["train"]["epochs"]
     origin = (

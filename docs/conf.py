@@ -1,4 +1,4 @@
-"""Sphinx builds the documentation site from these pages and the docstrings: `make docs`."""
+"""Configures Sphinx, which builds the documentation site from these pages and the docstrings: `make docs`."""
 
 import re
 
@@ -18,10 +18,10 @@ autodoc_typehints = "none"  # the docstrings state shapes and dtypes
 autodoc_member_order = "bysource"
 napoleon_custom_sections = ["Source"]
 napoleon_attr_annotations = False
-napoleon_use_ivar = True  # attributes once, as the fields of the class
+napoleon_use_ivar = True  # lists attributes once, as the fields of the class
 default_role = "code"
 
-# Our docstrings mean these literally: s_ (to reStructuredText a reference), |V| (a substitution), * (emphasis).
+# Literal in our docstrings, but markup in reStructuredText: s_ (a reference), |V| (a substitution), * (emphasis).
 _CODE = re.compile(r"(`+[^`]+`+)")
 _MARKUP = re.compile(r"[*|\\]|_(?!\w)")
 

@@ -1,6 +1,6 @@
-# What the scripts share; sourced by all but slurm.sbatch, which SLURM copies away from here.
+# Functions that the scripts share; sourced by all but slurm.sbatch, which SLURM copies to another folder.
 # shellcheck shell=bash
-# shellcheck disable=SC2034  # what is set here is used there
+# shellcheck disable=SC2034  # the scripts use the variables
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DRY_RUN=false
@@ -10,22 +10,22 @@ say() {
   echo "${0##*/}: $*" >&2
 }
 
-# Ends: what was given cannot be used.
+# Prints a message and exits with 2: the user's input is invalid.
 die() {
   say "$*"
   exit 2
 }
 
-# Ends: something went wrong.
+# Prints a message and exits with 1: an operation failed.
 fail() {
   say "$*"
   exit 1
 }
 
-# The comment at the head of the script.
+# Prints the comment at the head of the script.
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 
-# Its arguments as a line that can be given to a shell: only what needs quotes has them.
+# Prints its arguments as a shell command line, with quotes only where needed.
 quoted() {
   local word line=''
   for word; do
@@ -37,7 +37,7 @@ quoted() {
   echo "${line% }"
 }
 
-# Runs a command; in a dry run prints it. It does not get the lock (9): left behind, it would hold it.
+# Runs a command; in a dry run prints it. The lock (9) is closed for it: a command that outlives the script would hold it.
 call() {
   if "$DRY_RUN"; then quoted "$@"; else "$@" 9>&-; fi
 }
@@ -72,7 +72,7 @@ parse() {
   refuse_dry_run "${ARGUMENTS[@]}"
 }
 
-# Ends where a dry run was asked for in a place where it would be none.
+# Exits if --dry_run is among the flags of sas_jax.main, where it would have no effect.
 refuse_dry_run() {
   local flag
   for flag; do
@@ -80,7 +80,7 @@ refuse_dry_run() {
   done
 }
 
-# Ends where one of these settings is there, but is no whole number.
+# Exits if one of these settings is set, but not to a whole number.
 check_numbers() {
   local name
   for name; do
@@ -88,7 +88,7 @@ check_numbers() {
   done
 }
 
-# Ends where one of these programs is missing.
+# Exits if one of these programs is missing.
 need() {
   "$DRY_RUN" && return
   local program
@@ -97,7 +97,7 @@ need() {
   done
 }
 
-# Checks the run's name, and says where what is known of the run is kept: RECORD (a file) and LOGS (a folder).
+# Checks the run's name, and sets the paths of its RECORD (a file) and LOGS (a folder).
 name_run() {
   : "${NAME:?set it to a name for the run, such as NAME=cifar100}"
   [[ $NAME =~ ^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$ ]] ||
@@ -107,7 +107,7 @@ name_run() {
   [[ ! -e $RECORD || -f $RECORD ]] || die "$RECORD must be a file, got something else. Move it away, or choose another NAME."
 }
 
-# Until the script ends, no other command that changes something works on NAME.
+# Locks NAME until the script ends, so that no other command changes it.
 lock() {
   "$DRY_RUN" && return
   mkdir -p "${RECORD%/*}"
@@ -116,7 +116,7 @@ lock() {
   echo $$ > "$RECORD.lock"
 }
 
-# Writes RECORDED, the variables that the script names so, to RECORD, which appears whole.
+# Writes the variables named in the script's RECORDED to RECORD, atomically.
 write_record() {
   "$DRY_RUN" && return
   local field
@@ -124,7 +124,7 @@ write_record() {
   mv -T "$RECORD.new" "$RECORD"
 }
 
-# Sets the variables that RECORD names. One that is set otherwise is refused: what is worked on is what was made.
+# Sets the variables that RECORD names. Exits if one has another value already: commands work only on what was created.
 read_record() {
   local field value read=' '
   while IFS='=' read -r field value; do
@@ -141,11 +141,11 @@ read_record() {
 
 unreadable() { die "$RECORD must be the record of $NAME, got one that cannot be used ($1). Correct it or, if nothing of $NAME exists any longer, remove it."; }
 
-# What was deleted can still be fetched: its record stays, by another name.
+# Renames the record of a deleted run, so that the run can still be fetched.
 drop_record() { call mv -T "$RECORD" "$RECORD.deleted"; }
 
-# What the first command was told: from its record or, in a dry run where there is none, from the environment. Takes how
-# the run came to be. The script has `settings`, which checks the environment, and `name_resources`.
+# Loads the settings of the first command from its record or, in a dry run without one, from the environment. $1 names
+# that command in the error ("created"). The script defines `settings`, which checks the environment, and `name_resources`.
 load() {
   if [[ $COMMAND == fetch && ! -f $RECORD && -f $RECORD.deleted ]]; then RECORD=$RECORD.deleted; fi
   if [[ -f $RECORD ]]; then
@@ -160,19 +160,19 @@ load() {
   name_resources
 }
 
-# What a trap calls: ends with these words.
+# Called by traps: prints a message and exits with 130.
 interrupted() {
   trap - INT TERM
   say "$1"
   exit 130
 }
 
-# Six characters that make a name one that nobody else has: what carries it was created here.
+# Sets RUN_TOKEN, six characters that make names unique: resources with it were created here.
 new_token() {
   if "$DRY_RUN"; then RUN_TOKEN=dryrun; else RUN_TOKEN=$(od -An -N3 -tx1 /dev/urandom | tr -d ' \n'); fi
 }
 
-# The flags that launching decides, then those of the user.
+# Sets FLAGS: those that launching determines, then the user's.
 main_flags() {
   local flag
   for flag in "${ARGUMENTS[@]}"; do
@@ -187,20 +187,20 @@ check_bucket() {
     die "BUCKET must be gs://... without a / at its end, got $BUCKET. Correct it."
 }
 
-# The workdir, from the bucket to runs/NAME.
+# Copies the workdir from the bucket to runs/NAME.
 fetch_workdir() {
   call mkdir -p "$ROOT/runs/$NAME"
   call gcloud storage rsync "$BUCKET/runs/$NAME" "$ROOT/runs/$NAME" --recursive
 }
 
-# Only what is committed goes elsewhere, so that a run can say of which commit it is.
+# Warns of uncommitted changes: only commits are copied, so that a run can name its commit.
 tell_uncommitted() {
   if ! "$DRY_RUN" && [[ -n $(git -C "$ROOT" status --porcelain 9>&-) ]]; then
     say "this checkout has changes that are not committed: they do not go with it"
   fi
 }
 
-# Waits for POLL_SECONDS, and not longer when a signal comes.
+# Waits for POLL_SECONDS, or until a signal arrives.
 pause() {
   sleep "${POLL_SECONDS:-30}" 9>&- &
   wait $!

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A run of sas_jax.main in N processes on this machine: the rehearsal of a run on several hosts.
+# Runs sas_jax.main in N processes on this machine, to rehearse a run on several hosts.
 #
 #   launch/local.sh N [--dry_run] -- FLAGS OF sas_jax.main
 #
-# Each process logs to runs/launch/local/process-K.log (LOGS is another folder); the first one's log is shown. SIGTERM
-# and Ctrl-C are passed on to all: they save and exit with 75, and the same command goes on. Where one fails, the others are
-# asked to end, and killed after GRACE_SECONDS (60). The exit code is that of the first that failed.
-# JAX_PLATFORMS (cpu) says on what to compute, PYTHON (python) with which Python.
+# Each process logs to runs/launch/local/process-K.log (LOGS sets another folder); the first one's log is shown. SIGTERM
+# and Ctrl-C are passed on to all: they save and exit with 75, and the same command resumes. If one fails, the others get
+# SIGTERM, and are killed after GRACE_SECONDS (60). The exit code is that of the first that failed.
+# JAX_PLATFORMS (cpu) sets JAX's backend, PYTHON (python) the interpreter.
 #
 # --dry_run prints each command and runs none.
 
@@ -41,7 +41,7 @@ refuse_dry_run "$@"
 check_numbers GRACE_SECONDS
 LOGS=${LOGS:-runs/launch/local}
 
-# A port that nobody listens on.
+# Prints a port that nothing listens on.
 free_port() {
   local port=$((20000 + RANDOM % 20000))
   while (: < "/dev/tcp/localhost/$port") 2> /dev/null; do port=$((20000 + RANDOM % 20000)); done

@@ -1,39 +1,39 @@
 #!/usr/bin/env bash
-# A run of sas_jax.main on a slice of Cloud TPU, from the request to the deletion.
+# Runs sas_jax.main on a Cloud TPU slice, from the request to the deletion.
 #
 #   launch/tpu_vm.sh COMMAND [--dry_run] [-- FLAGS OF sas_jax.main]
 #
-#   create   asks for the slice (a queued resource) and waits until it is there. Again: waits on.
-#   setup    puts this checkout (its last commit) on all workers, and installs it. A run that has ended there is forgotten.
-#   run      starts python -m sas_jax.main on all workers and watches it to its end. Again: watches on; where the run has
-#            ended, says so and exits with its code (to start it again: setup, then run).
-#            A preempted run is started again, on a new slice where the old one was taken, with the commit of setup.
-#   status   what there is, and what it does.
+#   create   requests the slice (a queued resource) and waits until it is active. Called again, it resumes waiting.
+#   setup    installs this checkout's last commit on all workers. Forgets the exit code of a run that has ended.
+#   run      starts python -m sas_jax.main on all workers and watches it to its end. Called again, it resumes watching; if
+#            the run has ended, it says so and exits with its code (to start it again: setup, then run).
+#            A preempted run is started again with the commit of setup, on a new slice if the old one was taken.
+#   status   shows the state of the slice and of the run on each worker.
 #   logs     shows the end of each worker's log.
-#   fetch    copies the workdir and all logs from the bucket to runs/NAME and runs/launch/NAME/logs; after delete as well.
+#   fetch    copies the workdir and all logs from the bucket to runs/NAME and runs/launch/NAME/logs; also after delete.
 #   delete   deletes what create made, and nothing else.
 #
 # --dry_run prints each command and runs none.
 #
 # Set in the environment:
-#   NAME              of the run. The others may be left out after create, which keeps them in runs/launch/NAME/tpu_vm.
+#   NAME              of the run. The others may be omitted after create, which stores them in runs/launch/NAME/tpu_vm.
 #   PROJECT, ZONE     of Google Cloud.
 #   ACCELERATOR_TYPE  v5litepod-16, v6e-16, v5p-16, v4-16, ...
 #   BUCKET            gs://... for the workdir (runs/NAME), the logs (logs/NAME) and prepared tfds data sets (data), which are
 #                     copied to each worker's ~/tensorflow_datasets before the start.
-# and, where wanted:
+# and, optionally:
 #   CAPACITY          on_demand (the default), spot or reserved.
-#   RUNTIME_VERSION   of the TPU's software; else the one for the generation.
-#   VALID_UNTIL       6h, say: a request that was not filled by then fails.
-#   SERVICE_ACCOUNT   of the workers; else the project's default one.
+#   RUNTIME_VERSION   of the TPU's software; by default the one for its generation.
+#   VALID_UNTIL       such as 6h: a request that is not fulfilled by then fails.
+#   SERVICE_ACCOUNT   of the workers; by default the project's.
 #   EXTRAS            of sas_jax that setup installs (tpu,gcp).
-#   MAX_RESTARTS      how often run starts again (10).
-#   POLL_SECONDS      between two looks (30).
-#   LOG_LINES         that logs shows of each worker (20).
-#   LAUNCH_DIR        instead of runs/launch.
+#   MAX_RESTARTS      how often run restarts at most (10).
+#   POLL_SECONDS      seconds between two polls (30).
+#   LOG_LINES         number of lines that logs shows of each worker (20).
+#   LAUNCH_DIR        a folder instead of runs/launch.
 #
-# Exit codes: 0; 2 a mistake in what was given (1 where a setting is missing); 130 Ctrl-C, which leaves slice and run as
-# they are; else what failed.
+# Exit codes: 0; 2 for invalid input (1 for a missing setting); 130 for Ctrl-C, which leaves slice and run unchanged;
+# otherwise that of what failed.
 
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -41,10 +41,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 RECORDED=(PROJECT ZONE ACCELERATOR_TYPE BUCKET CAPACITY RUNTIME_VERSION VALID_UNTIL SERVICE_ACCOUNT EXTRAS RUN_TOKEN)
 
-# Lines of shell for a worker. There stands ~/run: runner.sh, its pid, the log of the last start (older ones beside it)
-# and, once it has ended, exit_code. A pid may be another program's after a restart of the machine. The process is looked
-# for first: it writes exit_code before it ends. setup makes ~/installed.
-# shellcheck disable=SC2016  # expanded there, not here
+# Shell code for a worker. Its ~/run holds runner.sh, its pid, the log of the last start (older ones beside it) and, once
+# the run has ended, exit_code. After a reboot the pid may be another program's. The process is checked first, because it
+# writes exit_code before it ends. setup creates ~/installed.
+# shellcheck disable=SC2016  # expanded on the worker, not here
 RUNNING='grep -qs run/runner.sh "/proc/$(cat ~/run/pid 2>/dev/null || echo none)/cmdline"'
 REPORT="if $RUNNING; then echo \"sas_jax \$(hostname) running\"
 elif [ -f ~/run/exit_code ]; then echo \"sas_jax \$(hostname) ended \$(cat ~/run/exit_code)\"
@@ -52,7 +52,7 @@ elif [ -f ~/run/pid ]; then echo \"sas_jax \$(hostname) lost\"
 elif [ -f ~/installed ]; then echo \"sas_jax \$(hostname) idle\"
 else echo \"sas_jax \$(hostname) empty\"; fi"
 
-# How often in a row gcloud may fail to answer before a command gives up.
+# Consecutive failures of gcloud after which a command gives up.
 MAX_UNANSWERED=20
 
 main() {
@@ -110,7 +110,7 @@ create() {
     say "$NAME was asked for already; waiting on"
   else
     settings
-    # Before anything is recorded: whether Google Cloud can be asked at all.
+    # Checks that Google Cloud answers before anything is recorded.
     call gcloud compute tpus queued-resources list "--project=$PROJECT" "--zone=$ZONE" --limit=1 --format=none ||
       fail "project $PROJECT, zone $ZONE could not be asked, so nothing was asked for: mend what gcloud says above"
   fi
@@ -120,7 +120,7 @@ create() {
   say "$NAME is there. Next: setup, then run. It costs until: NAME=$NAME launch/tpu_vm.sh delete"
 }
 
-# The request. It is recorded before it is made: whatever happens then, delete knows it.
+# Makes the request. It is recorded first, so that delete knows it whatever happens.
 ask() {
   local flags
   new_token
@@ -135,15 +135,15 @@ ask() {
   call gcloud compute tpus queued-resources create "$QUEUED" "${flags[@]}" || give_up "the request was refused"
 }
 
-# Deletes what was asked for, and ends.
+# Deletes what was requested, and exits.
 give_up() {
   say "$1"
   remove
   exit 1
 }
 
-# Runs a command whose words ANSWER gets. In a loop that Ctrl-C ends this is not left to $(...): bash (5.2) may then find
-# the trap's own line to be cut short.
+# Runs a command and sets ANSWER to its output. $(...) is not used: in a loop that Ctrl-C ends, bash (5.2) may then report
+# the trap's own line as incomplete.
 answered() {
   local status=0
   ("$@") > "$RECORD.answer" 2>&1 9>&- || status=$? # a shell of its own, lest what the trap says goes there too
@@ -152,7 +152,7 @@ answered() {
   return "$status"
 }
 
-# Sets STATE: the queued resource's, GONE where there is none, or UNANSWERED.
+# Sets STATE to that of the queued resource, GONE if there is none, or UNANSWERED.
 look() {
   local describe
   describe=(gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" '--format=value(state.state)')
@@ -169,7 +169,7 @@ look() {
   fi
 }
 
-# Waits until the slice is there; deletes it where it will never be.
+# Waits until the slice is active; deletes the request if it cannot become active.
 wait_active() {
   local shown='' unanswered=0 now
   while look; do
@@ -191,7 +191,7 @@ wait_active() {
   done
 }
 
-# Runs a line of shell on all workers.
+# Runs shell code on all workers.
 on_workers() {
   call gcloud compute tpus tpu-vm ssh "$NODE" "${AT[@]}" --worker=all "--command=$1" --quiet "${@:2}"
 }
@@ -200,17 +200,17 @@ setup() {
   pack && install
 }
 
-# The last commit, for this start and the restarts: a checkout may be at another commit by then.
+# Bundles the last commit for this start and the restarts: the checkout may be at another commit by then.
 pack() {
   tell_uncommitted
   call git -C "$ROOT" bundle create --quiet "$BUNDLE" HEAD
 }
 
-# What was packed goes to all workers. What ended there is forgotten.
+# Copies the bundle to all workers and installs it. Forgets the exit code of a run that has ended.
 install() {
   [[ -f $BUNDLE ]] || "$DRY_RUN" || pack || return
   call gcloud compute tpus tpu-vm scp "$BUNDLE" "$NODE:" "${AT[@]}" --worker=all --quiet || return
-  # The images bring Python 3.10, which is too old: uv brings one that is not.
+  # The images' Python 3.10 is too old: uv installs a newer one.
   on_workers "set -eu
 if $RUNNING; then echo \"runs on \$(hostname): nothing is changed under it\" >&2; exit 1; fi
 rm -rf ~/sas_jax ~/installed && git -c advice.detachedHead=false clone --quiet ~/sas_jax.bundle ~/sas_jax
@@ -221,7 +221,7 @@ cd ~/sas_jax && ~/sas_jax-venv/bin/python -c 'import sas_jax'
 rm -f ~/run/exit_code ~/run/pid && touch ~/installed && echo \"installed on \$(hostname)\""
 }
 
-# Sets START: the line of shell that starts the run on a worker where it does not run.
+# Sets START: shell code that starts the run on a worker unless it is running there.
 prepare_start() {
   START="set -eu
 if $RUNNING; then echo \"runs already on \$(hostname)\"; exit; fi
@@ -256,7 +256,7 @@ run() {
   watch
 }
 
-# Until the run has ended everywhere; starts it where it was not started, and again where that helps.
+# Watches until the run has ended on all workers; starts it where it was not started, and restarts it where that helps.
 watch() {
   local report line shown='' restarts=0 unanswered=0 code
   while look; do
@@ -313,7 +313,7 @@ watch() {
   done
 }
 
-# Counts a restart of watch; too many are a run that comes no further.
+# Counts a restart of watch; after too many the run is assumed to make no progress.
 restart_allowed() {
   ((++restarts <= ${MAX_RESTARTS:-10})) || fail "stopped $restarts times (MAX_RESTARTS): see logs; it costs until delete"
   say "starting again ($restarts of at most ${MAX_RESTARTS:-10})"
@@ -327,18 +327,18 @@ not_reached() {
 
 status() {
   billed "$QUEUED" "$NODE"
-  # Before the slice is there, there is no TPU to describe.
+  # Until the slice is active there is no TPU to describe.
   call gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" '--format=value(state.state)' || true
   call gcloud compute tpus tpu-vm describe "$NODE" "${AT[@]}" '--format=value(state,health)' || true
   on_workers "$REPORT"
 }
 
-# Not by gcloud's --output-directory, which opens None/0.log (SDK 528). sort parts the workers, whose lines come mixed.
+# gcloud's --output-directory is not used: it opens None/0.log (SDK 528). sort groups the interleaved lines by worker.
 logs() {
   on_workers "tail -n ${LOG_LINES:-20} ~/run/log | sed \"s/^/\$(hostname): /\"" | sort --stable --field-separator=: --key=1,1
 }
 
-# The logs first: they tell why there is no workdir, where there is none.
+# Copies the logs first, because they explain a missing workdir.
 fetch() {
   local status=0
   call mkdir -p "$LOGS"
@@ -353,7 +353,7 @@ delete_queued() {
   [[ $STATE == GONE ]]
 }
 
-# Deletes what was asked for, and the record of it.
+# Deletes what was requested, and renames its record.
 remove() {
   say "deleting $QUEUED (queued resource) and $NODE (TPU $ACCELERATOR_TYPE), project $PROJECT, zone $ZONE"
   delete_queued || fail "$QUEUED could not be deleted and may cost: try delete again, or see" \

@@ -1,32 +1,32 @@
 #!/usr/bin/env bash
-# A run of sas_jax.main on TPUs of a GKE cluster, by xpk. The cluster has to be there (xpk cluster create).
+# Runs sas_jax.main on TPUs of a GKE cluster, by xpk. The cluster must exist (xpk cluster create).
 #
 #   launch/xpk.sh COMMAND [--dry_run] [-- FLAGS OF sas_jax.main]
 #
-#   run      submits this checkout (its last commit) as a workload; GKE restarts it where it is preempted.
-#   status   what the cluster says of it.
+#   run      submits this checkout's last commit as a workload; GKE restarts it when it is preempted.
+#   status   shows the cluster's list entry of the workload.
 #   logs     shows the workers' last lines.
-#   fetch    copies the workdir from the bucket to runs/NAME; after delete as well.
+#   fetch    copies the workdir from the bucket to runs/NAME; also after delete.
 #   delete   deletes the workload that run submitted, and nothing else.
 #
 # --dry_run prints each command and runs none.
 #
 # Set in the environment:
-#   NAME           of the run. The others may be left out after run, which keeps them in runs/launch/NAME/xpk.
+#   NAME           of the run. The others may be omitted after run, which stores them in runs/launch/NAME/xpk.
 #   PROJECT, ZONE  of Google Cloud.
-#   CLUSTER        that xpk made.
-#   TPU_TYPE       as the cluster has it: v5litepod-16, v6e-16, ...
+#   CLUSTER        created by xpk.
+#   TPU_TYPE       of the cluster: v5litepod-16, v6e-16, ...
 #   BUCKET         gs://... for the workdir (runs/NAME) and prepared tfds data sets (data), which are copied to each
 #                  worker's ~/tensorflow_datasets before the start.
-# and, where wanted:
-#   NUM_SLICES     of that type (1).
+# and, optionally:
+#   NUM_SLICES     number of slices of that type (1).
 #   BASE_IMAGE     with Python 3.11 or newer and pip (python:3.12).
 #   EXTRAS         of sas_jax that are installed (tpu,gcp).
-#   MAX_RESTARTS   how often it is started again (10).
-#   LOG_LINES      that logs shows (200).
-#   LAUNCH_DIR     instead of runs/launch.
+#   MAX_RESTARTS   how often it is restarted at most (10).
+#   LOG_LINES      number of lines that logs shows (200).
+#   LAUNCH_DIR     a folder instead of runs/launch.
 #
-# Exit codes: 0; 2 a mistake in what was given (1 where a setting is missing); 130 Ctrl-C; else what failed.
+# Exit codes: 0; 2 for invalid input (1 for a missing setting); 130 for Ctrl-C; otherwise that of what failed.
 
 set -euo pipefail
 # shellcheck source=launch/common.sh
@@ -71,7 +71,7 @@ run() {
   main_flags
   new_token
   name_resources
-  # Before anything is recorded: whether the cluster can be asked at all.
+  # Checks that the cluster answers before anything is recorded.
   status || fail "cluster $CLUSTER could not be asked, so nothing was submitted: mend what xpk says above"
   FOLDER=/tmp
   if ! "$DRY_RUN"; then
@@ -86,9 +86,9 @@ run() {
   line+=" && { python -c $(quoted "$copy") || echo 'no data came from the bucket'; }"
   line+=" && exec python -m sas_jax.main $(quoted "${FLAGS[@]}")"
   trap 'interrupted "stopped here, but $WORKLOAD may have been submitted and cost: status tells, delete ends it"' INT TERM
-  # Recorded before it is made: whatever happens then, delete knows it.
+  # Recorded before it is created, so that delete knows it whatever happens.
   write_record
-  # 75 is a preempted run, 1 one that lost another host; 2, a mistake of the user's, ends it.
+  # Exit code 75 is a preempted run, 1 one that lost another host; 2, a user's mistake, is not restarted.
   call xpk workload create "--workload=$WORKLOAD" "${AT[@]}" "--tpu-type=$TPU_TYPE" "--num-slices=${NUM_SLICES:-1}" \
     "--max-restarts=${MAX_RESTARTS:-10}" --restart-on-exit-codes=1,75 --termination-grace-period-seconds=120 \
     "--base-docker-image=${BASE_IMAGE:-python:3.12}" "--script-dir=$FOLDER/sas_jax" \
@@ -96,7 +96,7 @@ run() {
   say "submitted. Next: status, logs, fetch. It is deleted by: NAME=$NAME launch/xpk.sh delete"
 }
 
-# Deletes what a submission that failed may have left, and ends.
+# Deletes what a failed submission may have left, and exits.
 give_up() {
   say "the workload was not submitted"
   delete
@@ -105,7 +105,7 @@ give_up() {
 
 status() { call xpk workload list "${AT[@]}" "--filter-by-job=$WORKLOAD"; }
 
-# gcloud gives the newest lines first, and those of one day unless it is told otherwise.
+# gcloud prints the newest lines first, and by default only those of one day.
 logs() {
   call gcloud logging read "resource.type=\"k8s_container\" AND labels.\"k8s-pod/jobset_sigs_k8s_io/jobset-name\"=\"$WORKLOAD\"" \
     "--project=$PROJECT" "--limit=${LOG_LINES:-200}" --freshness=30d '--format=value(resource.labels.pod_name,textPayload)' | tac
@@ -113,7 +113,7 @@ logs() {
 
 fetch() { fetch_workdir; }
 
-# Whether the cluster has no such workload: it never came to be, or is over and was removed there.
+# Whether the cluster has no such workload: it was never created, or it ended and was removed there.
 is_gone() {
   local list
   list=$(status) && ! grep -q "^$WORKLOAD " <<< "$list"
