@@ -107,17 +107,17 @@ create() {
   if [[ -f $RECORD ]]; then
     read_record
     name_resources
-    say "$NAME was asked for already; waiting on"
+    say "$NAME has already been requested; waiting for it"
   else
     settings
     # Checks that Google Cloud answers before anything is recorded.
     call gcloud compute tpus queued-resources list "--project=$PROJECT" "--zone=$ZONE" --limit=1 --format=none ||
-      fail "project $PROJECT, zone $ZONE could not be asked, so nothing was asked for: mend what gcloud says above"
+      fail "project $PROJECT, zone $ZONE does not answer, so nothing was requested: fix the error that gcloud reports above"
   fi
-  trap 'interrupted "stopped here, but what was asked for stands and may cost: create waits on, delete ends it"' INT TERM
+  trap 'interrupted "interrupted, but the request remains and may be billed: create resumes waiting, delete removes it"' INT TERM
   [[ -f $RECORD ]] || ask
   wait_active
-  say "$NAME is there. Next: setup, then run. It costs until: NAME=$NAME launch/tpu_vm.sh delete"
+  say "$NAME is active. Next: setup, then run. It is billed until: NAME=$NAME launch/tpu_vm.sh delete"
 }
 
 # Makes the request. It is recorded first, so that delete knows it whatever happens.
@@ -185,7 +185,7 @@ wait_active() {
         ;;
       SUSPENDING | SUSPENDED) give_up "the slice was taken; create asks for another" ;;
       DELETING | GONE) give_up "somebody deleted the request" ;;
-      UNANSWERED) ((++unanswered < MAX_UNANSWERED)) || fail "gcloud did not answer $unanswered times; $QUEUED stands and may cost: create waits on" ;;
+      UNANSWERED) ((++unanswered < MAX_UNANSWERED)) || fail "gcloud did not answer $unanswered times; $QUEUED remains and may be billed: create resumes waiting" ;;
     esac
     pause
   done
@@ -235,7 +235,7 @@ trap : TERM
 cd ~/sas_jax
 mkdir -p ~/tensorflow_datasets
 gcloud storage rsync $(quoted "$BUCKET/data") ~/tensorflow_datasets --recursive > \"\$log\" 2>&1 ||
-  echo 'no data came from the bucket' >> \"\$log\"
+  echo 'no data was copied from the bucket' >> \"\$log\"
 (while sleep 60 && kill -0 \$\$; do keep_log; done) > /dev/null 2>&1 &
 keeper=\$! code=0
 ~/sas_jax-venv/bin/python -m sas_jax.main $(quoted "${FLAGS[@]}") >> \"\$log\" 2>&1 || code=\$?
@@ -252,7 +252,7 @@ run() {
   ((${#ARGUMENTS[@]})) || die "There must be flags of sas_jax.main, got none. Give some, such as: run -- --config=configs/cifar100.py"
   main_flags
   prepare_start
-  trap 'interrupted "no longer watching, but $NAME stands and costs: run watches on, delete ends it"' INT TERM
+  trap 'interrupted "no longer watching, but $NAME remains and is billed: run resumes watching, delete removes it"' INT TERM
   watch
 }
 
@@ -275,7 +275,7 @@ watch() {
         fi
         ;;
       UNANSWERED) ;;
-      GONE | DELETING | FAILED) fail "$QUEUED is $STATE: see what became of it, then delete; create, setup and run go on" ;;
+      GONE | DELETING | FAILED) fail "$QUEUED is $STATE: check what happened to it, then run delete, create, setup and run again" ;;
       SUSPENDING | SUSPENDED)
         [[ $CAPACITY == spot ]] || fail "$QUEUED is $STATE, though it is no spot capacity: see what became of it, then delete"
         say "$QUEUED was preempted"
@@ -287,7 +287,7 @@ watch() {
       *) report=$STATE ;; # asked for, and not there yet
     esac
     if [[ -z $report ]]; then
-      ((++unanswered < MAX_UNANSWERED)) || fail "the workers did not answer $unanswered times; $NAME stands and costs: run watches on"
+      ((++unanswered < MAX_UNANSWERED)) || fail "the workers did not answer $unanswered times; $NAME remains and is billed: run resumes watching"
     else
       unanswered=0
       [[ $report == "$shown" ]] || echo "$report"
@@ -304,7 +304,7 @@ watch() {
         *)
           code=$(awk '$4 != 0 { print $4; exit }' <<< "$report")
           say "the run has ended with exit code ${code:-0}. Next: fetch, or setup and run to start it again." \
-            "It costs until: NAME=$NAME launch/tpu_vm.sh delete"
+            "It is billed until: NAME=$NAME launch/tpu_vm.sh delete"
           exit "${code:-0}"
           ;;
       esac
@@ -315,7 +315,7 @@ watch() {
 
 # Counts a restart of watch; after too many the run is assumed to make no progress.
 restart_allowed() {
-  ((++restarts <= ${MAX_RESTARTS:-10})) || fail "stopped $restarts times (MAX_RESTARTS): see logs; it costs until delete"
+  ((++restarts <= ${MAX_RESTARTS:-10})) || fail "stopped $restarts times (MAX_RESTARTS): see logs; it is billed until delete"
   say "starting again ($restarts of at most ${MAX_RESTARTS:-10})"
   shown='' unanswered=0
 }

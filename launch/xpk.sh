@@ -72,7 +72,7 @@ run() {
   new_token
   name_resources
   # Checks that the cluster answers before anything is recorded.
-  status || fail "cluster $CLUSTER could not be asked, so nothing was submitted: mend what xpk says above"
+  status || fail "cluster $CLUSTER does not answer, so nothing was submitted: fix the error that xpk reports above"
   FOLDER=/tmp
   if ! "$DRY_RUN"; then
     FOLDER=$(mktemp -d)
@@ -83,9 +83,9 @@ run() {
   say "billed while it runs: workload $WORKLOAD (${NUM_SLICES:-1} x $TPU_TYPE), cluster $CLUSTER, project $PROJECT"
   copy="import gcsfs, os; gcsfs.GCSFileSystem().get('$BUCKET/data/', os.path.expanduser('~/tensorflow_datasets/'), recursive=True)"
   line="pip install --quiet --editable '.[${EXTRAS:-tpu,gcp}]'"
-  line+=" && { python -c $(quoted "$copy") || echo 'no data came from the bucket'; }"
+  line+=" && { python -c $(quoted "$copy") || echo 'no data was copied from the bucket'; }"
   line+=" && exec python -m sas_jax.main $(quoted "${FLAGS[@]}")"
-  trap 'interrupted "stopped here, but $WORKLOAD may have been submitted and cost: status tells, delete ends it"' INT TERM
+  trap 'interrupted "interrupted, but $WORKLOAD may have been submitted and billed: status tells, delete removes it"' INT TERM
   # Recorded before it is created, so that delete knows it whatever happens.
   write_record
   # Exit code 75 is a preempted run, 1 one that lost another host; 2, a user's mistake, is not restarted.
@@ -125,7 +125,7 @@ delete() {
     fail "$WORKLOAD could not be deleted and may cost: try delete again, or see xpk workload list and, where it is not" \
       "there, remove $RECORD"
   drop_record
-  say "deleted $WORKLOAD. The cluster stays and costs; so do the bucket's files, $BUCKET/runs/$NAME and $BUCKET/data," \
+  say "deleted $WORKLOAD. The cluster stays and is billed; so are the bucket's files, $BUCKET/runs/$NAME and $BUCKET/data," \
     "and the image that xpk made, gcr.io/$PROJECT/...-runner"
 }
 

@@ -61,6 +61,8 @@ def test_requeueing_has_an_end(stage):
     stage.play(srun=[75])
     _, err = stage.run("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7, SLURM_RESTART_COUNT=2, MAX_RESTARTS=2, code=75)
     assert "MAX_RESTARTS" in err
+    _, err = stage.run("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7, MAX_RESTARTS=0, code=75)  # its first start has no count
+    assert "after 0 restarts (MAX_RESTARTS): submit it again to resume" in err
     assert stage.calls("scontrol") == []
 
 

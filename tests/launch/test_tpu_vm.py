@@ -124,7 +124,7 @@ def test_what_could_not_be_deleted_is_kept_in_mind_and_named(stage):
 def test_ctrl_c_while_it_asks_leaves_a_record_of_what_may_stand(stage):
     stage.play(**{"gcloud compute tpus queued-resources create": ["HANG"]})
     err = stage.interrupted("create", 1, "tpu_vm.sh", "create", **ALL)
-    assert "stands and may cost" in err
+    assert "remains and may be billed" in err
     assert stage.names() == ["list", "create"]
     assert record(stage)["RUN_TOKEN"] in queued(stage.calls()[-1])
 
@@ -132,7 +132,7 @@ def test_ctrl_c_while_it_asks_leaves_a_record_of_what_may_stand(stage):
 def test_where_google_cloud_cannot_be_asked_nothing_is_recorded(stage):
     stage.play(**{"gcloud compute tpus queued-resources list": [1]})
     _, err = stage.run("tpu_vm.sh", "create", code=1, **ALL)
-    assert "nothing was asked for" in err
+    assert "nothing was requested" in err
     assert stage.names() == ["list"]
     assert not (stage.records / "tpu_vm").exists()
 
@@ -185,7 +185,7 @@ def test_create_again_waits_for_what_was_asked(stage):
     """No second slice, after Ctrl-C while it waited."""
     stage.play(states=["WAITING_FOR_RESOURCES"])
     err = stage.interrupted("describe", 1, "tpu_vm.sh", "create", **ALL)
-    assert "stands and may cost" in err
+    assert "remains and may be billed" in err
     assert "delete" not in stage.names()
     stage.play(states=["ACTIVE"])
     stage.run("tpu_vm.sh", "create", NAME="digits")
@@ -202,7 +202,7 @@ def test_gcloud_may_fail_to_answer_for_a_while(stage):
 def test_when_gcloud_never_answers_the_request_is_left_alone(stage):
     stage.play(states=["UNAVAILABLE"])
     _, err = stage.run("tpu_vm.sh", "create", code=1, **ALL)
-    assert "stands and may cost" in err
+    assert "remains and may be billed" in err
     assert "delete" not in stage.names()
     assert (stage.records / "tpu_vm").exists()
 
@@ -228,7 +228,7 @@ def test_run_starts_on_all_workers_and_ends_with_their_exit_code(stage):
     line = next(word for word in start if word.startswith("--command="))
     assert "-m sas_jax.main --distributed --workdir=gs://my-bucket/sas_jax/runs/digits --config=" in line
     assert "ended 0" in out
-    assert "costs until" in err
+    assert "billed until" in err
 
 
 def test_a_failed_run_is_not_started_again(stage):
@@ -373,7 +373,7 @@ def test_ctrl_c_leaves_run_and_slice_as_they_are(stage):
     created(stage)
     stage.play(states=["ACTIVE"], reports=[RUNNING])
     err = stage.interrupted("ssh", 3, "tpu_vm.sh", "run", *FLAGS, NAME="digits")
-    assert "stands and costs" in err
+    assert "remains and is billed" in err
     assert "delete" not in stage.names()
 
 

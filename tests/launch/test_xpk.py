@@ -50,7 +50,7 @@ def test_the_line_for_the_workers_is_shell_that_does_what_it_is_for(stage):
     )
     ran = subprocess.run(["bash", "-c", line], env=stage.environment(), capture_output=True, text=True, check=False)
     assert ran.returncode == 75
-    assert "no data came" in ran.stdout
+    assert "no data was copied" in ran.stdout
     assert (stage.folder / "pip").read_text().splitlines()[-1] == ".[tpu,gcp]"
     code, *flags = (stage.folder / "python").read_text().splitlines()[1:]
     compile(code, "copy", "exec")
@@ -117,7 +117,7 @@ def test_ctrl_c_while_it_submits_says_what_may_stand_and_leaves_no_clone(stage):
     temporary.mkdir()
     stage.play(**{"xpk workload create": ["HANG"]})
     err = stage.interrupted("create", 1, "xpk.sh", "run", *FLAGS, program="xpk", **ALL, TMPDIR=temporary)
-    assert f"{workload(stage)} may have been submitted and cost" in err
+    assert f"{workload(stage)} may have been submitted and billed" in err
     assert stage.names("xpk") == ["list", "create"]
     assert stage.calls("git")[-1][-1].startswith(str(temporary))
     assert list(temporary.iterdir()) == []
