@@ -40,7 +40,8 @@ class Implementation(NamedTuple):
 def _sas_jax(task: Task) -> Call:
     import jax
 
-    jax.config.update("jax_num_cpu_devices", task.devices)
+    if task.devices > 1:
+        jax.config.update("jax_num_cpu_devices", task.devices)
     from sas_jax import devices
     from sas_jax.selection import greedy
     from sas_jax.selection.rank import rank

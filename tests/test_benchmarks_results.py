@@ -281,7 +281,7 @@ def test_what_is_no_run_is_refused_with_a_sentence(make_workdir, tmp_path):
         results.collect(tmp_path / "empty", title="D")
     workdir = make_workdir(some_arms())
     (workdir / "results.json").write_text('{"dataset": {}}')
-    with pytest.raises(InputError, match=r"damaged one \(results\.latent_classes is not there\)"):
+    with pytest.raises(InputError, match=r"damaged one \(results\.latent_classes is missing\)"):
         results.collect(workdir, title="D")
     (workdir / "results.json").unlink()
     with pytest.raises(InputError, match=r"results\.json, got .* has none. Wait until"):

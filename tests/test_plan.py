@@ -225,8 +225,11 @@ def test_a_name_of_an_arm_that_is_as_it_was_keeps_what_was_trained():
         ({"partitions": {"a/b": {"method": "labels"}}}, "letters, digits and underscores.*got 'a/b'"),
         ({"partitions": {"_a": {"method": "labels"}}}, "must not start with an underscore, got '_a'"),
         ({"partitions": {3: {"method": "labels"}}}, "letters, digits and underscores.*got 3"),
-        ({"partitions": {"a": {"epochs": 3}}}, "config.partitions.NAME.FIELD must have.*got config.partitions.a.epoch"),
-        ({"partitions": {"a": 3}}, "config.partitions.NAME.FIELD must have"),
+        (
+            {"partitions": {"a": {"epochs": 3}}},
+            "FIELD in config.partitions.NAME.FIELD must be one of.*got config.partitions.a.epoch",
+        ),
+        ({"partitions": {"a": 3}}, "FIELD in config.partitions.NAME.FIELD must be one of"),
         ({"partitions": {"a": {"method": "trees"}}}, "config.partitions.a.method must be one of"),
         ({"partitions": {"a": {"method": "labels", "embeddings": "E.npy"}}}, "config.partitions.a.embeddings must be"),
         ({"partitions": {"a": {"method": "file"}}}, "config.partitions.a.file must not be empty"),

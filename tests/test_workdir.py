@@ -97,7 +97,7 @@ def test_a_stamp_of_an_earlier_version_is_believed_where_it_is_whole(tmp_path, n
     assert workdir.is_done("rank", "x")
     del stamp[name]
     path.write_text(json.dumps(stamp))
-    assert f"({name} is not there)" in workdir.stamp_damage("rank")
+    assert f"({name} is missing)" in workdir.stamp_damage("rank")
 
 
 def test_a_file_is_known_by_its_digest_and_one_that_is_half_written_is_not_called_damaged(tmp_path):
