@@ -1,4 +1,4 @@
-"""What the commands share: flags in, one sentence out for what a person can mend, and no traceback for it."""
+"""Shared code of the commands: parses flags, and reports errors that users can fix in one sentence, not a traceback."""
 
 import contextlib
 import errno
@@ -14,18 +14,18 @@ from etils import epath
 
 try:
     import jax
-except ValueError as error:  # of a setting in the environment, which JAX reads when it is imported
+except ValueError as error:  # an invalid setting in the environment, which JAX reads on import
     _text = f"JAX's settings in the environment must be such as JAX knows, got another ({error}). Correct or unset it."
     print(f"sas_jax: {_text}", file=sys.stderr)
     sys.exit(2)
-except KeyboardInterrupt:  # importing it takes a second
+except KeyboardInterrupt:  # importing JAX takes a second
     sys.exit(130)
 
 from sas_jax import files, preemption, terminal
 from sas_jax.errors import InputError, shown
 
-EXIT_INPUT = 2  # something given cannot be used
-EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it
+EXIT_INPUT = 2  # invalid input
+EXIT_INTERRUPTED = 130  # Ctrl-C, by the convention of shells
 _FIELD = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 _FLAG = re.compile(r"--?[a-zA-Z]")
 
@@ -35,7 +35,7 @@ def run(main: Callable[[], None], *, interrupted: str = "") -> None:
 
     Args:
         main: the command.
-        interrupted: what Ctrl-C or SIGTERM says beside that it did, such as how to go on.
+        interrupted: appended to the message after Ctrl-C or SIGTERM, such as how to resume.
     """
     terminal.prepare()
     with terminal.guarded():
@@ -67,24 +67,24 @@ def _run(main: Callable[[], None], interrupted: str) -> None:
 
 
 def _exit(code: int, message: str) -> NoReturn:
-    """Ends with a sentence."""
-    with contextlib.suppress(OSError):  # standard error may be full as well
+    """Prints a message to standard error and exits."""
+    with contextlib.suppress(OSError):  # the disk of standard error may be full as well
         print(f"{_name()}: {message}", file=sys.stderr, flush=True)
     if jax.distributed.is_initialized():
-        os._exit(code)  # an ordinary exit would wait for the other processes, and these wait for this one
+        os._exit(code)  # an ordinary exit would wait for the other processes, which wait for this one
     sys.exit(code)
 
 
 def _setting(name: str) -> Any:
-    """The value of one of JAX's settings, by its name in the environment."""
+    """Returns the value of a JAX setting, given its name in the environment."""
     return jax.config.values[name.lower()]
 
 
 def _without_devices() -> str:
-    """A sentence where JAX finds no device, whatever it raised when it was first asked; "" where it finds some."""
+    """Returns an error message if JAX finds no device, whatever exception that raised, or "" if it finds some."""
     try:
         jax.devices()
-    except Exception as error:  # RuntimeError, or an AssertionError without a word
+    except Exception as error:  # RuntimeError, or an AssertionError without a message
         if (cpus := _setting("JAX_NUM_CPU_DEVICES")) not in (None, -1) and cpus < 1:
             return f"JAX_NUM_CPU_DEVICES must be 1 or more, got {cpus}. Correct or unset it."
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -98,7 +98,7 @@ def _without_devices() -> str:
 
 
 def _fail() -> None:
-    """Ends with a traceback where there are other processes, which an ordinary exit would wait for."""
+    """Prints the traceback and exits if there are other processes, which an ordinary exit would wait for."""
     if jax.distributed.is_initialized():
         traceback.print_exc()
         sys.stderr.flush()
@@ -106,7 +106,7 @@ def _fail() -> None:
 
 
 def require(*given: flags.FlagHolder) -> None:
-    """Raises an InputError where one of the flags was not given."""
+    """Raises an InputError if one of the flags was not given."""
     for flag in given:
         if not flag.value:
             wanted = " ".join(f"--{each.name}=..." for each in given)
@@ -114,14 +114,14 @@ def require(*given: flags.FlagHolder) -> None:
 
 
 def _quietly(main: Callable[[], None]) -> None:
-    logging.set_verbosity(logging.WARNING)  # orbax tells of every file at the level that absl commands show
+    logging.set_verbosity(logging.WARNING)  # orbax logs every file at a level that absl shows by default
     sys.unraisablehook = _unraisable
     main()
-    sys.stdout.flush()  # here, where what fails is said in a sentence
+    sys.stdout.flush()  # here, where a failure is reported as one sentence
 
 
 def _unraisable(args: Any) -> None:
-    """Python's own hook, but for what orbax leaves behind of a write that failed, and that has been said."""
+    """Calls Python's hook, except for an error that orbax raises after a failed write, which was reported already."""
     if str(args.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(args)
 
@@ -131,7 +131,7 @@ def _name() -> str:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    """flags.FLAGS(argv), with every mistake as an InputError."""
+    """Returns flags.FLAGS(argv); every mistake raises an InputError."""
     try:
         if "config" in flags.FLAGS:
             argv = _with_fields(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
@@ -139,7 +139,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         text = str(error).strip().splitlines()[0].removeprefix("flag ")
         raise InputError(text) from error
-    except RecursionError as error:  # absl looks for a similar name by recursion
+    except RecursionError as error:  # absl searches for similar names recursively
         raise InputError("Every flag must be a known one, got one with a very long name. Correct it.") from error
     if len(rest) > 1:
         raise InputError(f"Everything on the command line must be a flag, got {shown(rest[1])}. Write --name=value.")
@@ -147,9 +147,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _with_fields(argv: Sequence[str]) -> list[str]:
-    """Writes --config.section.field=value as --config_field=section.field=value, which absl knows.
+    """Rewrites --config.section.field=value as --config_field=section.field=value, which absl knows.
 
-    The value may also be the next argument; where there is none it is true, and false after --noconfig.
+    The value may also be the next argument. Without a value it is true, or false after --noconfig.
     """
     rest, found = list(argv), []
     while rest:
@@ -168,9 +168,9 @@ def _with_fields(argv: Sequence[str]) -> list[str]:
 
 
 def _use_compilation_cache() -> None:
-    """Keeps compiled programs between runs: a second start takes a third of the time.
+    """Enables JAX's persistent compilation cache: a second start takes a third of the time.
 
-    Where they cannot be kept that is said once. JAX would warn of each program.
+    An unusable cache directory is reported once; JAX would warn for each program.
     """
     given = jax.config.values["jax_compilation_cache_dir"]
     try:

@@ -1,9 +1,9 @@
-"""The whole method by one command.
+"""Runs the whole method with one command.
 
     python -m sas_jax.main --config=configs/NAME.py [--workdir=runs/NAME] [--config.section.field=value ...]
 
-Trains the proxy, measures similarity, ranks, trains the arms and compares them; what a directory already holds is
-not done again.
+Trains the proxy, measures similarity, ranks, trains the arms and compares them. Stages that are already done in the
+workdir are skipped.
 """
 
 import sys
@@ -31,9 +31,9 @@ DISTRIBUTED = flags.DEFINE_bool(
 
 
 def main() -> None:
-    """Flags in, one call, a table out."""
+    """Runs the pipeline as the flags say, and prints the results as tables."""
     command.require(CONFIG)
-    # After the flags: a mistyped one is answered at once.
+    # Imported after parsing the flags, so that a mistyped flag is reported at once.
     from sas_jax import config_file, devices, plan
     from sas_jax.results import printed
     from sas_jax.run import pipeline

@@ -1,4 +1,4 @@
-"""What a config asks for: its arms, its partitions, and the stages and files that they need."""
+"""The arms and partitions of a config, and the stages and files that they need."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from sas_jax.errors import InputError, shown
 from sas_jax.selection.selectors import SELECTORS, Selector
 from sas_jax.training import DEFAULT, METHODS
 
-LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits JAX's 32 bits
+LARGEST_SEED = 2**31 - 1  # of the config and of an arm; their sum still fits into JAX's 32 bits
 
 SELECTED = "selected"  # in config.arms: the configured objective
 STEP_RULES = ("epochs", "steps")
@@ -30,7 +30,7 @@ class Arm:
 
     @property
     def fraction_name(self) -> str:
-        """At least two decimals, and as many as the fraction has."""
+        """The fraction with all its decimals, at least two."""
         short = f"{self.fraction:.2f}"
         return short if float(short) == self.fraction else repr(self.fraction)
 
@@ -42,21 +42,21 @@ class Arm:
 
     @property
     def chooses(self) -> Selector:
-        """Its selector."""
+        """The arm's selector."""
         return SELECTORS[self.selector]
 
 
 def within(selector: str, partition: str) -> str:
-    """A selector and the partition that it works in, as names show them: "sas", or "sas@labels"."""
+    """Returns the name of a selector within a partition: "sas", or "sas@labels"."""
     return f"{selector}@{partition}" if partition else selector
 
 
 def arms(config: ConfigDict) -> tuple[Arm, ...]:
-    """The arms of a config, "selected" replaced by the objective's name.
+    """Returns the arms of a config, with "selected" replaced by the objective's name.
 
     Raises:
-        InputError: an entry is not (a known selector, a fraction in (0, 1], a seed >= 0) and perhaps a known method and
-            step rule after them, or stands twice; or a selector's partition is not in config.partitions.
+        InputError: an entry is not (a known selector, a fraction in (0, 1], a seed >= 0), optionally followed by a
+            known method and step rule; two arms are equal; or a selector's partition is not in config.partitions.
     """
     found: list[Arm] = []
     for entry in config.arms:
@@ -102,23 +102,23 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
 
 
 def training(config: ConfigDict, method: str) -> ConfigDict:
-    """How a method trains the arms: config.train, with what the method has of its own."""
+    """Returns the training config of a method: config.train, overridden by the method's own fields."""
     own = config.get("methods", {}).get(method, ConfigDict())
     return ConfigDict(config.train.to_dict() | own.to_dict())
 
 
 def compares_views(config: ConfigDict) -> bool:
-    """Whether the similarity compares all pairs of views, so that every view's embedding is kept, not only the mean."""
+    """Returns whether the similarity compares all pairs of views, so that the embeddings of all views are kept."""
     return config.selection.similarity != "cosine"
 
 
 def partitions(config: ConfigDict) -> dict[str, ConfigDict]:
-    """config.partitions: by name, what a partition has in place of fields of config.latent_classes and selection."""
-    return dict(config.get("partitions", {}))  # a run of an earlier version has none
+    """Returns config.partitions: by name, the fields of config.latent_classes and selection that each overrides."""
+    return dict(config.get("partitions", {}))  # configs of earlier versions have none
 
 
 def in_partition(config: ConfigDict, partition: str) -> ConfigDict:
-    """A copy of the config with the fields of one of its partitions in their places; for "" the config itself."""
+    """Returns a copy of the config with the fields that a partition overrides; for "", the config itself."""
     if not partition:
         return config
     found = ConfigDict(config.to_dict())
@@ -129,59 +129,59 @@ def in_partition(config: ConfigDict, partition: str) -> ConfigDict:
 
 
 def partitions_of_arms(config: ConfigDict) -> tuple[str, ...]:
-    """The partitions that a run makes: "", its own, first, then those that arms name."""
+    """Returns the partitions of a run: first "", its own, then those that arms name."""
     return tuple(dict.fromkeys(["", *(arm.partition for arm in arms(config))]))
 
 
 def classes_stage(partition: str) -> str:
-    """The stage that makes the latent classes of a partition."""
+    """Returns the stage that makes the latent classes of a partition."""
     return f"classes/{partition}" if partition else "classes"
 
 
 def ranked(config: ConfigDict) -> tuple[tuple[str, str], ...]:
-    """(selector, partition) of each ranking of a run: the configured objective first, then what only arms name."""
+    """Returns (selector, partition) of each ranking: the configured objective's first, then those only arms name."""
     named = [(arm.selector, arm.partition) for arm in arms(config) if arm.chooses.is_ranked]
     return tuple(dict.fromkeys([(config.selection.objective, ""), *named]))
 
 
 def classes_file(partition: str) -> str:
-    """The latent classes of a partition, in a run's directory."""
+    """Returns the name of a partition's file of latent classes."""
     return f"latent_classes-{partition}.npy" if partition else "latent_classes.npy"
 
 
 def rank_stage(config: ConfigDict, selector: str, partition: str = "") -> str:
-    """The stage that ranks by `selector` within a partition."""
+    """Returns the stage that ranks by `selector` within a partition."""
     configured = selector == config.selection.objective and not partition
     return "rank" if configured else f"rank/{within(selector, partition)}"
 
 
 def ranking_file(config: ConfigDict, selector: str, partition: str) -> str:
-    """ranking.parquet for the configured objective; another that an arm names carries its name."""
+    """Returns ranking.parquet for the configured objective, else a file name with the selector's name."""
     configured = rank_stage(config, selector, partition) == "rank"
     return "ranking.parquet" if configured else f"ranking-{within(selector, partition)}.parquet"
 
 
 def trains_supervised(config: ConfigDict, arm: Arm) -> bool:
-    """Whether the encoder is trained once more on the arm's subset, with labels; not again for other methods."""
+    """Returns whether the encoder is also trained with labels on the arm's subset; never for other methods or rules."""
     return arm.fraction in config.evaluation.supervised_fractions and arm == Arm(
         arm.selector, arm.fraction, arm.seed, partition=arm.partition
     )
 
 
 def that_matters(flat: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a flattened config less those that cannot change a result."""
+    """Returns the fields of a flattened config that can change a result."""
     sizes = ("embedding.batch_size", "evaluation.batch_size", "latent_classes.clip_batch_size")
     nothing = (*sizes, "data.dir", "data.placement")
     return {name: value for name, value in flat.items() if not name.startswith("runtime.") and name not in nothing}
 
 
 def config_name(path: str) -> str:
-    """configs/digits.py:... -> digits."""
+    """Returns the name of a config: configs/digits.py:... becomes digits."""
     return re.sub(r"\.py$", "", Path(path.split(":")[0]).name)
 
 
 def one_of(what: str, value: Any, known: tuple[str, ...]) -> None:
-    """Raises InputError unless the value is a known one."""
+    """Raises InputError unless the value is one of `known`."""
     if not (isinstance(value, str) and value in known):
         names = ", ".join(repr(k) for k in known)
         raise InputError(f"{what} must be one of {names}, got {shown(value, 40)}. Choose one.")

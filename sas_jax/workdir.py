@@ -1,4 +1,4 @@
-"""A run's directory: its config, the stamps of finished stages, files that appear whole, metrics."""
+"""A run's directory: its config, the stamps of finished stages, atomically written files, and metrics."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ from sas_jax import shapes, typed
 from sas_jax.errors import InputError
 from sas_jax.files import expanded, is_remote, matching, reason, remove, send, write_whole
 
-# What a run may leave in its directory; `--restart` removes these and nothing else.
+# The names that a run uses in its directory; `--restart` removes these and nothing else.
 OWN_FOLDERS = ("stamps", "proxy", "arms", "supervised", "tensorboard")
 OWN_FILES = (
     "config.json",
@@ -37,22 +37,22 @@ OWN_FILES = (
     "ranking*.parquet.partial*",
     "subset-[0-9]*.npy",
 )
-OWNER = "inputs.json"  # beside checkpoints: the inputs of the stage that they are of
-_SYNC_SECONDS = 10.0  # between two uploads of metrics, where no checkpoint asks for one
-_CHECKSUM = "checksum"  # in a JSON file, of all else in it
+OWNER = "inputs.json"  # next to checkpoints: the fingerprint of their stage's inputs
+_SYNC_SECONDS = 10.0  # between two uploads of metrics; each checkpoint triggers one as well
+_CHECKSUM = "checksum"  # a key in JSON files: the checksum of the other keys
 _CHANGED = "it is not as it was written"
-_FILE = "file"  # the stamps of files are named so, the inputs in them are digests
-_MARK = "run.json"  # in stamps/: what tells a run's directory from one that only has the same names in it
+_FILE = "file"  # prefix of the stage names in the stamps of files, whose inputs are digests
+_MARK = "run.json"  # in stamps/: distinguishes a run's directory from one that only contains the same names
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able values: equal parts, equal stage."""
+    """Returns a short hash of JSON-serializable values, which tells whether a stage's inputs have changed."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _digest(path: epath.Path) -> str:
-    """A hash of a file's bytes."""
+    """Returns a hash of a file's bytes."""
     with path.open("rb") as file:
         hashed = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -61,27 +61,27 @@ def _digest(path: epath.Path) -> str:
 
 
 def digest(array: np.ndarray | None) -> str | None:
-    """A hash of an array's bytes."""
+    """Returns a hash of an array's bytes."""
     return None if array is None else hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=12).hexdigest()
 
 
 def jsonable(value: Any) -> Any:
-    """Tuples as lists, as they come back from a file."""
+    """Converts tuples to lists, which is how JSON files return them."""
     if isinstance(value, dict):
         return {name: jsonable(inner) for name, inner in value.items()}
     return [jsonable(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
-    """The object with a checksum of what it will be in a file."""
+    """Returns the object with a checksum of its JSON form added."""
     return value | {_CHECKSUM: fingerprint(json.loads(json.dumps(value)))}
 
 
 def read_sealed(path: epath.Path) -> dict[str, Any]:
-    """The object in a JSON file, without its checksum. Earlier versions wrote none, and theirs is taken as it is.
+    """Reads a JSON object, verifies its checksum and removes it; files of earlier versions have no checksum.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is not as it was written; the text is the reason.
+        OSError, ValueError: the file cannot be read or has changed since it was written; the text is the reason.
     """
     value = _object(path.read_bytes())
     if (checksum := value.pop(_CHECKSUM, None)) is not None and checksum != fingerprint(value):
@@ -90,7 +90,7 @@ def read_sealed(path: epath.Path) -> dict[str, Any]:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """A JSON object; raises ValueError with the reason where it is none."""
+    """Parses a JSON object; raises ValueError with the reason if it is invalid."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -101,12 +101,12 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def write_json(path: epath.Path, value: Any) -> None:
-    """Writes JSON, whole."""
+    """Writes JSON atomically."""
     write_whole(path, lambda aside: aside.write_text(json.dumps(value, indent=2) + "\n"))
 
 
 def write_array(path: epath.Path, array: np.ndarray) -> None:
-    """Writes a .npy file, whole."""
+    """Writes a .npy file atomically."""
 
     def write(aside: epath.Path) -> None:
         with aside.open("wb") as file:
@@ -116,7 +116,7 @@ def write_array(path: epath.Path, array: np.ndarray) -> None:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """Flattens nested dicts: {"a": {"b": 1}} becomes {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
@@ -127,10 +127,10 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_writable(directory: epath.Path) -> None:
-    """Makes a directory where it is missing, and finds out at once whether it can be written to.
+    """Creates a directory if it is missing, and checks that it is writable.
 
     Raises:
-        InputError: it cannot.
+        InputError: the directory is not writable.
     """
     try:
         if is_remote(directory):
@@ -145,7 +145,7 @@ def check_writable(directory: epath.Path) -> None:
             "pip install -e '.[gcp]', or choose a local directory."
         ) from error
     except Exception as error:
-        if not isinstance(error, OSError) and not is_remote(directory):  # a store has errors of its own
+        if not isinstance(error, OSError) and not is_remote(directory):  # object stores raise their own errors
             raise
         raise InputError(
             f"The directory of the results must be writable, got {directory} ({reason(error)}). Choose another."
@@ -153,21 +153,21 @@ def check_writable(directory: epath.Path) -> None:
 
 
 def _see_what_others_write() -> None:
-    """Lets no listing of a bucket be answered from memory: other processes of a run write there too."""
+    """Disables the cache of bucket listings, because other processes of a run write there too."""
     import fsspec
 
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
 
 
 class Workdir:
-    """A run's directory and what of it is done.
+    """A run's directory and the stamps of its finished stages.
 
     A stage is done when its stamp holds the fingerprint of its inputs: its part of the config and the fingerprints of
     the stages before it.
     """
 
     def __init__(self, path: epath.PathLike, *, writes: bool = True):
-        """Of several processes of a run only one `writes`; the others read what it wrote."""
+        """Only one process of a run `writes`; the others read the files that it wrote."""
         self.path = expanded(path)
         self.writes = writes
 
@@ -176,10 +176,10 @@ class Workdir:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Makes the directory and holds it for this process alone; a process that dies lets go of it.
+        """Creates the directory and locks it for this process; the lock ends with the process.
 
         Raises:
-            InputError: it cannot be written to, or another process holds it.
+            InputError: the directory is not writable, or another process holds the lock.
         """
         if not self.writes:
             yield
@@ -208,12 +208,12 @@ class Workdir:
             ) from error
 
     def check_kinds(self) -> None:
-        """Makes sure that nothing of the run's is a folder where a file belongs, or a file where a folder belongs.
+        """Checks that none of the run's files is a folder, and none of its folders a file.
 
         Raises:
-            InputError: something is. It is not the run's, so that the run does not remove it.
+            InputError: one is. The run did not create it, and therefore does not remove it.
         """
-        if is_remote(self.path):  # an object may have the name of a folder too
+        if is_remote(self.path):  # an object and a folder may share a name
             return
         trained = [*matching(self / "arms", "*"), *matching(self / "supervised", "*")]
         owners = [self / "proxy", *trained]
@@ -231,14 +231,14 @@ class Workdir:
                     raise InputError(f"{path} must be a {wanted}, got a {found}. Move it away and run again.")
 
     def read(self, name: str, kind: Any) -> dict[str, Any] | None:
-        """The object in one of the run's JSON files, or None where there is no such file.
+        """Reads one of the run's JSON files; returns None if it does not exist.
 
         Args:
-            name: of a file that was written within `writing`.
-            kind: what it must hold, as `typed.build` takes it.
+            name: name of a file that was written within `writing`.
+            kind: type of the content, as `typed.build` takes it.
 
         Raises:
-            InputError: it is damaged.
+            InputError: the file is damaged.
         """
         path = self / name
         if not path.exists():
@@ -256,14 +256,14 @@ class Workdir:
         return value
 
     def stored_config(self) -> dict[str, Any] | None:
-        """The config of the run that is in the directory, or None; raises InputError where it is damaged."""
+        """Returns the config of the directory's run, or None; raises InputError if it is damaged."""
         return self.read("config.json", shapes.Config)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[epath.Path]:
-        """The block writes a file of the run, whole; a digest of it is kept, by which `damage` knows it again.
+        """Yields the path of a file for the block to write, then records a digest of it, which `damage` checks.
 
-        Of several processes that are in such a block one writes the file.
+        If several processes enter the block, one of them writes the file.
         """
         if not self.writes:
             yield self / name
@@ -271,11 +271,11 @@ class Workdir:
         stage = f"{_FILE}/{name}"
         self.unstamp(stage)
         yield self / name
-        if not is_remote(self.path):  # object stores keep checksums of their own, and to read it back costs a transfer
+        if not is_remote(self.path):  # object stores have their own checksums, and reading back costs a transfer
             write_json(self._stamp_path(stage), sealed({"stage": stage, "inputs": _digest(self / name)}))
 
     def damage(self, name: str) -> str | None:
-        """Why a file of the run is not as it was written, or None; an earlier version may have kept no digest of it."""
+        """Returns why a file of the run is damaged, or None; files of earlier versions may have no digest to check."""
         path = self / name
         if not path.exists():
             return "it is missing"
@@ -285,23 +285,23 @@ class Workdir:
         return None if stamp is None or stamp["inputs"] == _digest(path) else _CHANGED
 
     def clear(self) -> None:
-        """Removes what runs leave in the directory, and nothing else."""
+        """Removes the files and folders of runs from the directory, and nothing else."""
         for path in self.own():
             remove(path)
 
     def own(self) -> list[epath.Path]:
-        """What lies in the directory under the names that runs use."""
+        """Returns the paths in the directory that have names of runs' files and folders."""
         return matching(self.path, *OWN_FOLDERS, *OWN_FILES)
 
     def stamp(self, stage: str) -> dict[str, Any] | None:
-        """What `stage` left when it was done, or None; a damaged stamp says nothing."""
+        """Returns the stamp of `stage`, or None if it is missing or damaged."""
         try:
             return self._read_stamp(stage)
         except (OSError, ValueError):
             return None
 
     def stamp_damage(self, stage: str) -> str | None:
-        """Why the stamp of `stage` is not as it was written; None where it is, or there is none."""
+        """Returns why the stamp of `stage` is damaged; None if it is intact or missing."""
         try:
             self._read_stamp(stage)
         except (OSError, ValueError) as error:
@@ -318,30 +318,30 @@ class Workdir:
         return stamp
 
     def unstamp(self, stage: str) -> None:
-        """Takes the word back that `stage` is done."""
+        """Removes the stamp of `stage`."""
         self._stamp_path(stage).unlink(missing_ok=True)
 
     def mark(self) -> None:
-        """Makes the directory that of a run."""
+        """Marks the directory as a run's."""
         (self / "stamps").mkdir(parents=True, exist_ok=True)
         if not (self / "stamps" / _MARK).exists():
             write_json(self / "stamps" / _MARK, {"stage": "run", "inputs": "", "of": "sas_jax"})
 
     def is_marked(self) -> bool:
-        """Whether the directory is that of a run: by its mark, or where that is lost by any whole stamp."""
+        """Returns whether the directory is a run's: whether it has the mark or, if that is lost, any intact stamp."""
         return (self / "stamps" / _MARK).exists() or any(map(_is_stamp, matching(self / "stamps", "*.json")))
 
     def _stamp_path(self, stage: str) -> epath.Path:
         return self / "stamps" / f"{stage.replace('/', '.')}.json"
 
     def is_done(self, stage: str, inputs: str) -> bool:
-        """Whether `stage` was done with inputs of this fingerprint."""
+        """Returns whether `stage` was done with inputs of this fingerprint."""
         stamp = self.stamp(stage)
         return stamp is not None and stamp["inputs"] == inputs
 
     @contextlib.contextmanager
     def doing(self, stage: str, inputs: str) -> Iterator[dict[str, Any]]:
-        """The work of a stage: stamped when the block ends well. The dict it yields goes into the stamp."""
+        """Stamps `stage` if the block succeeds; the yielded dict is added to the stamp."""
         if self.writes:
             self.mark()
             self.unstamp(stage)
@@ -362,7 +362,7 @@ def _is_stamp(path: epath.Path) -> bool:
 
 
 def _line(text: str) -> dict[str, Any] | None:
-    """A line of metrics without its checksum, which earlier versions did not write; None where it is damaged."""
+    """Parses a line of metrics; None if it is damaged. Lines of earlier versions have no checksum."""
     try:
         line = _object(text.encode())
     except ValueError:
@@ -373,19 +373,19 @@ def _line(text: str) -> dict[str, Any] | None:
 
 
 def _text(line: dict[str, Any]) -> str:
-    """A line of metrics as it is written."""
+    """Formats a line of metrics for the file."""
     return json.dumps(line | {_CHECKSUM: _checksum(line)}) + "\n"
 
 
 def _checksum(line: dict[str, Any]) -> str:
-    """Of all but times, so that the lines of an interrupted run are those of an undisturbed one."""
+    """Returns a checksum of all fields except times, so that it is the same for an interrupted run."""
     return fingerprint({name: value for name, value in line.items() if not name.endswith(("_seconds", "_per_second"))})
 
 
 class Metrics:
-    """metrics.jsonl and TensorBoard events, written as training goes by the process that writes.
+    """metrics.jsonl and TensorBoard events, written during training by the process that writes.
 
-    An object store cannot append: of a workdir there they are local files, sent by `sync`.
+    Object stores cannot append. If the workdir is in one, the files are written locally and uploaded by `sync`.
     """
 
     def __init__(self, workdir: Workdir):
@@ -397,26 +397,26 @@ class Metrics:
         self._writers: dict[str, Any] = {}
 
     def _place(self, name: str) -> epath.Path:
-        """Where a file is while the run is at work."""
+        """Returns where a file is during the run."""
         return (epath.Path(self._aside.name) if self._aside else self._workdir) / name
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines so far; what is damaged, or was cut short by a kill, is left out."""
+        """Returns all lines so far, except damaged ones and one that was cut short by a kill."""
         return [line for line in self._read() if line is not None]
 
     def damaged(self) -> int:
-        """How many lines are damaged; the last one may have been cut short by a kill, which is no damage."""
+        """Counts the damaged lines, except the last one, which a kill may have cut short."""
         return sum(line is None for line in self._read()[:-1])
 
     def _read(self) -> list[dict[str, Any] | None]:
-        """The lines, None for what is none."""
+        """Returns the lines, with None for damaged ones."""
         path = self._place("metrics.jsonl")
         if not path.exists() or path.is_dir():
             return []
         return [_line(text) for text in path.read_bytes().decode(errors="replace").splitlines()]
 
     def resume(self, stage: str, step: int) -> dict[str, Any] | None:
-        """Drops the lines of `stage` past `step`, so that none stands twice when training goes on; returns its last."""
+        """Drops the lines of `stage` past `step`, since resumed training repeats them; returns its last line."""
         lines = [line for line in self.lines() if line["stage"] != stage or line["step"] <= step]
         if self._writes:
             if is_remote(self._workdir) and self._aside is None:
@@ -426,7 +426,7 @@ class Metrics:
         return next((line for line in reversed(lines) if line["stage"] == stage), None)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Appends a line, and its numbers as TensorBoard scalars under the stage's name."""
+        """Appends a line, and writes its numbers as TensorBoard scalars under the stage's name."""
         if not self._writes:
             return
         with self._place("metrics.jsonl").open("a") as file:
@@ -434,7 +434,7 @@ class Metrics:
         stage = line["stage"]
         if stage not in self._writers:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # tensorboardX's generated protobuf code warns of its own age
+                warnings.simplefilter("ignore")  # tensorboardX's generated protobuf code warns that it is outdated
                 from tensorboardX import SummaryWriter
             self._writers[stage] = SummaryWriter(str(self._place("tensorboard") / stage), purge_step=line["step"])
         for name in ("loss", "views_per_second"):
@@ -444,7 +444,7 @@ class Metrics:
             self.sync()
 
     def sync(self) -> None:
-        """Sends to an object store what is not there yet; a checkpoint must not be there before its lines."""
+        """Uploads changed files to the object store; a checkpoint must not be uploaded before its lines."""
         self._synced = time.monotonic()
         if self._aside is None:
             return

@@ -1,4 +1,4 @@
-"""A run as one HTML file that can be read, and forwarded, without the run."""
+"""Reports of runs as HTML files that can be read and forwarded without the run."""
 
 from sas_jax.report.build import html
 

@@ -1,4 +1,4 @@
-"""Makes the report of a run anew, or compares several runs on one page.
+"""Rebuilds the report of a run, or compares several runs on one page.
 
 python -m sas_jax.report runs/digits
 python -m sas_jax.report runs/digits runs/digits-facility [--output=compare.html]
@@ -11,7 +11,7 @@ from absl import flags
 
 from sas_jax import command
 
-# absl knows a command's flags, and the messages begin, by this name: sas_jax/report and not sas_jax/report/__main__.py
+# absl finds a command's flags by this name, and messages begin with it: sas_jax/report, not sas_jax/report/__main__.py
 sys.argv[0] = str(pathlib.Path(sys.argv[0]).parent)
 
 WORKDIRS = flags.DEFINE_multi_string("workdir", [], "A run's directory; the name --workdir= may be left out.")
@@ -21,8 +21,8 @@ OUTPUT = flags.DEFINE_string(
 
 
 def main() -> None:
-    """Flags in, one call, a sentence out."""
-    from sas_jax import data  # after the flags: a mistyped one is answered at once
+    """Writes the page as the flags say, and prints its path."""
+    from sas_jax import data  # after parsing the flags, so that a mistyped flag is reported at once
     from sas_jax.report.rebuild import rebuild
     from sas_jax.selection.ranking import Ranking
 
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def named(arguments: list[str]) -> list[str]:
-    """The arguments with --workdir= before each directory: all others are flags, as in every command."""
+    """Returns the arguments with --workdir= before each directory; all others are flags, as in every command."""
     found, before = [], ""
     for argument in arguments:
         is_value = before.lstrip("-") in ("output", "workdir") and before.startswith("-")

@@ -1,6 +1,6 @@
-"""Axes drawn as SVG, whose colours are the page's variables: one drawing serves the light and the dark theme.
+"""Axes drawn as SVG with the page's colour variables, so that one drawing serves the light and the dark theme.
 
-matplotlib would fix the colours and fonts when it draws; here text is text, in the page's font, and a figure is a few
+matplotlib would fix the colours and fonts when it draws. Here text stays text in the page's font, and a figure is a few
 kB.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from sas_jax.results.markup import Markup, element, joined
 
-WIDTH = 400  # a column of the page, and a phone: text keeps its size
-_CHARACTER = 6.3  # of a label, on average
+WIDTH = 400  # fits a column of the page and a phone, so that text keeps its size
+_CHARACTER = 6.3  # average width in a label
 
 
 def ticks(low: float, high: float, number: int = 5) -> list[float]:
-    """Round numbers within [low, high], about `number` of them, at steps of 1, 2, 2.5 or 5 times a power of ten."""
+    """Returns about `number` round numbers in [low, high], with steps of 1, 2, 2.5 or 5 times a power of ten."""
     if not high > low:
         return [low]
     rough = (high - low) / number
@@ -27,18 +27,18 @@ def ticks(low: float, high: float, number: int = 5) -> list[float]:
 
 
 def plain(value: float) -> str:
-    """A tick's number with no more digits than it needs."""
+    """Formats a tick's number with no more digits than it needs."""
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{round(value, 10):.4g}"
     return text.replace("-", "\u2212")
 
 
 def percentage(value: float) -> str:
-    """A tick's share as a percentage."""
+    """Formats a tick's share as a percentage."""
     return f"{round(100 * value, 8):.4g}\u00a0%".replace("-", "\u2212")
 
 
 class Axes:
-    """One frame: data coordinates to pixels, and the parts drawn so far."""
+    """One frame, which maps data coordinates to pixels and holds the parts drawn so far."""
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class Axes:
         Args:
             x: The abscissa's range.
             y: The ordinate's range.
-            x_label: Under the axis.
-            y_label: Above the axis, written level, so that nobody turns their head.
-            x_format: Writes a tick's number.
+            x_label: The label under the axis.
+            y_label: The label above the axis, written horizontally for easy reading.
+            x_format: Formats a tick's number.
             y_format: The same for the ordinate.
             rows: Names at the ordinates 0, 1, ... from the top, in place of ticks.
-            head: Lines of text kept free above the frame, for `marker`.
-            height: Of the figure.
+            head: The number of text lines kept free above the frame, for `marker`.
+            height: The height of the figure.
         """
         self._x, self._y = _widened(*x), _widened(*y)
         y_ticks = [] if rows else ticks(*self._y)
@@ -90,17 +90,17 @@ class Axes:
         self._text((self.left + self.right) / 2, height - 5, x_label, class_="label", text_anchor="middle")
 
     def x(self, value: float) -> float:
-        """A data abscissa's pixel."""
+        """Converts an abscissa to pixels."""
         low, high = self._x
         return self.left + (value - low) / (high - low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
-        """A data ordinate's pixel."""
+        """Converts an ordinate to pixels."""
         low, high = self._y
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
     def curve(self, x: np.ndarray, y: np.ndarray, style: str) -> None:
-        """A line through the points; nan breaks it."""
+        """Draws a line through the points; nan breaks it."""
         path, pen = [], "M"
         for one, two in zip(x, y, strict=True):
             if not (math.isfinite(one) and math.isfinite(two)):
@@ -111,14 +111,14 @@ class Axes:
         self._parts.append(element("path", d="".join(path), class_=f"line {style}"))
 
     def band(self, x: np.ndarray, low: np.ndarray, high: np.ndarray, style: str) -> None:
-        """The area between two lines, over the points where both are known."""
+        """Fills the area between two lines, over the points where both are finite."""
         here = np.isfinite(low) & np.isfinite(high)
         edge = [*zip(x[here], high[here], strict=True), *zip(x[here][::-1], low[here][::-1], strict=True)]
         points = " ".join(f"{self.x(one):.1f},{self.y(two):.1f}" for one, two in edge)
         self._parts.append(element("polygon", points=points, class_=f"band {style}"))
 
     def bars(self, edges: np.ndarray, heights: np.ndarray, styles: Sequence[str]) -> None:
-        """Bars between neighbouring edges, from 0 upwards or, where negative, downwards; nan and 0 have none."""
+        """Draws bars between neighbouring edges, from 0 upwards or, if negative, downwards; nan and 0 have none."""
         base = self.y(0)
         for begin, end, value, style in zip(edges, edges[1:], heights, styles, strict=False):
             if math.isfinite(value) and value != 0:
@@ -130,37 +130,37 @@ class Axes:
                 )
 
     def zero(self) -> None:
-        """A line at ordinate 0, where the range passes it."""
+        """Draws a line at ordinate 0 if the range contains it."""
         if self._y[0] < 0 < self._y[1]:
             self._line(self.left, self.right, self.y(0), self.y(0), "axis")
 
     def strip(self, low: float, high: float, value: float) -> None:
-        """An interval of the abscissa shaded over the whole height, with a line at its value."""
+        """Shades an interval of the abscissa over the whole height, and draws a line at its value."""
         left, right = self.x(low), self.x(high)
         self._rect(left, self.top, right - left, self.bottom - self.top)
         self._line(self.x(value), self.x(value), self.top, self.bottom, "reference")
 
     def level(self, low: float, high: float, value: float) -> None:
-        """An interval of the ordinate shaded over the whole width, with a line at its value."""
+        """Shades an interval of the ordinate over the whole width, and draws a line at its value."""
         self._rect(self.left, self.y(high), self.right - self.left, self.y(low) - self.y(high))
         self._line(self.left, self.right, self.y(value), self.y(value), "reference")
 
     def spread(self, x: tuple[float, float], y: tuple[float, float], style: str) -> None:
-        """A thick line from one point to another: an interval."""
+        """Draws an interval as a thick line from one point to another."""
         self._line(self.x(x[0]), self.x(x[1]), self.y(y[0]), self.y(y[1]), f"whisker {style}")
 
     def point(self, x: float, y: float, style: str) -> None:
-        """A dot."""
+        """Draws a dot."""
         self._parts.append(element("circle", cx=self.x(x), cy=self.y(y), r=4, class_=f"dot {style}"))
 
     def seed(self, x: float, y: float, style: str) -> None:
-        """A small ring: one seed's value."""
+        """Draws one seed's value as a small ring."""
         self._parts.append(element("circle", cx=self.x(x), cy=self.y(y), r=2.5, class_=f"ring {style}"))
 
     def marker(self, x: float, text: str, style: str) -> None:
-        """A vertical line with its name above the frame, on the first line of text that has room.
+        """Draws a vertical line with its name above the frame, on the first line of text that has room.
 
-        Markers are drawn in ascending order of x. A name that finds no room on any line is left out: the line stays.
+        Markers must be drawn in ascending order of x. A name without room on any line is left out.
         """
         at, width = self.x(x), _CHARACTER * len(text)
         start = min(max(at - width / 2, self.left), self.right - width)
@@ -173,10 +173,10 @@ class Axes:
             self._text(start, self.top - 8 - 15 * free, text, class_=f"mark {style}")
 
     def svg(self, summary: str) -> Markup:
-        """The picture.
+        """Returns the picture.
 
         Args:
-            summary: What it shows, for those who do not see it.
+            summary: The text alternative.
         """
         return element(
             "svg", *self._parts, viewBox=f"0 0 {WIDTH} {self.height}", role="img", aria_label=summary, focusable="false"
@@ -193,7 +193,7 @@ class Axes:
 
 
 def figure(picture: Markup, caption: object, legend: Sequence[tuple[str, str]] = ()) -> Markup:
-    """A picture with its caption and, between them, the names of its lines.
+    """Returns a picture with its caption and, between them, the legend.
 
     Args:
         picture: The SVG.
@@ -210,13 +210,13 @@ def figure(picture: Markup, caption: object, legend: Sequence[tuple[str, str]] =
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """A range that is not empty."""
-    if high != low:  # rows count from the top: their range falls
+    """Returns the range, widened if it is empty."""
+    if high != low:  # not high > low: rows count from the top, so their range is descending
         return low, high
     return low - (abs(low) or 1.0) * 0.5, low + (abs(low) or 1.0) * 0.5
 
 
 def _cut(text: str, pixels: float) -> str:
-    """A name that fits."""
+    """Shortens a name to fit."""
     room = int(pixels / _CHARACTER)
     return text if len(text) <= room + 1 else text[: max(room - 1, 1)] + "…"

@@ -1,4 +1,4 @@
-"""The report of a run: what it was, its answer in words with intervals, and what can be seen of how it came about."""
+"""The report of a run: what ran, its results with intervals, and how they came about."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,10 +26,10 @@ def html(
     class_names: Sequence[str] | None = None,
     without_images: str = "",
 ) -> str:
-    """Writes a run as one self-contained HTML page: nothing is loaded, no script runs, and it is under 5 MB.
+    """Writes a run as one self-contained HTML page, which loads nothing, runs no script and is under 5 MB.
 
-    Whatever a run does not have (it was stopped early, there are no labels, the embeddings came from a file) is left
-    out, with the reason in its place.
+    Parts that a run does not have (it was stopped early, there are no labels, the embeddings came from a file) are
+    replaced by the reason.
 
     Args:
         results: The content of `results.json`: dataset, latent_classes, selection, stages, arms.
@@ -39,9 +39,9 @@ def html(
         ranking: Has position int32 [n], gain float32 [n] and classes int32 [n].
         embeddings: float32 [n, d].
         images: uint8 [n, s, s, 3], the training images in the ranking's order.
-        labels: int [n], -1 where an image has none.
+        labels: int [n], -1 for images without a label.
         class_names: The labels' names.
-        without_images: Why there are no images, where there are none.
+        without_images: Why there are no images, if so.
 
     Returns:
         The page.
@@ -64,7 +64,7 @@ def html(
 
 
 def _nested(value: Any) -> Any:
-    """Plain dicts in place of other mappings (ml_collections' among them)."""
+    """Converts nested mappings, such as ml_collections', to plain dicts."""
     if hasattr(value, "items"):
         return {str(key): _nested(inner) for key, inner in value.items()}
     return value

@@ -1,4 +1,4 @@
-"""Several runs on one page: their arms beside each other, what their configs differ in, their times."""
+"""Several runs on one page: their arms side by side, the differences of their configs, and their times."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ _LUCK = "Where several runs are compared, the best of them is in part the luckie
 
 @dataclasses.dataclass(frozen=True)
 class _Column:
-    """A run among others."""
+    """One of the compared runs."""
 
     name: str
     run: Run
@@ -40,7 +40,7 @@ def html(runs: Sequence[Run], names: Sequence[str]) -> str:
 
     Args:
         runs: Two or more.
-        names: What each is called; no two are equal.
+        names: A unique name for each run.
 
     Returns:
         The page.
@@ -63,7 +63,7 @@ def html(runs: Sequence[Run], names: Sequence[str]) -> str:
 
 
 def differing_fields(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """By field, its value in each config, for the fields in which they differ; "not there" where one lacks it."""
+    """Returns the fields in which the configs differ, with their values in each; "not there" if one lacks a field."""
     flat = [flatten(config) for config in configs]
     fields = dict.fromkeys(name for each in flat for name in each)
     found = {name: [each.get(name, _MISSING) for each in flat] for name in fields}
@@ -75,7 +75,7 @@ def _data(results: Results) -> str:
 
 
 def _differences(columns: Sequence[_Column], differing: dict[str, list[Any]]) -> list[Markup | None]:
-    """Between the runs, and within each as its own report shows them; and how to read them."""
+    """Returns the differences between runs, those within each run as in its own report, and notes on reading them."""
     within = [differences.of_run(column.groups) for column in columns]
     tests = {(column.results.dataset.name, column.results.dataset.test_size) for column in columns}
     between = differences.between([column.groups for column in columns]) if len(tests) == 1 else {}
@@ -102,7 +102,7 @@ def _differences(columns: Sequence[_Column], differing: dict[str, list[Any]]) ->
 
 
 def _between(columns: Sequence[_Column], found: dict[tuple[Kind, str, int], Difference]) -> Table:
-    """Each arm that several runs have, in each of them."""
+    """Returns a table of the arms that several runs have, with one column per run."""
     shared = {(kind, name) for kind, name, _ in found}
     groups = {group.kind: group for column in columns for group in column.groups}
     named = titles(list(groups.values()))
@@ -131,7 +131,7 @@ def _arms(columns: Sequence[_Column]) -> Markup:
 
 
 def _accuracies(columns: Sequence[_Column], measure: str, title: str) -> Markup:
-    """Accuracy against the fraction of the images, a colour a run."""
+    """Plots accuracy against the fraction of the images, with one colour per run."""
     lines = [
         plots.Line(f"{column.name}: {line.name}", f"{column.style} {look}", line.points, f"{column.style}{dots}")
         for column in columns
@@ -176,7 +176,7 @@ def _times(columns: Sequence[_Column]) -> Markup:
 
 
 def _by_stage(times: dict[str, float]) -> dict[str, float]:
-    """Wall seconds, those of a stage's arms together."""
+    """Returns wall seconds by stage, summed over the stage's arms."""
     found: dict[str, float] = {}
     for name, taken in times.items():
         stage = name.partition("/")[0]

@@ -1,4 +1,4 @@
-"""The images that a ranking took first and last, large enough to see."""
+"""The images that a ranking picked first and last, large enough to see."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,14 +23,14 @@ def picks(
     class_names: Sequence[str] | None,
     without_images: str = "",
 ) -> Markup:
-    """For some latent classes, the first and the last picks.
+    """Shows the first and the last picks of some latent classes.
 
     Args:
-        ranking: Has position, gain and classes; None where there is none.
+        ranking: Has position, gain and classes; None if there is no ranking.
         images: uint8 [n, h, w, 3].
-        labels: int [n], -1 where there is none.
+        labels: int [n], -1 for images without a label.
         class_names: The labels' names.
-        without_images: Why there are no images.
+        without_images: Why there are no images, if so.
     """
     if ranking is None:
         return Markup()

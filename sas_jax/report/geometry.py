@@ -1,4 +1,4 @@
-"""The geometry of the arms' features, where it was measured."""
+"""The geometry of the arms' features, if it was measured."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ _HEAD = ("arm", "of", "images", "alignment", "nearest centre", "mean product", "
 
 
 def geometry(groups: Sequence[Group], class_names: Sequence[str] | None) -> Markup:
-    """The table of alignment, class centres and the nearest-centre classifier, on the subset and on all images.
+    """Returns the table of alignment, class centres and the nearest-centre classifier, on the subset and on all images.
 
     Args:
-        groups: The arms, seeds together.
+        groups: The arms, grouped over seeds.
         class_names: The labels' names.
     """
     rows: list[list[Value]] = []

@@ -1,4 +1,4 @@
-"""What the report reads out of a ranking, embeddings and labels, in NumPy on the host."""
+"""Statistics of a ranking, embeddings and labels for the report, in NumPy on the host."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ _BLOCK = 10_000  # pairs at a time: 10 MB at 128 dimensions
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The marginal gain against the fraction of a class that is picked; nan where some class was not ranked so far."""
+    """The marginal gain against the picked fraction of a class; nan where some class was not ranked that far."""
 
     fraction: np.ndarray  # [g], in [0, 1]
     mean: np.ndarray  # [g], over classes
@@ -19,16 +19,16 @@ class Curve:
 
 
 def similarities(embeddings: np.ndarray, classes: np.ndarray, *, pairs: int = 50_000, seed: int = 0) -> np.ndarray:
-    """Similarities max(0, z_i . z_j) of random pairs of different examples of one class.
+    """Returns the similarities max(0, z_i . z_j) of random pairs of different examples of one class.
 
     Args:
-        embeddings: float [n, d]; rows longer than 1 are made unit vectors.
+        embeddings: float [n, d]; rows longer than 1 are normalized to unit length.
         classes: int [n].
-        pairs: How many are drawn: an example uniformly, then another one of its class.
-        seed: Of the draw.
+        pairs: The number of pairs drawn: an example uniformly, then another one of its class.
+        seed: The seed of the draw.
 
     Returns:
-        float64 [pairs]; empty where no class has two examples with finite embeddings.
+        float64 [<= pairs], of the pairs with finite embeddings; empty if no class has two such examples.
     """
     rng = np.random.default_rng(seed)
     by_class = np.argsort(classes, kind="stable")
@@ -55,13 +55,13 @@ def _short(rows: np.ndarray) -> np.ndarray:
 
 
 def gain_curve(position: np.ndarray, gain: np.ndarray, classes: np.ndarray, *, points: int = 201) -> Curve:
-    """The gain of the next pick against the fraction of its class already picked, over classes.
+    """Returns the gain of the next pick against the fraction of its class already picked, over classes.
 
     Args:
-        position: int [n], -1 where not ranked.
-        gain: float [n], nan where not known.
+        position: int [n], -1 for examples that are not ranked.
+        gain: float [n], nan if unknown.
         classes: int [n].
-        points: Of the curve.
+        points: The number of points of the curve.
 
     Returns:
         The curve.
@@ -81,13 +81,13 @@ def gain_curve(position: np.ndarray, gain: np.ndarray, classes: np.ndarray, *, p
         nothing = np.full(points, np.nan)
         return Curve(grid, nothing, nothing, nothing)
     stacked = np.stack(rows)
-    # nan where a class has none: a mean over ever fewer classes would bend where one drops out
+    # nan where any class has none, since a mean over fewer and fewer classes would bend where one ends
     low, high = np.percentile(stacked, (10, 90), axis=0)
     return Curve(grid, stacked.mean(axis=0), low, high)
 
 
 def turning_points(position: np.ndarray, gain: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """For each class whose gains become negative, the fraction of it that is picked before they do; float [<= c]."""
+    """Returns float [<= c]: for each class whose gains become negative, the fraction picked before they do."""
     negative = np.flatnonzero((position >= 0) & (gain < 0))
     first: dict[int, int] = {}
     for index in negative:
@@ -98,7 +98,7 @@ def turning_points(position: np.ndarray, gain: np.ndarray, classes: np.ndarray) 
 
 
 def shown_classes(position: np.ndarray, classes: np.ndarray, *, number: int = 6) -> list[int]:
-    """Up to `number` classes with at least two ranked examples, evenly spread from the largest to the smallest."""
+    """Returns up to `number` classes with at least two ranked examples, evenly spread from largest to smallest."""
     labels, sizes = np.unique(classes[position >= 0], return_counts=True)
     labels, sizes = labels[sizes > 1], sizes[sizes > 1]
     by_size = labels[np.argsort(-sizes, kind="stable")]
@@ -107,13 +107,13 @@ def shown_classes(position: np.ndarray, classes: np.ndarray, *, number: int = 6)
 
 
 def ends(position: np.ndarray, classes: np.ndarray, label: int, *, number: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """A class's first and last picks, in the order picked; they share none.
+    """Returns a class's first and last picks, in the order picked and without overlap.
 
     Args:
-        position: int [n], -1 where not ranked.
+        position: int [n], -1 for examples that are not ranked.
         classes: int [n].
         label: The class.
-        number: Of picks at each end.
+        number: The number of picks at each end.
 
     Returns:
         Two int arrays of dataset indices.
@@ -125,13 +125,13 @@ def ends(position: np.ndarray, classes: np.ndarray, label: int, *, number: int =
 
 
 def majority(labels: np.ndarray) -> tuple[int, float]:
-    """The most frequent label (ties to the lowest) and its share."""
+    """Returns the most frequent label (the lowest one in a tie) and its share."""
     found, counts = np.unique(labels, return_counts=True)
     return int(found[counts.argmax()]), float(counts.max() / counts.sum())
 
 
 def majorities(classes: np.ndarray, labels: np.ndarray) -> dict[int, tuple[int, float]]:
-    """By latent class, the most frequent label of its examples and its share; examples of -1, no label, are left out.
+    """Returns the most frequent label and its share by latent class; unlabelled examples (-1) are left out.
 
     Args:
         classes: int [n].
@@ -144,11 +144,11 @@ def majorities(classes: np.ndarray, labels: np.ndarray) -> dict[int, tuple[int, 
 
 
 def purity(classes: np.ndarray, labels: np.ndarray) -> float | None:
-    """The share of labelled examples with the most frequent label of their latent class; None where none is labelled.
+    """Returns the share of labelled examples with the most frequent label of their latent class; None without labels.
 
     Args:
         classes: int [n].
-        labels: int [n], -1 where there is none.
+        labels: int [n], -1 for examples without a label.
     """
     found = majorities(classes, labels)
     counts = {int(c): int(n) for c, n in zip(*np.unique(classes[labels >= 0], return_counts=True), strict=True)}
@@ -157,12 +157,12 @@ def purity(classes: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def losses(records: list[dict[str, Any]], unit: str, *, points: int = 120) -> tuple[np.ndarray, np.ndarray]:
-    """A stage's loss curve, thinned by averaging neighbours.
+    """Returns a stage's loss curve, thinned by averaging neighbours.
 
     Args:
-        records: Of one stage, in order; a loss that is not finite is left out.
-        unit: The field that is the abscissa, "epoch" or "step".
-        points: At most so many remain.
+        records: The records of one stage, in order; losses that are not finite are left out.
+        unit: The field to use as abscissa, "epoch" or "step".
+        points: The maximum number of points.
 
     Returns:
         The abscissa and the losses, float64 [<= points] each.

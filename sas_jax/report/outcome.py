@@ -32,7 +32,7 @@ def opening(results: Results, config: Mapping[str, Any], groups: Sequence[Group]
 
 
 def _differences(groups: Sequence[Group], found: Differences) -> list[Markup]:
-    """Those in the primary accuracies, and behind a click those in others."""
+    """Returns the differences in the primary accuracies and, folded, those in other accuracies."""
     tables_ = [
         tables.differences(groups, found, [name for name in titles(groups) if (name in PRIMARY) == is_primary])
         for is_primary in (True, False)
@@ -56,7 +56,7 @@ def _no_answer(results: Results, groups: Sequence[Group]) -> str:
 
 
 def _unmeasured(results: Results) -> str:
-    """Why there are no accuracies."""
+    """Returns why there are no accuracies."""
     return results.dataset.not_evaluated or "the run was stopped before the evaluation"
 
 
@@ -85,7 +85,7 @@ def _what_ran(results: Results, config: Mapping[str, Any], groups: Sequence[Grou
 
 
 def _vectors(latent: LatentClasses, config: Mapping[str, Any]) -> str:
-    """What the latent classes were made from."""
+    """Returns what the latent classes were made from, in words."""
     if not latent_classes.named(latent.method).embedded:
         return ""
     if latent.embeddings == "clip":
@@ -95,7 +95,7 @@ def _vectors(latent: LatentClasses, config: Mapping[str, Any]) -> str:
 
 
 def _given(config: Mapping[str, Any]) -> str:
-    """What the run has in place of a proxy; "" where it trains one."""
+    """Returns the embeddings that the run was given in place of a proxy; "" if it trains one."""
     proxy = config.get("proxy")
     return str(proxy.get("embeddings") or "") if isinstance(proxy, Mapping) else ""
 
@@ -128,7 +128,7 @@ def arms(results: Results, groups: Sequence[Group]) -> Markup:
 
 
 def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group], config: Mapping[str, Any]) -> Markup:
-    kinds: dict[str, dict[str, list[dict[str, Any]]]] = {}  # by what is before "/" in "proxy", "arms/NAME", ...
+    kinds: dict[str, dict[str, list[dict[str, Any]]]] = {}  # by the part before "/" in "proxy", "arms/NAME", ...
     for stage, found in records.items():
         kind, _, name = stage.partition("/")
         kinds.setdefault(kind, {})[name] = found
@@ -168,5 +168,5 @@ def _curves(
         for name, group in known.items()
         if name in by_name
     ]
-    # an arm that was stopped before its row was written
+    # Arms that were stopped before their results were written come last.
     return curves + [(name, "s0", found) for name, found in by_name.items() if name not in known]

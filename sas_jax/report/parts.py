@@ -1,4 +1,4 @@
-"""The parts that all sections of the report are made of."""
+"""The building blocks of the report's sections."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from sas_jax.results.markup import Markup, element, joined
 
 
 def section(title: str, *content: object, id: str | None = None) -> Markup:
-    """A section, or nothing where it has no content."""
+    """Returns a section, or empty markup if it has no content."""
     inside = joined(*content)
     return element("section", element("h2", title), inside, id=id) if inside else Markup()
 
@@ -16,21 +16,21 @@ def note(text: str) -> Markup:
 
 
 def notes(sentences: Sequence[str]) -> Markup | None:
-    """Sentences below a table, a line each."""
+    """Returns a list of sentences for below a table, one per line; None if there are none."""
     items = [element("li", text) for text in sentences]
     return element("ul", *items, class_="notes", id="reading") if items else None
 
 
 def folded(summary: str, *content: object, id: str | None = None) -> Markup:
-    """What is behind a click."""
+    """Returns content that is hidden until its summary is clicked."""
     return element("details", element("summary", summary), *content, id=id)
 
 
 def figures(pictures: Sequence[Markup]) -> Markup | None:
-    """Figures side by side where there is room; None where all are empty."""
+    """Returns figures side by side, if there is room; None if all are empty."""
     return element("div", *pictures, class_="pair") if any(pictures) else None
 
 
 def label_name(label: int, class_names: Sequence[str] | None) -> str:
-    """A label as its class is called; the number where it has no name."""
+    """Returns the name of a label's class, or the number if it has no name."""
     return str(class_names[label]) if class_names is not None and 0 <= label < len(class_names) else str(label)

@@ -1,4 +1,4 @@
-"""Images small enough to travel inside the page, and large enough to see."""
+"""Images small enough to embed in the page, and large enough to see."""
 
 import base64
 import io
@@ -8,20 +8,20 @@ from PIL import Image
 
 from sas_jax.results.markup import Markup, element
 
-_TINY = 24  # pixels: enlarged with hard edges, as stored
-_LARGE = 112  # pixels of the longer side of all others: 96 such pictures of noise are 2 MB as base64
+_TINY = 24  # pixels of the longer side; smaller images are stored unscaled and enlarged with hard edges
+_LARGE = 112  # pixels of the longer side of all others; 96 such pictures of noise are 2 MB as base64
 _QUALITY = 85  # of JPEG
 
 
 def picture(image: np.ndarray, text: str) -> Markup:
     """Returns an image as an `<img>` that carries its pixels.
 
-    Of up to 24 pixels it is kept as it is, and the page shows its pixels as squares; any other is brought to 112
-    pixels, by Lanczos, for a photograph of 32 is easier to recognise smooth.
+    An image of up to 24 pixels keeps its size, and the page shows its pixels as squares. Any other is resized to 112
+    pixels with Lanczos, because a photograph of 32 pixels is easier to recognise when smoothed.
 
     Args:
         image: uint8 [h, w, 3].
-        text: What it shows, for those who do not see it; also its tooltip.
+        text: The text alternative, which is also the tooltip.
     """
     shown = Image.fromarray(np.ascontiguousarray(image, np.uint8))
     tiny = max(shown.size) <= _TINY

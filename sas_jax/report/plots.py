@@ -1,4 +1,4 @@
-"""The report's figures, each a `<figure>` with a caption and a text alternative; "" where there is nothing to show."""
+"""The report's figures, each a `<figure>` with a caption and a text alternative; "" if there is nothing to show."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from sas_jax.results import numbers
 from sas_jax.results.arms import Group, Measure
 from sas_jax.results.markup import Markup
 
-_BARS = 200  # more latent classes than these are averaged into so many
-CROWD = 6  # more lines than these are drawn fine
+_BARS = 200  # the maximum number of bars; more latent classes are averaged
+CROWD = 6  # more lines than this are drawn fine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Line:
     """Accuracies by the fraction of the images.
 
     Attributes:
-        name: In the legend.
-        style: Of the line and its intervals.
-        points: Fractions and accuracies.
+        name: The name in the legend.
+        style: The style of the line and its intervals.
+        points: Pairs of a fraction and an accuracy.
         dots: The style of its points.
     """
 
@@ -33,7 +33,7 @@ class Line:
     dots: str
 
     def draw(self, axes: Axes, shift: float) -> None:
-        """Draws it, moved sideways so that the intervals of lines at one fraction stay apart."""
+        """Draws the line, shifted sideways so that the intervals of lines at one fraction stay apart."""
         at = np.array([fraction for fraction, _ in self.points]) + shift
         axes.curve(at, np.array([found.value for _, found in self.points]), self.style)
         for x, (_, found) in zip(at, self.points, strict=True):
@@ -42,13 +42,13 @@ class Line:
 
 
 def draw(axes: Axes, lines: Sequence[Line], gap: float) -> None:
-    """Draws lines side by side, each `gap` beside the one before."""
+    """Draws lines side by side, each shifted by `gap` from the previous one."""
     for at, line in enumerate(lines):
         line.draw(axes, gap * (at - (len(lines) - 1) / 2))
 
 
 def lines(groups: Sequence[Group], measure: str) -> list[Line]:
-    """An accuracy of trained groups, a line for each selector and setting."""
+    """Returns an accuracy of trained groups, as one line for each selector and setting."""
     found: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         if group.is_trained and measure in group.measures and group.fraction is not None:
@@ -65,7 +65,7 @@ def lines(groups: Sequence[Group], measure: str) -> list[Line]:
 
 
 def bounds(measures: Sequence[Measure]) -> tuple[float, float]:
-    """The range of an axis on which these accuracies, their intervals and seeds find room."""
+    """Returns the range of an axis that shows these accuracies with their intervals and seeds."""
     low = min(min(found.low, *found.seeds) for found in measures)
     high = max(max(found.high, *found.seeds) for found in measures)
     room = 0.04 * (high - low) or 0.02
@@ -73,12 +73,12 @@ def bounds(measures: Sequence[Measure]) -> tuple[float, float]:
 
 
 def accuracy(groups: Sequence[Group], measure: str, name: str) -> Markup:
-    """Accuracy with its interval: against the fraction where a selector has several, else a row for each arm.
+    """Plots accuracy with its interval: against the fraction if a selector has several, else one row per arm.
 
     Args:
-        groups: The arms, seeds together.
+        groups: The arms, grouped over seeds.
         measure: The accuracy.
-        name: What it is called.
+        name: The accuracy's title.
     """
     shown = [(group, group.measures[measure]) for group in groups if measure in group.measures]
     if not shown:
@@ -118,12 +118,12 @@ def accuracy(groups: Sequence[Group], measure: str, name: str) -> Markup:
 
 
 def loss(title: str, curves: Sequence[tuple[str, str, list[dict[str, Any]]]], kind: str = "contrastive loss") -> Markup:
-    """Training losses.
+    """Plots training losses.
 
     Args:
         title: What was trained.
-        curves: For each line its name, style and metric records. Lines of one name share their place in the legend.
-        kind: Of loss.
+        curves: The name, style and metric records of each line. Lines with the same name share a legend entry.
+        kind: The kind of loss.
     """
     unit = "epoch" if all(r.get("epoch") is not None for *_, records in curves for r in records) else "step"
     drawn = []
@@ -148,7 +148,7 @@ def loss(title: str, curves: Sequence[tuple[str, str, list[dict[str, Any]]]], ki
 
 
 def similarity(values: np.ndarray, note: str = "") -> Markup:
-    """How similar two images of one latent class are.
+    """Plots the histogram of the similarity of two images of one latent class.
 
     Args:
         values: float [p], in [0, 1].
@@ -173,7 +173,7 @@ def similarity(values: np.ndarray, note: str = "") -> Markup:
 
 
 def _head(budgets: Sequence[float]) -> int:
-    """Lines of text for the markers' names: the budgets, and the turning point."""
+    """Returns the number of text lines for the markers' names: the budgets and the turning point."""
     return 1 if len(budgets) < 2 else 2
 
 
@@ -186,13 +186,13 @@ def _mark(axes: Axes, budgets: Sequence[float], turning: float | None) -> None:
 
 
 def gain_curve(curve: measures.Curve, budgets: Sequence[float], turning: float | None, classes: int) -> Markup:
-    """The gain of the next pick against how much of its class is picked.
+    """Plots the gain of the next pick against the picked fraction of its class.
 
     Args:
-        curve: Over the classes.
+        curve: The curve over the classes.
         budgets: Chosen fractions.
         turning: The fraction where gains become negative, or None.
-        classes: How many the curve is the mean of.
+        classes: The number of classes that the curve is the mean of.
     """
     if not np.isfinite(curve.mean).any():
         return Markup()
@@ -221,11 +221,11 @@ def _marks_in_words(budgets: Sequence[float], turning: float | None) -> str:
 
 
 def sizes(values: Sequence[int] | np.ndarray, shares: np.ndarray | None = None) -> Markup:
-    """The latent classes' sizes, largest first, and how much of each has one label.
+    """Plots the latent classes' sizes, largest first, and the part of each with its most frequent label.
 
     Args:
         values: int [c].
-        shares: float [c], of each class's most frequent label; None where labels are not known.
+        shares: float [c], the share of each class's most frequent label; None if labels are unknown.
     """
     if not len(values):
         return Markup()
@@ -252,12 +252,12 @@ def sizes(values: Sequence[int] | np.ndarray, shares: np.ndarray | None = None) 
 
 
 def silhouettes(tried: Sequence[int], values: Sequence[float], chosen: int | None) -> Markup:
-    """The mean silhouette at each number of classes tried.
+    """Plots the mean silhouette at each number of classes tried.
 
     Args:
-        tried: Ascending.
-        values: In [-1, 1], one for each.
-        chosen: The number of classes; marked where it was tried.
+        tried: The numbers of classes, ascending.
+        values: Their mean silhouettes, in [-1, 1].
+        chosen: The chosen number of classes; marked if it was tried.
     """
     if not tried or len(tried) != len(values) or min(tried) < 1:
         return Markup()

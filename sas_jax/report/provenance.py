@@ -1,4 +1,4 @@
-"""Where the numbers come from: time and cost by stage, the data, the machine and all parameters."""
+"""The provenance of the numbers: time and cost by stage, the data, the machine and all parameters."""
 
 import collections
 import dataclasses
@@ -16,8 +16,8 @@ from sas_jax.results.selectors import Role
 from sas_jax.results.tables import Table, Value
 from sas_jax.workdir import flatten
 
-_NAMED_FILES = 20  # skipped files that are listed; the others are counted
-SELECTING = ("proxy", "embed", "classes", "rank")  # the stages that a subset costs
+_NAMED_FILES = 20  # the maximum number of skipped files listed; the others are counted
+SELECTING = ("proxy", "embed", "classes", "rank")  # the stages that are needed to find a subset
 
 
 def run(
@@ -36,12 +36,12 @@ def run(
 
 
 def seconds(results: Results) -> dict[str, float]:
-    """Wall seconds by stage."""
+    """Returns wall seconds by stage."""
     return {name: found.wall_seconds or 0.0 for name, found in results.stages.items()}
 
 
 def flat(value: object) -> str:
-    """A value on one line; what a list repeats (eight devices of a kind) is counted."""
+    """Formats a value on one line; repeated items of a list (eight devices of a kind) are counted."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {flat(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
@@ -86,7 +86,7 @@ def _stages(
 
 
 def _rates(groups: Sequence[Group], records: Mapping[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """Views a second by stage, where something was trained."""
+    """Returns views per second by stage, for stages that trained something."""
     found = {
         f"train/{arm.name}": arm.views_per_second
         for group in groups
@@ -101,7 +101,7 @@ def _rates(groups: Sequence[Group], records: Mapping[str, list[dict[str, Any]]])
 
 
 def _cost(times: Mapping[str, float], groups: Sequence[Group]) -> str:
-    """What the subset cost, beside what training on it and on all images took."""
+    """Describes the time to find the subset, and the times of training on it and on all images."""
     stages = [name for name in SELECTING if name in times]
     if not stages:
         return ""
@@ -138,5 +138,5 @@ def _parameters(config: Mapping[str, Any]) -> Markup | None:
 
 
 def _wrapped(rows: Iterable[tuple[str, str]]) -> list[tuple[str, Markup]]:
-    """Rows whose second cell may break anywhere."""
+    """Returns rows whose second cell may break anywhere."""
     return [(name, element("span", text, class_="text")) for name, text in rows]

@@ -1,4 +1,4 @@
-"""Reports made again from what runs left in their workdirs."""
+"""Rebuilds reports from the files in runs' workdirs."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,20 +20,20 @@ def rebuild(
     load_dataset: Callable[[Any], Any],
     load_ranking: Callable[[str], Any],
 ) -> str:
-    """Writes the report of a run anew, or one page that compares several.
+    """Rebuilds the report of a run, or writes one page that compares several.
 
     Args:
-        workdirs: Of runs that were evaluated.
-        output: The page; by default report.html in the workdir, or for several ./compare.html.
-        load_dataset: From the data section of a config to its images, labels, ids and class names
+        workdirs: The workdirs of runs that were evaluated.
+        output: The path of the page; by default report.html in the workdir, or for several runs ./compare.html.
+        load_dataset: Maps the data section of a config to its images, labels, ids and class names
             (`sas_jax.data.load`).
-        load_ranking: From a path to a ranking (`Ranking.load`).
+        load_ranking: Maps a path to a ranking (`Ranking.load`).
 
     Returns:
-        What to tell the user.
+        A message for the user.
 
     Raises:
-        InputError: Something given cannot be used.
+        InputError: An argument or a run is unusable.
     """
     if not workdirs:
         raise InputError(
@@ -59,14 +59,14 @@ def rebuild(
 def _write(path: epath.Path, text: str) -> None:
     try:
         write_whole(path, lambda aside: aside.write_text(text))
-    except OSError as error:  # such as in the directory of somebody else's run
+    except OSError as error:  # such as in the directory of another user's run
         raise InputError(
             f"--output must be a file that can be written, got {path} ({reason(error)}). Choose another."
         ) from error
 
 
 def _one(run: runs.Run, load_dataset: Callable[[Any], Any], load_ranking: Callable[[str], Any]) -> tuple[str, str]:
-    """The page of a run, and why it has no pictures where it has none."""
+    """Returns the page of a run, and why it has no pictures, or "" if it has."""
     ranking = load_ranking(os.fspath(run.workdir / "ranking.parquet"))
     known: dict[str, Any] = {
         "results": run.results,
@@ -91,7 +91,7 @@ def _one(run: runs.Run, load_dataset: Callable[[Any], Any], load_ranking: Callab
 
 
 def _dataset(run: runs.Run, load_dataset: Callable[[Any], Any], n: int) -> Any:
-    """The images, which are only looked at: what of them is not shown is not decoded."""
+    """Loads the images, and decodes only those that are shown."""
     try:
         dataset = load_dataset(ConfigDict(run.config["data"] | {"placement": "stream"}))
     except AttributeError as error:

@@ -16,14 +16,14 @@ from sas_jax.workdir import Metrics, Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a workdir holds of a run that was evaluated.
+    """The files of an evaluated run.
 
     Attributes:
-        workdir: Where it is.
+        workdir: The run's directory.
         results: The content of results.json.
-        config: That of config.json.
-        environment: That of environment.json; empty where it cannot be read.
-        damage: Of files that a report can do without, a sentence each.
+        config: The content of config.json.
+        environment: The content of environment.json; empty if it cannot be read.
+        damage: A sentence for each damaged file that the report can do without.
     """
 
     workdir: Workdir
@@ -33,7 +33,7 @@ class Run:
     damage: list[str]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl, less those of arms and of a proxy that the run no longer has."""
+        """Returns the records of metrics.jsonl, except those of arms or a proxy that the run no longer has."""
         arms = {arm["name"] for arm in self.results["arms"]}
         given = bool((self.config.get("proxy") or {}).get("embeddings"))
 
@@ -44,7 +44,7 @@ class Run:
         return [line for line in Metrics(self.workdir).lines() if is_current(line["stage"])]
 
     def embeddings(self) -> np.ndarray | None:
-        """float32 [n, d]; None where there is no such file, or it is damaged."""
+        """Returns float32 [n, d], or None if the file is missing or damaged."""
         path = self.workdir / "embeddings.npy"
         if not path.exists():
             return None
@@ -54,7 +54,7 @@ class Run:
             found = files.array(path)
             if found.ndim != 2 or found.dtype.kind != "f":
                 raise ValueError(f"it holds {found.dtype} {list(found.shape)}")
-        except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+        except Exception as error:  # for a damaged header, any error of Python's own parser
             self.damage.append(f"{path} is damaged ({files.reason(error)})")
             return None
         return found
@@ -67,7 +67,7 @@ def read(path: str) -> Run:
         path: Its workdir.
 
     Raises:
-        InputError: There is no run, it has not been evaluated, or its results are damaged.
+        InputError: There is no run, it was not evaluated, or its config or results are damaged.
     """
     workdir = Workdir(path, writes=False)
     if not workdir.path.is_dir():
@@ -95,7 +95,7 @@ def read(path: str) -> Run:
     damage = []
     try:
         environment = workdir.read("environment.json", dict[str, Anything])
-    except InputError as error:  # it only tells of the machine
+    except InputError as error:  # the file only describes the machine
         environment = None
         damage.append(str(error))
     if lines := Metrics(workdir).damaged():
@@ -104,10 +104,10 @@ def read(path: str) -> Run:
 
 
 def names(paths: list[str]) -> list[str]:
-    """Returns short names of directories: of each path the last parts, as many as tell all apart.
+    """Returns short names of directories: the last parts of each path, as many as needed to distinguish all.
 
     Raises:
-        InputError: One stands there twice.
+        InputError: A directory is given twice.
     """
     parts = [path.rstrip("/").split("/") if is_remote(path) else os.path.realpath(path).split("/") for path in paths]
     whole = ["/".join(each) for each in parts]

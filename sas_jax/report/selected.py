@@ -1,4 +1,4 @@
-"""How the subset came about: gains, similarities, and the latent classes."""
+"""How the subset was selected: gains, similarities, and the latent classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from sas_jax.results.markup import Markup
 from sas_jax.results.schema import LatentClasses, Results
 from sas_jax.results.tables import Table
 
-_LISTED = 300  # latent classes in the table of them
+_LISTED = 300  # the maximum number of latent classes in their table
 
 
 def selection(results: Results, groups: Sequence[Group], ranking: Any, embeddings: np.ndarray | None) -> Markup:
@@ -51,7 +51,7 @@ def selection(results: Results, groups: Sequence[Group], ranking: Any, embedding
 
 
 def _rows(embeddings: np.ndarray | None, n: int) -> np.ndarray | None:
-    """float [n, d], one row an image; None where there are none, or of other images."""
+    """Returns float [n, d], one row per image; None if there are no embeddings, or not one for each image."""
     if embeddings is None or not len(embeddings) or len(embeddings) != n:
         return None
     rows = np.asarray(embeddings)
@@ -102,7 +102,7 @@ def latent_classes(
 
 
 def _origin(latent: LatentClasses) -> list[str]:
-    """How the partition was made, as far as that is more than its method's name."""
+    """Returns how the partition was made, if there is more to say than its method's name."""
     notes = []
     if few := latent.few_labels:
         text = f"They were spread from {numbers.plural(few.num_labelled or 0, 'labelled image')}"
@@ -124,7 +124,7 @@ def _origin(latent: LatentClasses) -> list[str]:
 def _listed(
     names: np.ndarray, sizes: np.ndarray, majorities: Mapping[int, tuple[int, float]], class_names: Sequence[str] | None
 ) -> Markup:
-    """Each latent class with its size and its most frequent label, behind a click."""
+    """Returns a folded table of the latent classes, with their sizes and most frequent labels."""
     falling = np.argsort(-sizes, kind="stable")[:_LISTED]
     rows = []
     for at in falling:

@@ -1,4 +1,4 @@
-"""The page around the report's sections: its style in both themes, and a policy that lets nothing load or run."""
+"""The page around the report's sections: its style in both themes, and a policy that blocks loading and scripts."""
 
 from importlib import resources
 
@@ -14,7 +14,7 @@ def page(title: str, content: Markup) -> str:
     """Returns the whole document.
 
     Args:
-        title: Of the browser's tab.
+        title: The title of the browser's tab.
         content: The body.
     """
     head = element(

@@ -1,5 +1,5 @@
-"""The truth about arms: typed results.json, intervals, paired differences, and the tables that show them.
+"""The results of a run: typed results.json, intervals, paired differences, and the tables that show them.
 
-`collect` puts results.json together and `schema` reads it; `arms` puts seeds together, `differences` compares arms, and
-`tables` shows both as text, Markdown and HTML. `selectors` is the one table of selectors' looks, order and roles.
+`collect` assembles results.json and `schema` reads it. `arms` pools seeds, `differences` compares arms, and `tables`
+shows both as text, Markdown and HTML. `selectors` defines the styles, display order and roles of all selectors.
 """

@@ -1,4 +1,4 @@
-"""Arms as they are compared: the seeds of an arm put together, their accuracies pooled with 95 % intervals."""
+"""Groups the arms that differ only in their seed, and pools their accuracies with 95 % intervals."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from sas_jax.results.markup import Markup, element, joined
 from sas_jax.results.schema import Accuracy, Arm
 from sas_jax.results.selectors import Role, Selector
 
-SIMCLR, EPOCHS = Arm(name="").method, Arm(name="").step_rule  # what needs no word in a title
+SIMCLR, EPOCHS = Arm(name="").method, Arm(name="").step_rule  # the defaults, which titles omit
 _METHODS = {"byol": "BYOL", "simsiam": "SimSiam", "moco": "MoCo"}
 
 FEW = "probe_few/"
@@ -23,21 +23,21 @@ MEASURES = {
     "probe_coarse": "Linear probe on coarse classes",
     "supervised": "Supervised: networks trained with labels",
 }
-"""An arm's accuracies and their titles, in the order of display."""
+"""An arm's accuracies and their titles, in display order."""
 
 PRIMARY = ("probe", "knn")
-"""The accuracies of every arm that was evaluated."""
+"""The accuracies that every evaluated arm has."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """An accuracy over the seeds of an arm, with its 95 % interval; all shares in [0, 1]."""
+    """An accuracy pooled over the seeds of an arm, with its 95 % interval; all values are shares in [0, 1]."""
 
     value: float
     low: float
     high: float
     n: int  # test images
-    seeds: tuple[float, ...]  # the single values
+    seeds: tuple[float, ...]  # the value of each seed
 
     def __str__(self) -> str:
         return numbers.interval(self.value, self.low, self.high)
@@ -59,13 +59,13 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What tells groups of arms apart."""
+    """The settings that identify a group of arms."""
 
     selector: str
-    partition: str  # of the latent classes that the selector looked at
+    partition: str  # of the latent classes that the selector used
     fraction: float | None
     method: str  # the contrastive method that trained them
-    step_rule: str  # "epochs", or "steps": as many as all images have
+    step_rule: str  # "epochs", or "steps": as many steps as with all images
 
     @property
     def title(self) -> str:
@@ -75,7 +75,7 @@ class Kind:
 
     @property
     def who(self) -> str:
-        """The selector, and where it has one of several the partition that it looked at."""
+        """The selector, with its partition if it is not the run's own."""
         return f"{self.selector} in {self.partition}" if self.partition else self.selector
 
     @property
@@ -84,13 +84,13 @@ class Kind:
 
     @property
     def setting(self) -> str:
-        """How it was trained, in words; "" for SimCLR with the same number of epochs, which needs none."""
+        """The method and step rule in words; "" for the defaults, SimCLR with equal epochs."""
         words = [] if self.method == SIMCLR else [_METHODS.get(self.method, self.method)]
         return ", ".join(words + ([] if self.step_rule == EPOCHS else ["equal steps"]))
 
     @property
     def place(self) -> tuple[object, ...]:
-        """The order of display: untrained first, then by setting, selector, partition and fraction."""
+        """The sort key for display: untrained first, then by setting, selector, partition and fraction."""
         setting = self.method != SIMCLR, self.method, self.step_rule != EPOCHS
         return (
             self.role != Role.UNTRAINED,
@@ -127,48 +127,48 @@ class Group:
 
     @property
     def chosen(self) -> bool:
-        """Whether it is what the run is about, not what that is compared with."""
+        """Whether the group is the subject of the run, not a reference for comparison."""
         return self.kind.role == Role.CHOSEN
 
     @functools.cached_property
     def measures(self) -> dict[str, Measure]:
-        """Its accuracies by name, "probe_few/0.05" among them, in the order of display."""
+        """The accuracies by name, such as "probe_few/0.05", in display order."""
         few = sorted({share for arm in self.arms for share in arm.probe_few}, key=float)
         names = [each for name in MEASURES for each in ([name + share for share in few] if name == FEW else [name])]
         found = {name: pooled([arm.accuracy(name) for arm in self.arms]) for name in names}
         return {name: measure for name, measure in found.items() if measure is not None}
 
     def by_seed(self, name: str) -> dict[int, Accuracy]:
-        """An accuracy by seed, of the seeds that have it."""
+        """Returns an accuracy by seed, for the seeds that have it."""
         return {arm.seed: found for arm in self.arms if (found := arm.accuracy(name)) is not None}
 
     def mean(self, field: str) -> float | None:
-        """The mean of a number over the seeds that have it; None where none does."""
+        """Returns the mean of a field over the seeds that have it; None if none has it."""
         return mean(getattr(arm, field) for arm in self.arms)
 
     def is_as_large_as(self, other: "Group") -> bool:
-        """Whether both have the same fraction of the images, or the same number (a list's fraction is not round)."""
+        """Returns whether both have the same fraction or number of images (a list's fraction is not round)."""
         size = self.mean("size")
         return self.fraction == other.fraction or (size is not None and size == other.mean("size"))
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the numbers that are known; None where none is."""
+    """Returns the mean of the finite numbers; None if there are none."""
     found = [value for value in values if value is not None and numbers.known(value)]
     return statistics.fmean(found) if found else None
 
 
 def pooled(measures: Sequence[Accuracy | None]) -> Measure | None:
-    """One accuracy and interval from an arm's seeds.
+    """Pools the accuracies of an arm's seeds into one accuracy with an interval.
 
-    All seeds meet the same test images, so their test-set error does not average out: the half-widths of the single
-    intervals are averaged, and the seeds' own uncertainty (Student's t on their mean) is added in quadrature.
+    All seeds share the same test images, so their test-set error does not average out: the half-widths of the seeds'
+    intervals are averaged, and the uncertainty over seeds (Student's t on their mean) is added in quadrature.
 
     Args:
-        measures: An accuracy for each seed, or None where it was not measured.
+        measures: An accuracy for each seed, or None if it was not measured.
 
     Returns:
-        The measure, or None where no seed has one.
+        The measure, or None if no seed has one.
     """
     found = [measure for measure in measures if measure is not None]
     if not found:
@@ -191,11 +191,11 @@ def pooled(measures: Sequence[Accuracy | None]) -> Measure | None:
 
 
 def grouped(arms: Sequence[Arm], n: int | None = None) -> list[Group]:
-    """Puts the seeds of an arm together, in the order of display.
+    """Groups the arms that differ only in their seed, in display order.
 
     Args:
-        arms: Of a run's results.
-        n: The number of training images, of which a listed subset is a fraction.
+        arms: The arms of a run's results.
+        n: The number of training images, from which the fraction of a listed subset is computed.
     """
     together: dict[Kind, list[Arm]] = {}
     for arm in arms:
@@ -207,13 +207,14 @@ def grouped(arms: Sequence[Arm], n: int | None = None) -> list[Group]:
 
 
 def settings(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """The groups that can be set against each other: trained by one method under one step rule.
+    """Divides the groups into comparable ones: trained by one method with one step rule.
 
-    With equal steps, all images are those of the same number of epochs: theirs is the number of steps.
+    Settings with equal steps include the groups trained on all images for equal epochs, which have the same number of
+    steps.
 
     Returns:
-        By the setting's words, its groups in their order; the untrained encoder is in all. One where nothing was
-        trained.
+        The groups of each setting in their order, by the setting's words. Each includes the untrained encoder. If
+        nothing was trained, all groups are in one setting.
     """
     first: dict[str, Group] = {}  # of each setting
     for group in groups:
@@ -229,13 +230,13 @@ def settings(groups: Sequence[Group]) -> dict[str, list[Group]]:
 
 
 def main_setting(groups: Sequence[Group]) -> list[Group]:
-    """The groups of SimCLR with the same number of epochs; where there are none, those of the first setting."""
+    """Returns the groups of SimCLR with equal epochs or, if there are none, those of the first setting."""
     divided = settings(groups)
     return divided.get("", next(iter(divided.values())))
 
 
 def titles(groups: Sequence[Group]) -> dict[str, str]:
-    """The accuracies that some of the groups have, by name, with their titles, in the order of display."""
+    """Returns the titles, by name and in display order, of the accuracies that any of the groups has."""
     names = {name for group in groups for name in group.measures}
     few = sorted((name for name in names if name.startswith(FEW)), key=lambda name: float(name.removeprefix(FEW)))
     found: dict[str, str] = {}
@@ -248,7 +249,7 @@ def titles(groups: Sequence[Group]) -> dict[str, str]:
 
 
 def named(groups: Sequence[Group]) -> str:
-    """Several groups in words, each selector once: sas at 5 %, 20 %; full."""
+    """Lists several groups in words, naming each selector once: sas at 5 %, 20 %; full."""
     together: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         together.setdefault((group.kind.who, group.kind.setting), []).append(group)
@@ -260,5 +261,5 @@ def named(groups: Sequence[Group]) -> str:
 
 
 def apart(one: Measure, other: Measure) -> bool:
-    """Whether the two intervals do not overlap."""
+    """Returns whether the two intervals do not overlap."""
     return one.low > other.high or one.high < other.low

@@ -1,4 +1,4 @@
-"""What a run found, put together from the stamps of its stages: results.json."""
+"""Assembles results.json from the stamps of a run's stages."""
 
 from typing import Any
 
@@ -31,14 +31,13 @@ _UNTRAINED = {
 
 
 def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dict[str, Any]:
-    """The results of the stages that are done under this config, whose stages and fingerprints are `inputs`.
+    """Collects the results of the stages that are done; `inputs` holds the fingerprints of the config's stages.
 
     Returns:
-        "dataset", "latent_classes", "partitions" (by the names of config.partitions, as far as arms name them) and
-        "selection" as far as those stages are done, "stages" with their "wall_seconds", and "arms": the untrained
-        encoder first, then each trained arm with its "probe", "knn", "probe_few" (by fraction of the labels),
-        "probe_coarse" and "geometry", and as "supervised" the accuracy of the same network trained on the subset with
-        labels.
+        "dataset", "latent_classes", "partitions" (by name, those of config.partitions that arms name) and "selection"
+        as far as their stages are done, "stages" with their "wall_seconds", and "arms": the untrained encoder first,
+        then each trained arm with its "probe", "knn", "probe_few" (by fraction of the labels), "probe_coarse" and
+        "geometry", and as "supervised" the accuracy of the same network trained on the subset with labels.
     """
     done = {stage: stamp for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] == inputs[stage]}
     found: dict[str, Any] = {}
@@ -87,7 +86,7 @@ def collect(config: ConfigDict, inputs: dict[str, str], workdir: Workdir) -> dic
 
 
 def _epochs(config: ConfigDict, arm: plan.Arm, trained: dict[str, Any]) -> float:
-    """How often the arm saw its images."""
+    """Returns the number of epochs that the arm was trained for."""
     if arm.step_rule == "epochs":
         return config.train.epochs
     return round(trained["steps"] / (trained["size"] // config.train.batch_size), 2)

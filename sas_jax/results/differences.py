@@ -1,6 +1,6 @@
-"""Differences between arms, paired by seed, and the one rule by which they are claimed.
+"""Differences between arms, paired by seed, and the one rule for claiming them.
 
-The command's table, the reports, README and docs all show what `of_run` and `between` find.
+The command's table, the reports, README and docs all show the results of `of_run` and `between`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from sas_jax.results.markup import Markup, element, joined
 from sas_jax.results.selectors import Role
 
 FEWEST_SEEDS = 3
-"""Seeds that two arms must share for a difference between them to be tested."""
+"""The number of seeds that two arms must share before their difference is tested."""
 
 LEVEL = 0.05
 LEGEND = (
@@ -27,16 +27,16 @@ LEGEND = (
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One arm's accuracy less another's, in [-1, 1], with its 95 % interval.
+    """One arm's accuracy minus another's, in [-1, 1], with its 95 % interval.
 
     Attributes:
-        value: The mean over the seeds that both have.
-        low: Of the interval: over seeds where these are enough, else of the test images.
-        high: Likewise.
-        seeds: How many seeds both have.
-        p: Of a t test on the seeds' differences; None where they are too few.
+        value: The mean over the shared seeds.
+        low: The lower end of the interval: over seeds if there are enough, else of the test images.
+        high: The upper end.
+        seeds: The number of shared seeds.
+        p: The p value of a t test on the seeds' differences; None if there are too few.
         apart: Whether the arms' own intervals, which cover test images and seeds, do not overlap.
-        sign: 1 ahead and -1 behind where that is beyond chance, else 0; `judged` sets it.
+        sign: 1 if significantly ahead, -1 if significantly behind, else 0; set by `judged`.
     """
 
     value: float
@@ -57,7 +57,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What is claimed: "ahead" or "behind"; in brackets only without Holm's correction; "" nothing."""
+        """The claim: "ahead" or "behind", in brackets if only without Holm's correction; "" for no claim."""
         if self.p is None or not (self.low > 0 or self.high < 0):
             return ""
         word = "ahead" if self.value > 0 else "behind"
@@ -74,37 +74,38 @@ class Difference:
 
     def html(self) -> Markup:
         verdict = element("b" if self.is_bold else "span", self.verdict) if self.verdict else None
-        lines = f"({self._interval})".replace("; ", ";\n").split("\n")  # a narrow column
+        lines = f"({self._interval})".replace("; ", ";\n").split("\n")  # keeps the column narrow
         small = joined(*(joined(" ", element("small", line)) for line in lines))
         return joined(_points(self.value), small, " ", verdict)
 
     def reversed(self) -> "Difference":
-        """The other arm's accuracy less the first one's."""
+        """Returns the other arm's accuracy minus the first one's."""
         return dataclasses.replace(self, value=-self.value, low=-self.high, high=-self.low, sign=-self.sign)
 
 
 Differences = Mapping[tuple[Kind, str, str], Difference]
-"""By a group's kind, the name of what it is compared with, and the accuracy's name."""
+"""Differences by the group's kind, the rival's name, and the accuracy's name."""
 
 
 def paired(one: Group, other: Group, name: str) -> Difference | None:
-    """One group's accuracy less another's over the seeds that both have; None where they share none.
+    """Returns one group's accuracy minus another's over their shared seeds; None if they share none.
 
-    Arms of one seed begin with the same weights and meet the same test images: their difference varies less than either
-    of them. With `FEWEST_SEEDS` or more the interval is Student's t on the seeds' differences, whose spread is taken as
-    no less than what rounding to whole test images gives; with fewer it is that of two independent accuracies.
+    Arms of one seed start from the same weights and share the test images, so their difference varies less than either
+    accuracy. With `FEWEST_SEEDS` or more, the interval is Student's t on the seeds' differences, whose standard
+    deviation is taken to be at least that of rounding to whole test images. With fewer, the interval is that of two
+    independent accuracies.
 
     Args:
         one: A group.
-        other: What it is set against.
-        name: Of the accuracy.
+        other: The group to compare it with.
+        name: The accuracy's name.
 
     Returns:
-        The difference, not judged yet.
+        The difference, whose sign `judged` has yet to set.
 
     Source:
         Donner & Zou, "Closed-form confidence intervals for functions of the normal mean and standard deviation" (2012):
-        an interval of a difference from those of its parts.
+        the interval of a difference from those of its parts.
     """
     ours, theirs = one.by_seed(name), other.by_seed(name)
     shared = sorted(ours.keys() & theirs.keys())
@@ -125,7 +126,7 @@ def paired(one: Group, other: Group, name: str) -> Difference | None:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values adjusted for their number by Holm's step-down method, in the order given.
+    """Returns p values adjusted for their number by Holm's step-down method, in the order given.
 
     Source:
         Holm, "A simple sequentially rejective multiple test procedure" (1979).
@@ -138,7 +139,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def judged(found: Sequence[Difference | None]) -> list[Difference | None]:
-    """One table's differences, each with its sign where it is beyond chance after Holm's correction for all of them."""
+    """Returns a table's differences, with signs for those significant after Holm's correction for all of them."""
     adjusted = iter(holm([each.p for each in found if each is not None and each.p is not None]))
     return [
         each
@@ -149,13 +150,13 @@ def judged(found: Sequence[Difference | None]) -> list[Difference | None]:
 
 
 def of_run(groups: Sequence[Group]) -> dict[tuple[Kind, str, str], Difference]:
-    """The differences of a run's arms to random subsets of their size, and to all images.
+    """Returns the differences of a run's arms from random subsets of their size, and from all images.
 
-    Those of the main setting are corrected for all that share the accuracy and the rival; those of other step rules, of
-    the primary accuracies, for one another, and those of other methods likewise.
+    Those of the main setting are corrected together if they share the accuracy and the rival. Those of other step
+    rules, in the primary accuracies, are corrected together, and likewise those of other methods.
 
     Args:
-        groups: The arms of a run, seeds together.
+        groups: The arms of a run, grouped over seeds.
     """
     main = main_setting(groups)
     found: dict[tuple[Kind, str, str], Difference] = {}
@@ -178,13 +179,13 @@ def of_run(groups: Sequence[Group]) -> dict[tuple[Kind, str, str], Difference]:
 
 
 def between(runs: Sequence[Sequence[Group]]) -> dict[tuple[Kind, str, int], Difference]:
-    """The differences of runs' arms to the same arms of the first run that has them, corrected for one another.
+    """Returns the differences of runs' arms from the same arms of the first run that has them, corrected together.
 
     Args:
-        runs: The groups of each, measured on the same test images.
+        runs: The groups of each run, measured on the same test images.
 
     Returns:
-        By kind, accuracy and the run's place.
+        The differences by kind, accuracy and index of the run.
     """
     keys, found = [], []
     for kind in dict.fromkeys(group.kind for groups in runs for group in groups):
@@ -197,7 +198,7 @@ def between(runs: Sequence[Sequence[Group]]) -> dict[tuple[Kind, str, int], Diff
 
 
 def _family(asked: Sequence[tuple[Group, str, str, Sequence[Group]]]) -> dict[tuple[Kind, str, str], Difference]:
-    """Differences that are corrected for one another, of a group to a rival among others by an accuracy."""
+    """Returns differences that are corrected together, for entries of (group, rival, accuracy, other groups)."""
     keys, found = [], []
     for group, rival, name, others in asked:
         if (other := _rival(group, rival, others)) is not None:
@@ -207,7 +208,7 @@ def _family(asked: Sequence[tuple[Group, str, str, Sequence[Group]]]) -> dict[tu
 
 
 def _rival(group: Group, name: str, others: Sequence[Group]) -> Group | None:
-    """What a group is compared with: of its size, or all images; of its partition rather than of another."""
+    """Returns the rival of a group: of its size, or trained on all images; preferably of its partition."""
     if group.kind.role in (Role.UNTRAINED, Role.WHOLE) or group.kind.selector == name:
         return None
     found = [
@@ -220,4 +221,4 @@ def _rival(group: Group, name: str, others: Sequence[Group]) -> Group | None:
 
 
 def _points(difference: float) -> str:
-    return numbers.points(round(difference, 3) + 0.0)  # no minus before a zero
+    return numbers.points(round(difference, 3) + 0.0)  # turns -0.0 into 0.0

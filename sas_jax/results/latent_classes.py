@@ -1,4 +1,4 @@
-"""The one table of latent-class methods as readers meet them. A new method needs one line here."""
+"""The table of latent-class methods as shown to readers. A new method needs one line here."""
 
 import dataclasses
 
@@ -8,10 +8,10 @@ class Method:
     """One way to make latent classes.
 
     Attributes:
-        about: What they come from, in words.
-        embedded: Whether they are made from `config.latent_classes.embeddings`.
-        clusters: Whether they are clusters of these.
-        labels: Whether they are the labels themselves.
+        about: The source of the classes, in words.
+        embedded: Whether the classes are made from `config.latent_classes.embeddings`.
+        clusters: Whether the classes are clusters of these embeddings.
+        labels: Whether the classes are the labels themselves.
     """
 
     about: str
@@ -30,5 +30,5 @@ _TABLE = {
 
 
 def named(name: str | None) -> Method:
-    """A method by `config.latent_classes.method`; one that the table does not know goes by its name."""
+    """Returns the method of `config.latent_classes.method`; an unknown one is described by its name."""
     return _TABLE.get(name or "") or Method(name or "")

@@ -1,7 +1,7 @@
 """HTML elements whose text is escaped unless it is already markup.
 
 Class names, file names and config values come from outside. Every string becomes part of the page through `element`,
-which escapes whatever is not `Markup`; so a forgotten call shows as visible tags, never as a script that runs.
+which escapes whatever is not `Markup`. A forgotten call thus shows as visible tags, never as a script that runs.
 """
 
 import html
@@ -14,12 +14,12 @@ class Markup(str):
 
 
 def escaped(content: object) -> Markup:
-    """Returns `content` as markup: unchanged where it is markup, without effect as text where it is not."""
+    """Returns `content` as markup: unchanged if it is markup, else escaped."""
     return content if isinstance(content, Markup) else Markup(html.escape(str(content)))
 
 
 def joined(*contents: object) -> Markup:
-    """Returns the contents one after the other, each escaped unless it is markup; None is left out."""
+    """Returns the concatenated contents, each escaped unless it is markup; None is left out."""
     return Markup("".join(escaped(content) for content in contents if content is not None))
 
 

@@ -1,4 +1,4 @@
-"""The fixed sentences that stand beside tables of arms: what the intervals cover, and what was not held equal."""
+"""Fixed sentences shown with tables of arms: what the intervals cover, and what was not held equal."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,10 +8,10 @@ from sas_jax.results.differences import FEWEST_SEEDS, LEGEND, Difference
 
 
 def reading(groups: Sequence[Group], found: Iterable[Difference]) -> list[str]:
-    """What a reader must know of the accuracies and differences of a table.
+    """Returns what a reader must know about the accuracies and differences of a table.
 
     Args:
-        groups: The arms, seeds together.
+        groups: The arms, grouped over seeds.
         found: The differences that the table shows.
     """
     trained = [group for group in groups if group.is_trained]
@@ -39,11 +39,11 @@ def reading(groups: Sequence[Group], found: Iterable[Difference]) -> list[str]:
 
 
 def unequal(groups: Sequence[Group], latent_method: str | None) -> list[str]:
-    """What was not held equal between arms, or sets them apart from what the method may know.
+    """Returns caveats: unequal numbers of steps, collapsed outputs, and latent classes that are the labels.
 
     Args:
-        groups: The arms, seeds together.
-        latent_method: Where the latent classes came from.
+        groups: The arms, grouped over seeds.
+        latent_method: The method of the latent classes.
     """
     sentences = []
     steps = [value for group in groups if group.is_trained and (value := group.mean("steps"))]

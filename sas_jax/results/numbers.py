@@ -1,4 +1,4 @@
-"""Numbers as tables and reports write them. A no-break space stands before a unit, a true minus before a negative."""
+"""Formats numbers for tables and reports, with a no-break space before units and true minus signs."""
 
 import math
 
@@ -8,52 +8,52 @@ MINUS = "\u2212"
 
 
 def known(value: float | None) -> bool:
-    """Whether there is a finite number to write."""
+    """Returns whether the value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separated: 50,000."""
+    """Formats a whole number with thousands separators: 50,000."""
     return f"{round(value):,}" if value is not None and known(value) else NOTHING
 
 
 def short(value: float | None) -> str:
-    """A number with at most two decimals: 20, 19.98."""
+    """Formats a number with at most two decimals: 20, 19.98."""
     return f"{round(value, 2):.6g}" if value is not None and known(value) else NOTHING
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """A plain number with `digits` decimals."""
+    """Formats a number with `digits` decimals."""
     return f"{value:,.{digits}f}".replace("-", MINUS) if value is not None and known(value) else NOTHING
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share in [0, 1] as a percentage: 61.2 %."""
+    """Formats a share in [0, 1] as a percentage: 61.2 %."""
     return f"{100 * share:.{digits}f}{SPACE}%" if share is not None and known(share) else NOTHING
 
 
 def fraction(share: float | None) -> str:
-    """A chosen fraction, with no more digits than it has: 20 %, 0.5 %."""
+    """Formats a chosen fraction with no more digits than it needs: 20 %, 0.5 %."""
     return f"{100 * share:.4g}{SPACE}%" if share is not None and known(share) else NOTHING
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """An accuracy with its interval: 61.2 % (57.0–65.3)."""
+    """Formats an accuracy with its interval: 61.2 % (57.0–65.3)."""
     return f"{percent(value)} ({span(low, high)})"
 
 
 def span(low: float, high: float) -> str:
-    """From one share to another, in percent without the sign: 57.0–65.3."""
+    """Formats an interval of shares, in percent without the sign: 57.0–65.3."""
     return f"{100 * low:.1f}{DASH}{100 * high:.1f}"
 
 
 def points(difference: float) -> str:
-    """A difference of two accuracies in percentage points, always signed: +3.1."""
+    """Formats a difference of two accuracies in percentage points, always signed: +3.1."""
     return f"{100 * difference:+.1f}".replace("-", MINUS)
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the two units that matter: 0.4 s, 3 min 20 s, 2 h 5 min."""
+    """Formats a time in at most two units: 0.4 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None or not known(seconds):
         return NOTHING
     if seconds < 59.5:
@@ -66,5 +66,5 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:
-    """A count with its noun: 1 image, 1,437 images."""
+    """Formats a count with its noun: 1 image, 1,437 images."""
     return f"{count(number)} {one if number == 1 else many or one + 's'}"

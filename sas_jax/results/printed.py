@@ -1,4 +1,4 @@
-"""What the command prints when a run is over."""
+"""The text that the command prints at the end of a run."""
 
 import textwrap
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ _WIDTH = 100
 
 
 def text(results: Mapping[str, Any]) -> str:
-    """The arms of a run side by side, and their differences to random subsets and all images; "" without arms.
+    """Returns the tables of a run's arms and of their differences from random subsets and all images; "" without arms.
 
     Args:
-        results: As `collect.collect` returns them.
+        results: As returned by `collect.collect`.
     """
     run = schema.partial(results)
     if not run.arms:

@@ -1,4 +1,4 @@
-"""results.json as frozen dataclasses. Files of earlier versions lack fields, which then have their defaults."""
+"""results.json as frozen dataclasses. Fields that files of earlier versions lack have their defaults."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Arm:
     seed: Count = 0
     method: Text = "simclr"
     step_rule: Text = "epochs"
-    partition: Text = ""  # of the latent classes that the selector looked at; "" for those of config.latent_classes
+    partition: Text = ""  # of the latent classes that the selector used; "" for those of config.latent_classes
     size: Count | None = None
     epochs: Number | None = None
     steps: Number | None = None
@@ -66,7 +66,7 @@ class Arm:
     geometry: Geometry | None = None
 
     def accuracy(self, name: str) -> Accuracy | None:
-        """An accuracy by its name: "probe", "knn", "probe_few/0.05", ..."""
+        """Returns an accuracy by its name: "probe", "knn", "probe_few/0.05", ..."""
         field, _, share = name.partition("/")
         found = getattr(self, field)
         return found.get(share) if share else found
@@ -74,7 +74,7 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FewLabels:
-    """How latent classes were spread from a few labels."""
+    """How latent classes were made from a few labels."""
 
     num_labelled: Count | None = None
     l2: Number | None = None
@@ -135,19 +135,19 @@ class Results:
 
 
 def read(content: Any, place: str = "") -> Results:
-    """The results of a run from its results.json.
+    """Reads the results of a run from the content of its results.json.
 
     Args:
-        content: The JSON.
-        place: What it is called in the error.
+        content: The parsed JSON.
+        place: The name of the content in error messages.
 
     Raises:
-        ValueError: The first place that is not as it has to be, such as "arms[2].probe.low is not a share".
+        ValueError: A value is invalid; names the first one, such as "arms[2].probe.low is not a share".
     """
     return typed.build(Results, content, place)
 
 
 def partial(content: Mapping[str, Any]) -> Results:
-    """The results of a run that may have stopped early: sections that are not there yet are empty."""
+    """Reads the results of a run that may have stopped early; missing sections are empty."""
     sections: dict[str, Any] = {"dataset": {}, "latent_classes": {}, "selection": {}, "stages": {}, "arms": []}
     return read(sections | dict(content))

@@ -1,4 +1,4 @@
-"""The one table of selectors as readers meet them: their order, their look in every plot, and what they are.
+"""The table of selectors as shown to readers: their display order, styles in plots, and descriptions.
 
 A new selector needs one line here.
 """
@@ -8,10 +8,10 @@ import enum
 
 
 class Role(enum.Enum):
-    """What an arm is to a comparison."""
+    """The role of an arm in a comparison."""
 
     UNTRAINED = enum.auto()
-    CHOSEN = enum.auto()  # what a run is about
+    CHOSEN = enum.auto()  # the subject of a run
     BASELINE = enum.auto()
     WHOLE = enum.auto()  # all images
 
@@ -21,12 +21,12 @@ class Selector:
     """One way to choose images.
 
     Attributes:
-        name: As arms carry it.
-        style: Of its lines and points: a colour "s0" to "s8", perhaps "dashed".
+        name: The name in arms.
+        style: The style of its lines and points: a colour "s0" to "s8", optionally with "dashed".
         about: What it chooses, in words.
-        role: In a comparison.
-        rival: What it is called where others are compared with it; "" where they are not.
-        is_listed: Its subset is a list that was made elsewhere, so its fraction is that of the images listed.
+        role: The role of its arms in a comparison.
+        rival: Its name in differences of other selectors from it; "" if there are none.
+        is_listed: Whether its subset is a list made elsewhere, so that its fraction is that of the listed images.
     """
 
     name: str
@@ -58,10 +58,10 @@ _PLACES = {name: at for at, name in enumerate(SELECTORS)}
 
 
 def named(name: str) -> Selector:
-    """A selector by name; one that the table does not know is a chosen one, and comes last."""
+    """Returns a selector by name; an unknown one has the role CHOSEN and comes last."""
     return SELECTORS.get(name) or Selector(name, "s8", "")
 
 
 def place(name: str) -> int:
-    """Where a selector stands in the order of display."""
+    """Returns the position of a selector in display order."""
     return _PLACES.get(name, len(_PLACES))

@@ -1,7 +1,7 @@
 """Tables of arms and of their differences, as text, Markdown and HTML.
 
-A new column of the arms' table is a line of `_BEFORE` or `_AFTER`, and a new accuracy one of `arms.MEASURES`; every
-table then has it.
+To add a column to the arms' table, add a line to `_BEFORE` or `_AFTER`. To add an accuracy to every table, add a line
+to `arms.MEASURES`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from sas_jax.results.markup import Markup, element, joined
 
 
 class Cell(Protocol):
-    """What a table holds beside plain text."""
+    """A table cell that is not plain text."""
 
     def text(self) -> str: ...
     def markdown(self) -> str: ...
@@ -25,7 +25,7 @@ class Cell(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-    """An arm's name, on a page with the colour of its selector."""
+    """An arm's name; in HTML it has the colour of its selector."""
 
     title: str
     style: str
@@ -41,7 +41,7 @@ class Name:
 
 @dataclasses.dataclass(frozen=True)
 class Stacked:
-    """Two cells in one: an accuracy, and below it a difference."""
+    """Two cells in one: an accuracy with a difference below it."""
 
     first: Cell
     second: Cell
@@ -57,12 +57,12 @@ class Stacked:
 
 
 Value = Cell | str | None
-"""Of a cell; None where there is nothing to say."""
+"""The value of a cell; None if it is empty."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of cells under a head; the first cell of a row is its name."""
+    """Rows of cells under a header; the first cell of a row is its name."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Value]]
@@ -71,7 +71,7 @@ class Table:
         return bool(self.rows)
 
     def text(self) -> str:
-        """For a terminal: columns that line up, in ASCII as far as the names are."""
+        """Formats the table for a terminal, with aligned columns; it is ASCII if the names are."""
         cells = [[_ascii(name) for name in self.head]]
         cells += [[_ascii(_written(cell, "text")) for cell in row] for row in self.rows]
         widths = [max(len(row[at]) for row in cells) for at in range(len(self.head))]
@@ -87,7 +87,7 @@ class Table:
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def html(self, class_: str | None = None) -> Markup:
-        """A table that scrolls by itself on a narrow screen; each row's first cell is its header."""
+        """Formats the table as HTML that scrolls on its own on narrow screens; each row's first cell is its header."""
         head = element("thead", element("tr", *(element("th", name, scope="col") for name in self.head)))
         rows = [[_written(cell, "html") for cell in row] for row in self.rows]
         body = [element("tr", element("th", row[0], scope="row"), *(element("td", c) for c in row[1:])) for row in rows]
@@ -95,7 +95,7 @@ class Table:
         return element("div", element("table", inside, class_=class_), class_="scroll", tabindex="0")
 
     def without_empty_columns(self) -> "Table":
-        """The same less the columns in which no row has anything."""
+        """Returns the table without its empty columns."""
         kept = [at for at in range(len(self.head)) if any(row[at] not in (None, numbers.NOTHING) for row in self.rows)]
         return Table([self.head[at] for at in kept], [[row[at] for at in kept] for row in self.rows])
 
@@ -115,9 +115,9 @@ class Column:
     """A column of the arms' table.
 
     Attributes:
-        name: Its head.
-        cell: From a group to what stands there.
-        is_brief: Whether a terminal shows it as well.
+        name: The header.
+        cell: Maps a group to the value of its cell.
+        is_brief: Whether the table in the terminal has the column as well.
     """
 
     name: str
@@ -139,12 +139,12 @@ _AFTER = (
 
 
 def arms(groups: Sequence[Group], *, brief: bool = False, single: bool = False) -> Table:
-    """The arms of a run, each accuracy with its 95 % interval, less the columns in which nothing is known.
+    """Returns a table of arms: each accuracy with its 95 % interval, without empty columns.
 
     Args:
-        groups: The arms, seeds together or each by itself.
-        brief: Only the columns for a terminal.
-        single: Name single arms as the run's files do.
+        groups: The arms, grouped over seeds or single.
+        brief: Whether to keep only the columns for a terminal.
+        single: Whether the arms are single and named as in the run's files.
     """
     measured = [
         Column(title, functools.partial(_measure, name), is_brief=name in PRIMARY)
@@ -162,13 +162,13 @@ def _measure(name: str, group: Group) -> Measure | None:
 
 
 def differences(groups: Sequence[Group], found: Differences, names: Iterable[str], *, accuracies: bool = True) -> Table:
-    """The differences of arms to random subsets of their size, and to all images.
+    """Returns a table of the differences of arms from random subsets of their size, and from all images.
 
     Args:
-        groups: The arms, seeds together.
-        found: By `differences.of_run`.
-        names: Of the accuracies to show.
-        accuracies: Whether they stand beside the differences, and arms that are not compared in rows of their own.
+        groups: The arms, grouped over seeds.
+        found: As returned by `differences.of_run`.
+        names: The accuracies to show.
+        accuracies: Whether to show the accuracies too, including those of arms without differences.
     """
     known = {name: title for name, title in titles(groups).items() if name in names}
     head, rows = ["arm"], []

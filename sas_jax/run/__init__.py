@@ -1,1 +1,1 @@
-"""One run of the whole method: its stages, in the order the data flows, and what they share."""
+"""One run of the whole method: its stages, in the order of the data flow, and their shared state."""

@@ -1,4 +1,4 @@
-"""Whose a run's directory is: found out before anything in it is touched."""
+"""Checks whether a run may use a directory, before anything in it is changed, and claims it for the run."""
 
 import re
 from collections.abc import Callable
@@ -21,18 +21,18 @@ def check(
     restart: bool,
     log: Callable[[str], None],
 ) -> None:
-    """Makes sure that this run may use the directory; nothing that stands in it is changed.
+    """Checks that this run may use the directory, without changing anything in it.
 
     Args:
-        workdir: the run's.
-        config: of the run, as a dict.
+        workdir: the run's directory.
+        config: the run's config, as a dict.
         inputs: the run's stages and their fingerprints.
-        rerun: stages of another config may be done again.
-        restart: the run that is there may be removed.
-        log: gets a sentence where the config that is there is damaged.
+        rerun: whether stages of another config may be redone.
+        restart: whether the run in the directory may be removed.
+        log: called with a message if the stored config is damaged.
 
     Raises:
-        InputError: it holds files that no run made, or a run of another config or from other files.
+        InputError: the directory holds files that no run made, or a run with another config or other input files.
     """
     there = [path.name for path in workdir.own()]
     if there and not workdir.is_marked():
@@ -45,11 +45,11 @@ def check(
         return
     try:
         stored = workdir.stored_config()
-    except InputError as error:  # the stamps know what each stage depends on, so that nothing rests on this file
+    except InputError as error:  # not needed: the stamps record what each stage depends on
         stored = None
         log(f"{workdir / 'config.json'} is damaged ({reason(error.__cause__ or error)}): it is written again")
     wanted, found = (plan.that_matters(flatten(jsonable(each))) for each in (config, stored or config))
-    # A field that the stored config lacks is younger than the run; where it matters, a stage's inputs have changed.
+    # A field that the stored config lacks is newer than the run; if it matters, it has changed a stage's inputs.
     fields = [name for name, value in sorted(found.items()) if name not in wanted or wanted[name] != value]
     changed = [stage for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] != inputs[stage]]
     if not fields and not changed:
@@ -64,7 +64,7 @@ def check(
 
 
 def take(workdir: Workdir, inputs: dict[str, str], *, restart: bool) -> None:
-    """Makes the directory this run's: what has to be done again loses its stamp, and with `restart` all is removed."""
+    """Claims the directory: removes the stamps of stages to redo or, with `restart`, everything of the old run."""
     if restart:
         workdir.clear()
     workdir.mark()
@@ -72,18 +72,18 @@ def take(workdir: Workdir, inputs: dict[str, str], *, restart: bool) -> None:
         if workdir.stamp(stage) and not workdir.is_done(stage, inputs[stage]):
             workdir.unstamp(stage)
     if not all(workdir.is_done(stage, inputs[stage]) for stage in inputs):
-        for name in ("results.json", "report.html"):  # they would tell of other numbers than the stages
+        for name in ("results.json", "report.html"):  # their numbers would be outdated
             (workdir / name).unlink(missing_ok=True)
 
 
 def take_checkpoints(folder: epath.Path, inputs: str, *, vouched: bool, log: Callable[[str], None]) -> None:
-    """Makes the folder of a training stage's checkpoints that of these inputs; others are never gone on from.
+    """Claims the checkpoint folder of a training stage; checkpoints of other inputs are never resumed.
 
     Args:
-        folder: made where it is missing.
+        folder: the stage's folder, created if it is missing.
         inputs: the fingerprint of the stage.
-        vouched: the stage's stamp is there, so that the checkpoints are known to be of these inputs.
-        log: gets a sentence where it is not known which they are of.
+        vouched: whether the stage is stamped, so that the checkpoints are known to belong to these inputs.
+        log: called with a message if it is unknown which inputs the checkpoints belong to.
     """
     owner, checkpoints = folder / OWNER, folder / "checkpoints"
     try:
@@ -105,11 +105,11 @@ def take_checkpoints(folder: epath.Path, inputs: str, *, vouched: bool, log: Cal
 
 
 def _owner(path: epath.Path) -> str | None:
-    """The inputs of the stage whose checkpoints lie beside the file, or None; raises where it is damaged."""
+    """Returns the fingerprint of the checkpoints next to the file, or None; raises if the file is damaged."""
     if not path.exists():
         return None
     text = path.read_bytes()
-    if re.fullmatch(rb"[0-9a-f]{16}", text):  # as earlier versions wrote it
+    if re.fullmatch(rb"[0-9a-f]{16}", text):  # the format of earlier versions
         return text.decode()
     inputs = read_sealed(path).get("inputs")
     if not isinstance(inputs, str):

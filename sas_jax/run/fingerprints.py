@@ -1,7 +1,7 @@
-"""What the result of each stage depends on, as fingerprints: a stage whose fingerprint has not changed is not redone.
+"""Fingerprints of everything that a stage's result depends on; a stage with an unchanged fingerprint is not redone.
 
-Every field of a section counts unless it is named here as one that does not matter, so that a new field cannot be
-forgotten: it makes anew the stages that read its section.
+Every field of a section counts unless it is excluded here. A new field therefore cannot be forgotten: it invalidates
+the stages that read its section.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from sas_jax.selection.budgets import PROPORTIONAL
 from sas_jax.selection.selectors import LISTED, SELECTORS
 from sas_jax.workdir import fingerprint
 
-# The fields whose part in the stages is written out below.
+# The fields that are handled explicitly below.
 _CONFIG = (
     *("seed", "data", "views", "proxy", "embedding", "latent_classes", "selection", "partitions", "encoder", "train"),
     *("method", "methods", "arms", "evaluation", "compute_dtype", "runtime"),
@@ -38,7 +38,7 @@ _SELECTION = (
 
 
 def inputs(config: ConfigDict) -> dict[str, str]:
-    """Each stage of the run, in order, with the fingerprint of everything its result depends on."""
+    """Returns each stage of the run, in order, with the fingerprint of everything its result depends on."""
     c = config.to_dict()
     found: dict[str, str] = {}
     images = train_images(config)
@@ -91,24 +91,24 @@ def inputs(config: ConfigDict) -> dict[str, str]:
 
 
 def _encoder(section: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an encoder; the file that it begins with, where there is one, by its fingerprint."""
+    """Returns the fields of an encoder, with the file of its initial weights, if any, replaced by its fingerprint."""
     fields = {name: value for name, value in section.items() if name != "init"}
     return fields | ({"init": _file_fingerprint(section["init"])} if section.get("init") else {})
 
 
 def _identity(arm: plan.Arm) -> tuple[Any, ...]:
-    """What tells an arm from those that train on the same images; its partition is in the fingerprint of these."""
+    """Returns an arm's fields except its partition, which is part of the fingerprint of its images."""
     return dataclasses.astuple(arm)[:5]
 
 
 def _similarity(section: dict[str, Any]) -> dict[str, Any]:
-    """What the similarity depends on beside the embeddings."""
+    """Returns what the similarity depends on besides the embeddings."""
     names = ["similarity", "self_similarity"] + ["tau"] * (section["similarity"] == "gaussian")
     return {name: section[name] for name in names}
 
 
 def _new(section: dict[str, Any], known: Iterable[str]) -> list[dict[str, Any]]:
-    """The fields of a section that are not known here, as one dict, or nothing where there are none."""
+    """Returns a list of one dict, the fields of a section that are not in `known`, or [] if there are none."""
     new = {name: value for name, value in section.items() if name not in known}
     return [new] if new else []
 
@@ -122,7 +122,7 @@ def _classes(section: dict[str, Any], images: str, embedded: str, seed: int) -> 
 
 
 def _given(name: str, images: str) -> str:
-    """Of embeddings in a file, or of the images' features by a pretrained network."""
+    """Returns the fingerprint of embeddings in a file, or of the images' features from a pretrained network."""
     if not pretrained.is_model(name):
         return _file_fingerprint(name)
     network = [_file_fingerprint(str(file)) for file in model_files(pretrained.path_of(name))]
@@ -130,36 +130,37 @@ def _given(name: str, images: str) -> str:
 
 
 def train_images(config: ConfigDict) -> str:
-    """The fingerprint of which images are trained on; not of where tfds keeps them, or of the test images."""
+    """Returns the fingerprint of the training images; excludes the directory of tfds and the test images."""
     data = config.data
     places = data.name, data.train_split, data.folder, _folder_fingerprint(data.folder)
     return fingerprint(places, data.classes, data.image_size, *_new(data.to_dict(), _DATA))
 
 
 def _file_fingerprint(path: str) -> str:
-    """Of a file's place, size and time of change: cheap, and different after each writing."""
+    """Returns the fingerprint of a file's path, size and modification time: cheap, and different after each write."""
     try:
         status = Path(path).expanduser().stat()
     except OSError:
-        return fingerprint(path, None)  # the stage that reads it says what is wrong
+        return fingerprint(path, None)  # the stage that reads the file reports the error
     return fingerprint(path, status.st_size, status.st_mtime_ns)
 
 
 def _folder_fingerprint(folder: str) -> str:
-    """Of the names and sizes of what is in a local folder; images that are replaced, added or removed change it.
+    """Returns the fingerprint of the names and sizes of a local folder's files.
 
-    Of a file, such as one of many images, its size.
+    It changes if images are added, removed, or replaced by files of another size. For a single file, such as one of
+    many images, only its size counts.
     """
     path = Path(folder).expanduser()
     sizes = [("", path.stat().st_size)] if path.is_file() else []
     seen: set[str] = set()
     for place, folders, names in os.walk(path if folder else "", followlinks=True):
         if (real := os.path.realpath(place)) in seen:
-            folders.clear()  # a link back to where the walk has been
+            folders.clear()  # a link to a folder that was already visited
             continue
         seen.add(real)
         for name in names:
             file = os.path.join(place, name)
-            with contextlib.suppress(OSError):  # a link to nothing; reading the images says so
+            with contextlib.suppress(OSError):  # a broken link, reported when the images are read
                 sizes.append((os.path.relpath(file, folder), os.path.getsize(file)))
     return fingerprint(sorted(sizes))

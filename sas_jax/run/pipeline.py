@@ -1,4 +1,4 @@
-"""The whole method: the stages in the order the data flows, done as far as they are not done yet."""
+"""The whole method: runs the stages that are not done yet, in the order of the data flow."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ STAGES: dict[str, Callable[[Run], None]] = {
     "evaluate": stages.evaluate,
     "report": stages.make_report,
 }
-"""By name, in their order."""
+"""The stages by name, in order."""
 
 
 @settings.fixed
@@ -41,21 +41,21 @@ def run(
     restart: bool = False,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Does what of a run is not done yet.
+    """Runs the stages of a run that are not done yet.
 
     Args:
         config: as configs/default.py makes it.
-        workdir: where the run's files are; one run has one directory.
+        workdir: directory of the run's files; each run has its own.
         stop_after: the last stage, one of `STAGES`.
-        rerun: where the directory holds a run of another config, do again the stages that depend on the difference.
-        restart: remove what the directory holds of a run, and begin anew.
-        log: gets sentences for the person who waits.
+        rerun: if the directory holds a run of another config, redo the stages that depend on the difference.
+        restart: remove the run in the directory, and start from scratch.
+        log: called with progress messages for the user.
 
     Returns:
-        What results.json holds, as far as the run went.
+        The content of results.json, as far as the run went.
 
     Raises:
-        InputError: something given cannot be used; what was finished before is kept.
+        InputError: an argument or an input file is invalid; stages that were finished before are kept.
     """
     plan.one_of("--stop_after", stop_after, tuple(STAGES))
     config_checks.check(config)
@@ -89,7 +89,7 @@ def _carry_out(run: Run, stop_after: str, *, rerun: bool, restart: bool) -> dict
 
 
 def _images_to_train_on(run: Run, wanted: Sequence[str], n: int) -> int:
-    """How many images of n all the encoders see in one epoch that are not trained yet."""
+    """Returns the number of images per epoch, of n, summed over all encoders that are not trained yet."""
     left = [arm for arm in run.arms if "train" in wanted and not run.stamps.is_done(f"train/{arm.name}")]
     sizes = [n if arm.step_rule == "steps" else run.chosen.size(arm, n) for arm in left]
     if "evaluate" in wanted:
@@ -99,9 +99,9 @@ def _images_to_train_on(run: Run, wanted: Sequence[str], n: int) -> int:
 
 
 def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
-    """Finds what of the wanted stages does not fit the images or the devices, before anything is done or removed.
+    """Checks that the wanted stages fit the images and the devices, before anything is done or removed.
 
-    Returns how many images there are to train on.
+    Returns the number of training images.
     """
     config, stamp = run.config, run.workdir.stamp("data")
     facts = stamp if stamp and not fresh and run.stamps.is_done("data") else run.data.found[1]
@@ -119,7 +119,7 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
             given_embeddings(config, n, log=lambda _: None)
     elif "proxy" in wanted:
         trained.append(("proxy", n, n, config.proxy.train, "config.proxy.train"))
-        run.trainers.proxy.start()  # says what is wrong with config.proxy.encoder.init
+        run.trainers.proxy.start()  # raises an InputError if config.proxy.encoder.init is unusable
     if "train" in wanted:
         run.trainers.arm(DEFAULT).start()
     size_of_mesh = devices.mesh().size

@@ -1,4 +1,4 @@
-"""What the stages of a run share: what is done, the images, the trainers, and what earlier stages left."""
+"""The state that the stages of a run share: stamps, images, trainers, and the outputs of earlier stages."""
 
 import contextlib
 import functools
@@ -25,12 +25,12 @@ from sas_jax.selection.selectors import LISTED
 from sas_jax.training import DEFAULT, Trainer
 from sas_jax.workdir import Metrics, Workdir
 
-# Keys of a run, told apart by what they are for.
+# Folded into the run's key, one for each purpose.
 EMBED, CLUSTER, RANDOM, PROBE, GEOMETRY = range(100, 105)
 
 
 class Stamps:
-    """Which stages are done."""
+    """The stamps of the stages that are done."""
 
     def __init__(self, workdir: Workdir, inputs: dict[str, str], log: Callable[[str], None]):
         """`inputs` holds the fingerprint of each stage's inputs."""
@@ -40,27 +40,27 @@ class Stamps:
         self._log = log
 
     def is_done(self, stage: str) -> bool:
-        """Whether the stage was done with these inputs."""
+        """Returns whether the stage was done with these inputs."""
         return self._workdir.is_done(stage, self.inputs[stage])
 
     def facts(self, stage: str) -> dict[str, Any]:
-        """What a stage that is done left in its stamp."""
+        """Returns the stamp of a stage that is done."""
         stamp = self._workdir.stamp(stage)
         assert stamp is not None
         return stamp
 
     def damage(self, *names: str) -> str | None:
-        """Which of these files is not as it was written, and why; None where all are."""
+        """Returns which of these files is damaged, and why; None if all are intact."""
         found = ((self._workdir / name, self._workdir.damage(name)) for name in names)
         return next((f"{path} is damaged ({reason})" for path, reason in found if reason), None)
 
     def todo(self, stage: str, *names: str, damage: Callable[[], str | None] = lambda: None) -> bool:
-        """Whether the stage has to be done: its stamp or one of its files is missing, damaged or of other inputs.
+        """Returns whether the stage must be run: its stamp or a file is missing, damaged or of other inputs.
 
         Args:
-            stage: its name.
-            names: of its files.
-            damage: of what else it leaves, asked where it is done; None where all is whole.
+            stage: name of the stage.
+            names: names of its files.
+            damage: returns why another output is damaged, or None; called only if the stage is done.
         """
         done = self.is_done(stage)
         if self._workdir.writes:
@@ -77,7 +77,7 @@ class Stamps:
 
     @contextlib.contextmanager
     def doing(self, stage: str) -> Iterator[dict[str, Any]]:
-        """The work of a stage, over when all processes have done their part and its files are there."""
+        """Stamps the stage when all processes have left the block, and waits for the stamp."""
         with self._workdir.doing(stage, self.inputs[stage]) as facts:
             yield facts
             devices.wait_for_all(f"{stage} is done")
@@ -85,7 +85,7 @@ class Stamps:
 
 
 class Data:
-    """The images of a run, read when a stage first asks for them."""
+    """The images of a run, read on first use."""
 
     def __init__(self, config: ConfigDict, workdir: Workdir, log: Callable[[str], None]):
         self._config = config
@@ -95,7 +95,7 @@ class Data:
 
     @functools.cached_property
     def found(self) -> tuple[sas_jax.data.Dataset, dict[str, Any]]:
-        """The data set as it is on disk, and the facts that the stamp of the data stage holds of it."""
+        """The data set on disk, and the facts about it that go into the stamp of the data stage."""
         start = time.perf_counter()
         dataset = sas_jax.data.load(self._config.data)
         train, test = dataset.train, dataset.test
@@ -121,7 +121,7 @@ class Data:
 
     @functools.cached_property
     def dataset(self) -> sas_jax.data.Dataset:
-        """The data set, which must be the one that the run began with; InputError where it is another."""
+        """The data set; raises InputError if the images are not those that the run began with."""
         dataset, facts = self.found
         stamp = self._workdir.stamp("data")
         same = stamp is not None and stamp["train_images"] == facts["train_images"]
@@ -134,7 +134,7 @@ class Data:
 
     @functools.cached_property
     def fits_devices(self) -> bool:
-        """Whether the images are to be on every device, and may be."""
+        """Whether the images are placed on every device, by config.data.placement and, for "auto", their size."""
         images, placement = self.dataset.train.images, self._config.data.placement
         in_memory = isinstance(images, np.ndarray)
         fits = in_memory and (placement == "device" or (placement == "auto" and devices.holds(images.nbytes)))
@@ -142,12 +142,12 @@ class Data:
 
     @functools.cached_property
     def to_train_on(self) -> jax.Array | Images:
-        """uint8 [n, h, w, 3], on every device where they fit."""
+        """The training images, uint8 [n, h, w, 3], replicated on all devices if `fits_devices`."""
         images = self.dataset.train.images
         return jax.device_put(images, devices.replicated(devices.mesh())) if self.fits_devices else images
 
     def listed(self) -> np.ndarray:
-        """int64 [k], ascending: the images that config.selection.file lists, which is read once."""
+        """Returns int64 [k], ascending: the images that config.selection.file lists. The file is read once."""
         if self._listed is None:
             section = self._config.selection
             self._listed = subsets.resolve(
@@ -163,7 +163,7 @@ class Data:
 
 
 class Trainers:
-    """The compiled training steps of a run; one object each, so that all arms share one program."""
+    """The trainers of a run, with one object for all arms of a method, so that they share one compiled program."""
 
     def __init__(self, config: ConfigDict, data: Data):
         self._config = config
@@ -172,11 +172,11 @@ class Trainers:
 
     @functools.cached_property
     def proxy(self) -> Trainer:
-        """Trains the proxy."""
+        """The trainer of the proxy."""
         return make_trainer(self._config, self._config.proxy.encoder, self._config.proxy.train, mesh=devices.mesh())
 
     def arm(self, method: str) -> Trainer:
-        """Trains the arms of a method."""
+        """Returns the trainer for the arms of a method."""
         if method not in self._of_method:
             training = plan.training(self._config, method)
             self._of_method[method] = make_trainer(
@@ -186,7 +186,7 @@ class Trainers:
 
     @functools.cached_property
     def supervised(self) -> Trainer:
-        """Trains the encoder of an arm with labels."""
+        """The trainer of the arms' encoder with labels."""
         labels = self._data.dataset.train.labels
         assert labels is not None
         return make_supervised_trainer(self._config, labels, num_classes=int(labels.max()) + 1, mesh=devices.mesh())
@@ -203,7 +203,7 @@ class Trainers:
 
 
 class Chosen:
-    """What the stages up to the ranking left: embeddings, latent classes, rankings; and the subsets of arms."""
+    """The outputs of the stages up to the ranking (embeddings, latent classes, rankings), and the arms' subsets."""
 
     def __init__(self, config: ConfigDict, workdir: Workdir, stamps: Stamps, data: Data, log: Callable[[str], None]):
         self._config = config
@@ -215,15 +215,15 @@ class Chosen:
 
     @functools.cached_property
     def embeddings(self) -> np.ndarray:
-        """float32 [n, d], mapped: what is not used is not in memory."""
+        """float32 [n, d], memory-mapped: only the parts in use are in memory."""
         return self._array("embeddings.npy", ndim=2, kind="f", mapped=True)
 
     def view_embeddings(self) -> np.ndarray:
-        """float32 [n, m, d], mapped as well."""
+        """Returns float32 [n, m, d], memory-mapped as well."""
         return self._array("view_embeddings.npy", ndim=3, kind="f", mapped=True)
 
     def similarity_embeddings(self, partition: str) -> np.ndarray:
-        """float32 [n, d]: what the similarity within a partition is measured on."""
+        """Returns float32 [n, d]: the embeddings that the similarity within a partition is computed from."""
         path = plan.in_partition(self._config, partition).selection.similarity_embeddings
         if not path:
             return self.embeddings
@@ -231,11 +231,11 @@ class Chosen:
         return mean_embeddings(path, n=self._n, field=f"{section}.similarity_embeddings", log=self._log)
 
     def classes(self, partition: str) -> np.ndarray:
-        """int32 [n]: the latent classes of a partition, "" for the run's own."""
+        """Returns int32 [n]: the latent classes of a partition, or for "" the run's own."""
         return self._array(plan.classes_file(partition), ndim=1, kind="i")
 
     def ranking(self, selector: str, partition: str = "") -> Ranking:
-        """The ranking of a selector within a partition."""
+        """Returns the ranking of a selector within a partition."""
         name = plan.ranking_file(self._config, selector, partition)
         if name not in self._rankings:
             path = self._workdir / name
@@ -246,7 +246,7 @@ class Chosen:
         return self._rankings[name]
 
     def subset(self, arm: plan.Arm) -> np.ndarray:
-        """int64 [k], ascending indices of an arm's images."""
+        """Returns int64 [k]: the ascending indices of an arm's images."""
         if arm.chooses.everything:
             return self._data.listed() if arm.selector == LISTED else np.arange(self._n)
         if arm.chooses.draw:
@@ -259,7 +259,7 @@ class Chosen:
         return ranking.subset(fraction=arm.fraction, budgets=budgets)
 
     def size(self, arm: plan.Arm, n: int) -> int:
-        """How many of n images an arm trains on."""
+        """Returns how many of n images an arm trains on."""
         if arm.selector != LISTED:
             return round(arm.fraction * n)
         stage = f"train/{arm.name}"
@@ -270,30 +270,30 @@ class Chosen:
         return self._stamps.facts("data")["train_size"]
 
     def _array(self, name: str, *, ndim: int, kind: str, mapped: bool = False) -> np.ndarray:
-        """An array of n rows that a stage left. A digest told of damage, but earlier versions kept none."""
+        """Loads a stage's array of n rows, and checks it, since files of earlier versions have no digest."""
         path = self._workdir / name
         try:
             found = files.map_array(path) if mapped else files.array(path)
             if found.ndim != ndim or len(found) != self._n or found.dtype.kind != kind:
                 raise ValueError(f"it holds {found.dtype} {list(found.shape)}, of {self._n} images")
-        except Exception as error:  # a damaged header shows as whatever Python's own parser meets in it
+        except Exception as error:  # for a damaged header, any error of Python's own parser
             raise InputError(_damaged(path, files.reason(error))) from error
         return found
 
 
 class Run:
-    """What the stages of one call of `pipeline.run` share; what is loaded and compiled is kept for those that follow.
+    """The state shared by the stages of one `pipeline.run` call; loaded data and compiled programs are reused.
 
     Attributes:
-        config: the run's.
+        config: the run's config.
         workdir: the run's directory.
-        log: gets sentences for the person who waits.
-        arms: of the config.
+        log: called with progress messages for the user.
+        arms: the arms of the config.
         views: the augmentations.
         metrics: the lines of metrics.jsonl.
         stamps, data, trainers, chosen: see their classes.
-        evaluates: whether the arms are measured, each as soon as it is trained.
-        on_speed: told a stage of training, the images there are and its views per second, when these are known.
+        evaluates: whether the arms are evaluated, each as soon as it is trained.
+        on_speed: called with a training stage, the number of images and the views per second, once they are known.
     """
 
     def __init__(self, config: ConfigDict, workdir: Workdir, log: Callable[[str], None]):
@@ -312,12 +312,12 @@ class Run:
 
     @functools.cached_property
     def embedding_files(self) -> tuple[str, ...]:
-        """What the stage of embeddings leaves."""
+        """The files that the embed stage writes."""
         return ("embeddings.npy", "view_embeddings.npy") if plan.compares_views(self.config) else ("embeddings.npy",)
 
     @functools.cached_property
     def embedding_damage(self) -> str | None:
-        """What of it was not as it was written when this call began: two stages ask, and the files are large."""
+        """Why an embedding file is damaged, or None; checked once, as two stages ask and the files are large."""
         return self.stamps.damage(*self.embedding_files)
 
 
@@ -325,10 +325,10 @@ GIVEN = "config.proxy.embeddings"
 
 
 def given_embeddings(config: ConfigDict, n: int, *, log: Callable[[str], None]) -> np.ndarray | None:
-    """config.proxy.embeddings, checked to be what the similarity needs.
+    """Reads config.proxy.embeddings, and checks that they suit the similarity.
 
     Returns:
-        float32 [n, d] or [n, views, d]; None where they are still to be made by a pretrained network.
+        float32 [n, d] or [n, views, d]; None if a pretrained network has yet to compute them.
     """
     name, vectors = config.proxy.embeddings, None
     if pretrained.is_model(name):

@@ -1,4 +1,4 @@
-"""The stages: each is a function of a run that does what is left of it to do.
+"""The stages: each is a function of a run that does its remaining work.
 
 images --train--> proxy --views--> embeddings --> latent classes --> ranking --fraction--> subset
 subset --train--> encoder --> linear probe, kNN --> report
@@ -29,7 +29,7 @@ from sas_jax.workdir import fingerprint, jsonable, write_array, write_json
 
 
 def data(run: Run) -> None:
-    """Reads the images once, so that later stages can tell whether they are still the same."""
+    """Reads the images and stamps their fingerprint, so that later stages can tell whether they have changed."""
     if not run.stamps.todo("data"):
         return
     dataset, facts = run.data.dataset, run.data.found[1]
@@ -63,7 +63,7 @@ def proxy(run: Run) -> None:
 
 
 def embeddings(run: Run) -> None:
-    """Embeds all images by the proxy, or takes the embeddings that are given."""
+    """Embeds all images with the proxy, or uses the given embeddings."""
     if not run.stamps.todo("embed", damage=lambda: run.embedding_damage):
         return
     pairs = plan.compares_views(run.config)
@@ -96,7 +96,7 @@ def embeddings(run: Run) -> None:
 
 
 def _write_embeddings(run: Run, name: str, vectors: np.ndarray, n: int) -> None:
-    """Writes one array of n rows: all of them, or this process's part, which all processes then write together."""
+    """Writes one array of n rows: all at once, or this process's part together with those of all other processes."""
     with run.workdir.writing(name) as path:
         if len(vectors) == n:
             write_array(path, vectors)
@@ -105,7 +105,7 @@ def _write_embeddings(run: Run, name: str, vectors: np.ndarray, n: int) -> None:
 
 
 def _given(run: Run) -> np.ndarray:
-    """What config.proxy.embeddings names: the rows of a file, or the features of a pretrained network."""
+    """Returns the embeddings of config.proxy.embeddings: rows of a file, or features from a pretrained network."""
     train = run.data.dataset.train
     vectors = given_embeddings(run.config, len(train), log=run.log)
     if vectors is not None:
@@ -147,7 +147,7 @@ def classes(run: Run) -> None:
 
 
 def rankings(run: Run) -> None:
-    """Ranks all images by each selector that ranks, within each partition that an arm names with it."""
+    """Ranks all images by each selector that ranks, within each partition that an arm combines with it."""
     for selector, name in plan.ranked(run.config):
         stage, file = plan.rank_stage(run.config, selector, name), plan.ranking_file(run.config, selector, name)
         if not run.stamps.todo(stage, file):
@@ -158,7 +158,7 @@ def rankings(run: Run) -> None:
 
 
 def _rank(run: Run, selector: str, name: str, path: epath.Path, facts: dict[str, Any]) -> None:
-    """Writes a ranking. All processes rank by objectives, one by baselines; one writes, and all read it then."""
+    """Writes a ranking; all processes compute one by an objective, only the writing process one by a baseline."""
     chooses, selection = SELECTORS[selector], run.config.selection
     if chooses.baseline and not run.workdir.writes:
         return
@@ -189,7 +189,7 @@ def _rank(run: Run, selector: str, name: str, path: epath.Path, facts: dict[str,
 
 
 def subsets(run: Run) -> None:
-    """Writes the configured objective's subsets; every arm finds its own again from the ranking."""
+    """Writes the configured objective's subsets; the arms do not read them but derive theirs from the ranking."""
     if not run.workdir.writes:
         return
     for path in files.matching(run.workdir.path, "subset-[0-9]*.npy"):
@@ -200,7 +200,7 @@ def subsets(run: Run) -> None:
 
 
 def train(run: Run) -> None:
-    """Trains the arms, and measures each as soon as it is trained: a comparison that is stopped has its numbers."""
+    """Trains the arms, and evaluates each as soon as it is trained, so that a stopped comparison has results."""
     if run.evaluates:
         _evaluate(run, None)
     for arm in run.arms:
@@ -230,7 +230,7 @@ def train(run: Run) -> None:
 
 
 def evaluate(run: Run) -> None:
-    """Trains and measures networks with labels on the arms' subsets; `train` has measured the encoders."""
+    """Trains and evaluates supervised networks on the arms' subsets; `train` has evaluated the encoders."""
     for arm in () if run.stamps.facts("data")["not_evaluated"] else run.arms:
         if not plan.trains_supervised(run.config, arm):
             continue
@@ -289,7 +289,7 @@ def _fit(
     epochs: int,
     like: int | None = None,
 ) -> FitResult:
-    """Trains for so many epochs, or as many steps as `like` images have in them, from the last checkpoint there is."""
+    """Trains for `epochs` epochs of the subset, or of `like` images if given, resuming from the last checkpoint."""
     path = run.workdir / directory
     if run.workdir.writes:
         claim.take_checkpoints(path, run.stamps.inputs[stage], vouched=run.stamps.is_done(stage), log=run.log)
@@ -314,12 +314,12 @@ def _fit(
 
 
 def _trained(run: Run, stage: str, directory: str, trainer: Trainer) -> Any:
-    """The state that a stage of training left, read from its last checkpoint."""
+    """Loads the final state of a training stage from its last checkpoint."""
     return load_trained(trainer, run.workdir / directory / "checkpoints", steps=run.stamps.facts(stage)["steps"])
 
 
 def _proxy_damage(run: Run) -> str | None:
-    """Why the proxy's last checkpoint cannot be used, where it is still needed."""
+    """Returns why the proxy's last checkpoint is unusable; None if it is usable or no longer needed."""
     if run.stamps.is_done("embed") and not run.embedding_damage:
         return None
     steps = run.stamps.facts("proxy")["steps"]
@@ -327,16 +327,16 @@ def _proxy_damage(run: Run) -> str | None:
 
 
 def _arm_damage(run: Run, arm: plan.Arm) -> str | None:
-    """Why the encoder of a trained arm cannot be used; None where it can."""
+    """Returns why the encoder of a trained arm is unusable; None if it is usable."""
     stage = f"train/{arm.name}"
     if files.is_remote(run.workdir.path) and run.stamps.is_done(f"evaluate/{arm.name}"):
-        return None  # as of `Workdir.damage`
+        return None  # not checked, as in `Workdir.damage`
     steps = run.stamps.facts(stage)["steps"]
     return checkpoint_damage(run.workdir / "arms" / arm.name / "checkpoints", steps, last=steps)
 
 
 def _evaluate(run: Run, arm: plan.Arm | None) -> None:
-    """Measures an arm's encoder, or where it is None the untrained one."""
+    """Evaluates an arm's encoder, or the untrained one if `arm` is None."""
     stage = f"evaluate/{arm.name if arm else 'untrained'}"
     if not run.stamps.todo(stage):
         return
@@ -349,14 +349,14 @@ def _evaluate(run: Run, arm: plan.Arm | None) -> None:
 
 
 def _write_results(run: Run) -> None:
-    """results.json as far as the run has come."""
+    """Writes results.json, as far as the run has come."""
     if run.workdir.writes:
         with run.workdir.writing("results.json") as path:
             write_json(path, results.collect(run.config, run.stamps.inputs, run.workdir))
 
 
 def _measured(run: Run, arm: plan.Arm | None) -> dict[str, Any]:
-    """Probes, kNN and geometry of an arm's encoder, or where it is None of the untrained one."""
+    """Returns the probes, kNN and geometry of an arm's encoder, or of the untrained one if `arm` is None."""
     name = arm.name if arm else "untrained"
     run.log(f"evaluate: linear probe and kNN of {name}")
     if arm:
@@ -371,7 +371,7 @@ def _measured(run: Run, arm: plan.Arm | None) -> dict[str, Any]:
     assert test is not None
     assert images.labels is not None
     assert test.labels is not None
-    key = settings.key(run.config.seed)  # not the arm's: one draw for all
+    key = settings.key(run.config.seed)  # not the arm's seed, so that all arms share one draw
     labelled = (images.images, images.labels), (test.images, test.labels)
     found = accuracies(
         run.trainers.encode,
@@ -401,7 +401,7 @@ def _measured(run: Run, arm: plan.Arm | None) -> dict[str, Any]:
 
 
 def _supervised(run: Run, stage: str, arm: plan.Arm) -> dict[str, Any]:
-    """The encoder trained with labels on those images of an arm that have one, and measured on the test images."""
+    """Trains the encoder with labels on an arm's labelled images, and evaluates it on the test images."""
     images, test = run.data.dataset.train, run.data.dataset.test
     assert test is not None
     assert images.labels is not None
@@ -430,12 +430,12 @@ def _supervised(run: Run, stage: str, arm: plan.Arm) -> dict[str, Any]:
 
 
 def _variables(state: Any) -> dict[str, Any]:
-    """Parameters and statistics, on the host."""
+    """Returns the parameters and batch statistics, on the host."""
     return jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
 
 
 def _facts(result: FitResult) -> dict[str, Any]:
-    """What a training stage leaves in its stamp."""
+    """Returns the facts that a training stage adds to its stamp."""
     return {
         "steps": result.steps,
         "loss": result.loss,
