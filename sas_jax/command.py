@@ -114,7 +114,7 @@ def require(*given: flags.FlagHolder) -> None:
 
 
 def _quietly(main: Callable[[], None]) -> None:
-    logging.set_verbosity(logging.WARNING)  # orbax logs every file at a level that absl shows by default
+    logging.set_verbosity(logging.WARNING)  # orbax logs every file at the level that absl commands show by default
     sys.unraisablehook = _unraisable
     main()
     sys.stdout.flush()  # here, where a failure is reported as one sentence

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sas_jax.results.markup import Markup, element
 
-_TINY = 24  # pixels of the longer side; smaller images are stored unscaled and enlarged with hard edges
+_TINY = 24  # pixels of the longer side; images up to this are stored unscaled and enlarged with hard edges
 _LARGE = 112  # pixels of the longer side of all others; 96 such pictures of noise are 2 MB as base64
 _QUALITY = 85  # of JPEG
 

@@ -25,7 +25,7 @@ class Selector:
         style: The style of its lines and points: a colour "s0" to "s8", optionally with "dashed".
         about: What it chooses, in words.
         role: The role of its arms in a comparison.
-        rival: Its name in differences of other selectors from it; "" if there are none.
+        rival: Its description as the reference of a comparison; "" if others are not compared with it.
         is_listed: Whether its subset is a list made elsewhere, so that its fraction is that of the listed images.
     """
 
