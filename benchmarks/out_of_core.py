@@ -97,6 +97,14 @@ def provenance(command: str) -> dict[str, Any]:
     }
 
 
+def origin(found: dict[str, Any]) -> str:
+    """Returns the sentences above a table: what `provenance` recorded."""
+    return (
+        f"Measured: {found['processor']}, {found['cores']} cores, {found['date']}; commit "
+        f"{found['environment']['commit']}. `{found['command']}`."
+    )
+
+
 def measure(folder: Path, n: int, classes: int, limit: int) -> dict[str, Any]:
     """Draws, ranks and removes."""
     path = folder / "E.npy"
@@ -132,16 +140,16 @@ def measure(folder: Path, n: int, classes: int, limit: int) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> str:
     """What the json says, in Markdown."""
-    seconds = found["seconds"]
-    return (
-        f"Measured: {found['processor']}, {found['cores']} cores, {found['date']}; commit "
-        f"{found['environment']['commit']}. `{found['command']}`.\n\n"
-        "| examples | file | memory limit | largest memory | classes | k-means | k-means and ranking of "
-        f"{found['fraction']:.0%} |\n| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        f"| {found['examples']:,} x {found['features']} | {found['file_bytes'] / 1e9:.1f} GB | "
-        f"{found['limit_bytes'] / 1e9:g} GB | {found['peak_bytes'] / 1e9:.2f} GB | {found['classes']:,} | "
-        f"{seconds['kmeans'] / 60:.1f} min | {seconds['all'] / 60:.1f} min |"
-    )
+    cells = {
+        "examples": f"{found['examples']:,} x {found['features']}",
+        "file": f"{found['file_bytes'] / 1e9:.1f} GB",
+        "memory limit": f"{found['limit_bytes'] / 1e9:g} GB",
+        "largest memory": f"{found['peak_bytes'] / 1e9:.2f} GB",
+        "classes": f"{found['classes']:,}",
+        "k-means": f"{found['seconds']['kmeans'] / 60:.1f} min",
+        f"k-means and ranking of {found['fraction']:.0%}": f"{found['seconds']['all'] / 60:.1f} min",
+    }
+    return f"{origin(found)}\n\n{tables.markdown([cells, ['---:'] * len(cells), cells.values()])}"
 
 
 def main() -> None:

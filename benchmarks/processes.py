@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import tables
-from benchmarks.out_of_core import FEATURES, Peak, draw, provenance
+from benchmarks.out_of_core import FEATURES, Peak, draw, origin, provenance
 from benchmarks.topology import ROOT
 
 PROCESSES = (1, 2, 4)
@@ -119,11 +119,10 @@ def table(found: dict[str, Any]) -> str:
     lines += [
         [str(run["processes"]), *(f"{run['peaks'][stage] / 1e9:.2f} GB" for stage in stages)] for run in found["runs"]
     ]
+    size = f"{found['examples']:,} x {found['features']} rows, {4 * found['examples'] * found['features'] / 1e9:.2f} GB"
     return (
-        f"Measured: {found['processor']}, {found['cores']} cores, {found['date']}; commit "
-        f"{found['environment']['commit']}. `{found['command']}`. {found['examples']:,} x {found['features']} rows, "
-        f"{4 * found['examples'] * found['features'] / 1e9:.2f} GB, into {found['num_classes']} classes. Largest "
-        "memory of a process so far, after each stage:\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        f"{origin(found)} {size}, into {found['num_classes']} classes. Largest memory of a process so far, after each "
+        f"stage:\n\n{tables.markdown(lines)}"
     )
 
 

@@ -30,6 +30,7 @@ from benchmarks import cases, numpy_greedy
 from benchmarks.cases import Case
 from benchmarks.implementations import IMPLEMENTATIONS, Implementation
 from benchmarks.measure import read_task
+from sas_jax import devices
 from sas_jax.selection import budgets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,8 +150,9 @@ def _write_input(case: Case, folder: Path) -> dict[str, Any]:
                 seconds += time.perf_counter() - start
                 cases.append_matrix(file, matrix)
     # As in `python -m sas_jax.select`; a single given matrix is read by one device.
-    devices = 1 if case.given == "similarity" and len(case.sizes) == 1 else min(os.cpu_count() or 1, 8)
-    described = {"objective": case.objective, "sizes": case.sizes, "budgets": divided, "devices": devices}
+    one_matrix = case.given == "similarity" and len(case.sizes) == 1
+    cpu_devices = 1 if one_matrix else min(devices.cpu_count(), devices.MOST_CPU_DEVICES)
+    described = {"objective": case.objective, "sizes": case.sizes, "budgets": divided, "devices": cpu_devices}
     (folder / "input.json").write_text(json.dumps(described))
     return {
         "objective": case.objective,
@@ -162,7 +164,7 @@ def _write_input(case: Case, folder: Path) -> dict[str, Any]:
         "smallest_class": int(sizes.min()),
         "largest_class": int(sizes.max()),
         "budgets": divided,
-        "cpu_devices": devices,
+        "cpu_devices": cpu_devices,
         "matrix_seconds": seconds if case.given == "similarity" else None,
         "sha256": hashlib.sha256(z.tobytes() + classes.tobytes()).hexdigest(),
     }

@@ -161,7 +161,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batched(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of arrays split along their first axis: batches, rows of a similarity matrix."""
-    return NamedSharding(mesh, PartitionSpec(AXIS))
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
 
 
 def joined(mesh: Mesh, rows: np.ndarray, n: int) -> jax.Array:
@@ -186,7 +186,7 @@ def split(read: Callable[[slice], np.ndarray], number: int, shape: tuple[int, ..
         missing = stop - first - len(rows)
         return np.concatenate([rows, np.zeros((missing, *shape[1:]), np.float32)]) if missing else rows
 
-    return jax.make_array_from_callback(shape, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])), part)
+    return jax.make_array_from_callback(shape, batched(mesh), part)
 
 
 def whole(array: jax.Array) -> np.ndarray:

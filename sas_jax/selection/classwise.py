@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from sas_jax import arrays, devices, settings
 from sas_jax.errors import InputError
@@ -230,8 +230,7 @@ class Run:
                 initial[row, : len(already)] = already
                 steps[row] = self.steps[label]
             # Sharded here, because jit would not shard them on a mesh of Explicit axes, JAX's default.
-            split = NamedSharding(self._own, PartitionSpec(self._own.axis_names[0]))
-            given = jax.device_put((rows, where, weights, initial, steps), split)
+            given = jax.device_put((rows, where, weights, initial, steps), devices.batched(self._own))
             options = {"objective": self.objective, "self_similarity": self.self_similarity, "mesh": self._own}
             picks, gains = map(np.asarray, rank_many(*given, **options))
             for row, label, scale in zip(at, part, scales, strict=True):
