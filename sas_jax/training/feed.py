@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import gc
 import multiprocessing.spawn
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -132,8 +131,8 @@ class Streamed:
     def _send(self, batch: dict[str, np.ndarray]) -> tuple[jax.Array, jax.Array]:
         """Transfers this process's part of a batch to its devices, as shards of the global batch."""
         mesh, size = self._trainer.mesh, self._trainer.batch_size
-        if self._workers:  # copies from shared memory, which leaks if JAX holds it until the interpreter exits
-            batch = {name: np.array(values) for name, values in batch.items()}
+        if self._workers:
+            batch = {name: _moved(values) for name, values in batch.items()}
         return devices.joined(mesh, batch["pixels"], size), devices.joined(mesh, batch["examples"], size)
 
     def close(self) -> None:
@@ -143,8 +142,6 @@ class Streamed:
             if close is not None:
                 close()
             self._next = None
-            if self._workers:
-                gc.collect()  # grain's iterator holds its last batch, in shared memory, in a reference cycle
 
 
 class Batches:
@@ -208,6 +205,16 @@ def _start_without_main() -> None:
         return data
 
     multiprocessing.spawn.get_preparation_data = prepare
+
+
+def _moved(values: np.ndarray) -> np.ndarray:
+    """Copies an array and frees its shared memory, which grain would free in a thread that may not run before exit."""
+    copy = np.array(values)
+    shared: Any = getattr(values, "shm", None)
+    if shared is not None:
+        shared.unlink()
+        shared.unlink = lambda: None  # grain's thread still closes the mapping
+    return copy
 
 
 def _own_rows(mesh: Mesh, batch_size: int) -> tuple[int, int]:
