@@ -162,10 +162,12 @@ def ranking_file(config: ConfigDict, selector: str, partition: str) -> str:
 
 
 def trains_supervised(config: ConfigDict, arm: Arm) -> bool:
-    """Returns whether the encoder is also trained with labels on the arm's subset; never for other methods or rules."""
-    return arm.fraction in config.evaluation.supervised_fractions and arm == Arm(
-        arm.selector, arm.fraction, arm.seed, partition=arm.partition
-    )
+    """Returns whether the encoder is also trained with labels on the arm's subset.
+
+    Arms of a method other than config.method, or of another step rule, share the subset and are not trained again.
+    """
+    repeated = arm.method != config.method or arm.step_rule != "epochs"
+    return arm.fraction in config.evaluation.supervised_fractions and not repeated
 
 
 def that_matters(flat: dict[str, Any]) -> dict[str, Any]:

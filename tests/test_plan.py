@@ -161,6 +161,10 @@ def test_supervised_training_is_asked_for_by_fraction_and_once_a_subset():
     )
     config.evaluation.supervised_fractions = (0.2,)
     assert [s for s in fingerprints.inputs(config) if s.startswith("supervised")] == ["supervised/random-0.20-s0"]
+    config.method = "byol"  # also of arms that name no method
+    config.arms = (("random", 0.2, 0), ("random", 0.2, 0, "simclr"))
+    found = [stage for stage in fingerprints.inputs(config) if stage.startswith("supervised")]
+    assert found == ["supervised/random-0.20-s0-byol"]
 
 
 def test_the_views_section_has_the_fields_of_views():

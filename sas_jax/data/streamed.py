@@ -79,8 +79,8 @@ def _rows(indices: Any, count: int) -> np.ndarray:
             f"Indices must be an integer, a slice, int [k] or bool [{count}], got {rows.dtype} {list(rows.shape)}. "
             "Convert them."
         )
-    rows = rows.astype(np.int64)
     wrong = rows[(rows < -count) | (rows >= count)]
     if wrong.size:
         raise IndexError(f"Indices must be in [{-count}, {count}), got {wrong[0]}. Correct them.")
+    rows = rows.astype(np.int64)
     return np.where(rows < 0, rows + count, rows)

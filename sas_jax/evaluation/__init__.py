@@ -5,10 +5,9 @@ from sas_jax.evaluation.coarse import coarse_classes
 from sas_jax.evaluation.frozen import accuracies, classifier_accuracy, encoder_geometry
 from sas_jax.evaluation.geometry import Geometry, geometry
 from sas_jax.evaluation.knn import knn
-from sas_jax.evaluation.probe import L2_GRID, Probe, linear_probe
+from sas_jax.evaluation.probe import Probe, linear_probe
 
 __all__ = [
-    "L2_GRID",
     "Accuracy",
     "Geometry",
     "Probe",

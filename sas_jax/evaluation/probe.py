@@ -20,10 +20,6 @@ SOLVERS = ("auto", "lbfgs", "sgd")
 # 0.7, 1,281,167 x 2,048 and 1,000 (ImageNet) 39.
 LARGEST_FIT_BYTES = 4 << 30
 
-# Penalties for validation to choose from: half decades around the paper's 1e-5 would differ by less than a held-out
-# part can resolve.
-L2_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-
 
 @dataclasses.dataclass(frozen=True)
 class Probe:

@@ -162,5 +162,5 @@ def _folder_fingerprint(folder: str) -> str:
         for name in names:
             file = os.path.join(place, name)
             with contextlib.suppress(OSError):  # a broken link, reported when the images are read
-                sizes.append((os.path.relpath(file, folder), os.path.getsize(file)))
+                sizes.append((os.path.relpath(file, path), os.path.getsize(file)))
     return fingerprint(sorted(sizes))

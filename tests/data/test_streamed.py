@@ -55,7 +55,19 @@ def test_indexing_is_numpys(indices):
 
 @pytest.mark.parametrize(
     "indices",
-    [N, -N - 1, [0, N], np.array([-N - 1]), 1.0, [0.5], np.ones((2, 2), int), np.ones(N - 1, bool), "a", None],
+    [
+        N,
+        -N - 1,
+        [0, N],
+        np.array([-N - 1]),
+        np.uint64(2**64 - 1),
+        1.0,
+        [0.5],
+        np.ones((2, 2), int),
+        np.ones(N - 1, bool),
+        "a",
+        None,
+    ],
 )
 def test_what_is_no_index_is_refused(indices):
     images = Counted()

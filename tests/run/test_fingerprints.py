@@ -67,3 +67,16 @@ def test_a_pretrained_network_in_a_file_is_known_by_the_file(tmp_path):
     after = fingerprints.inputs(config)
     assert before["classes"] != after["classes"]
     assert before["embed"] == after["embed"]
+
+
+def test_a_folder_below_home_is_the_same_from_every_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(b"a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = default.get_config()
+    config.data.folder = "~/images"
+    here = fingerprints.train_images(config)
+    monkeypatch.chdir("/")
+    assert fingerprints.train_images(config) == here
+    (tmp_path / "images/b.png").write_bytes(b"b")
+    assert fingerprints.train_images(config) != here
