@@ -93,7 +93,7 @@ def _do(
         The part's status and, if it is not "done", the reason.
     """
     failed = []
-    over = ("unfinished", "the time is over; the same command resumes it")
+    over = ("unfinished", "the time limit was reached; run the same command to resume")
     for step in steps:
 
         def done(step: Step = step) -> bool:
@@ -119,7 +119,7 @@ def _do(
             return over
         if not done():
             lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
-            failed.append(f"{step.name} ended with {code}: {lines[-1][:300]}")
+            failed.append(f"{step.name} exited with code {code}: {lines[-1][:300]}")
     return ("failed", "; ".join(failed)) if failed else ("done", "")
 
 
@@ -134,7 +134,9 @@ def _kernels(options: argparse.Namespace, backend: str) -> Iterator[Step]:
         compared = accelerator_check.compare(here, cpu)
         (output / "kernels.json").write_text(json.dumps(compared, indent=1) + "\n")
         if far := [name for name, found in compared.items() if not found["within"]]:
-            raise Ended("failed", f"differ from a CPU's by more than the tolerance: {', '.join(far)}; see kernels.json")
+            raise Ended(
+                "failed", f"results differ from a CPU's by more than the tolerance: {', '.join(far)}; see kernels.json"
+            )
 
 
 def _training(options: argparse.Namespace, backend: str) -> Iterator[Step]:
@@ -195,7 +197,7 @@ def _run(options: argparse.Namespace) -> tuple[str, ...]:
         # Streaming needs grain, which may be missing.
         command += ("--config.data.placement=device",)
     elif missing := [name for name in ("tensorflow_datasets", "grain") if not _installed(name)]:
-        raise Ended("skipped", f"{' and '.join(missing)} cannot be imported: give the images as --images=FILE.npz")
+        raise Ended("skipped", f"{' and '.join(missing)} cannot be imported; pass the images as --images=FILE.npz")
     return (*command, *(f"--config.{field}" for field in options.field))
 
 
@@ -231,14 +233,18 @@ def write_images(file: Path, folder: Path) -> Path:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, required=True, help="after which everything has ended")
-    parser.add_argument("--output", type=Path, required=True, help="a directory; what it holds is not done again")
-    parser.add_argument("--parts", default=",".join(PARTS), help="those to do, with commas")
-    parser.add_argument("--images", type=Path, help="an .npz or .npy, where the config's data set is not at hand")
-    parser.add_argument("--config", default="configs/compare_cifar100.py", help="of the proxy and the arms")
-    parser.add_argument("--field", action="append", default=[], help="section.field=value, of the config; repeatable")
-    parser.add_argument("--reserve", type=float, default=15, help="seconds of the time that are left unused")
-    parser.add_argument("--quick", action="store_true", help="tiny cases, to see that everything runs")
+    parser.add_argument("--minutes", type=float, required=True, help="time limit of the whole command, in minutes")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="output directory; results in it are not measured again"
+    )
+    parser.add_argument("--parts", default=",".join(PARTS), help="the parts to run, separated by commas")
+    parser.add_argument("--images", type=Path, help="an .npz or .npy file to use instead of the config's data set")
+    parser.add_argument("--config", default="configs/compare_cifar100.py", help="config of the proxy and the arms")
+    parser.add_argument(
+        "--field", action="append", default=[], help="config field to set, section.field=value; repeatable"
+    )
+    parser.add_argument("--reserve", type=float, default=15, help="seconds of the time limit to leave unused")
+    parser.add_argument("--quick", action="store_true", help="run tiny cases, to check that everything works")
     options = parser.parse_args()
     options.output, options.parts = options.output.resolve(), options.parts.split(",")
     for name in options.parts:
@@ -247,7 +253,7 @@ def _options() -> argparse.Namespace:
     if options.images and not options.images.is_file():
         parser.error(f"--images must be an .npz or .npy file, got {options.images}. Correct the path.")
     if options.minutes <= 0:
-        parser.error(f"--minutes must be over 0, got {options.minutes:g}. Give more time.")
+        parser.error(f"--minutes must be over 0, got {options.minutes:g}. Increase it.")
     return options
 
 

@@ -116,8 +116,8 @@ def compute(*, width: float = 0.25, images: int = 32, examples: int = 2000) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="the .npz to write")
-    parser.add_argument("--quick", action="store_true", help="tiny, to see that everything runs")
+    parser.add_argument("file", type=Path, help="the .npz file to write")
+    parser.add_argument("--quick", action="store_true", help="compute tiny cases, to check that everything works")
     options = parser.parse_args()
     stand_ins.install()
     np.savez(options.file, **compute(**({"width": 0.125, "images": 4, "examples": 200} if options.quick else {})))

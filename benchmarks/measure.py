@@ -71,7 +71,7 @@ def measure(name: str, task: Task, *, runs: int, single_over: float, limit: floa
         for _ in range(runs):
             seconds, again = timed(call, limit)
             if any((one != other).any() for one, other in zip(picks, again, strict=True)):
-                raise RuntimeError("Two runs on one input picked differently")
+                raise RuntimeError("two runs on the same input made different picks")
             warm.append(seconds)
     result = {
         "status": "measured",
@@ -93,7 +93,7 @@ def measure(name: str, task: Task, *, runs: int, single_over: float, limit: floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="with the input; the result is written there")
+    parser.add_argument("folder", type=Path, help="folder with the input; the result is written to it")
     parser.add_argument("implementation", choices=list(IMPLEMENTATIONS))
     parser.add_argument("--runs", type=int, required=True)
     parser.add_argument("--single_over", type=float, required=True)

@@ -120,7 +120,7 @@ def measure(folder: Path, n: int, classes: int, limit: int) -> dict[str, Any]:
                 lines.append(line)
                 print(line, end="", flush=True)
         if process.returncode:
-            raise SystemExit(f"it ended with {process.returncode}")
+            raise SystemExit(f"the measurement exited with code {process.returncode}")
     finally:
         for name in ("E.npy", "r.parquet", "r.parquet.partial"):
             (folder / name).unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("measure", "write", "child"))
-    parser.add_argument("--folder", type=Path, help="for measure: on a disk that has room for n x 512 bytes")
+    parser.add_argument("--folder", type=Path, help="for measure: a folder on a disk with n x 512 bytes of free space")
     parser.add_argument("--n", type=int, default=10_000_000)
     parser.add_argument("--classes", type=int, default=2_000)
     parser.add_argument("--limit_gb", type=float, default=2.0)

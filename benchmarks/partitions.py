@@ -90,9 +90,9 @@ def table(found: dict[str, Any], fraction: str = "0.2") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", required=True, type=Path, help="of a run")
-    parser.add_argument("--output", required=True, type=Path, help="the .json to write")
-    parser.add_argument("--page", type=Path, help="a Markdown page for the table")
+    parser.add_argument("--workdir", required=True, type=Path, help="the workdir of a run")
+    parser.add_argument("--output", required=True, type=Path, help="the .json file to write")
+    parser.add_argument("--page", type=Path, help="the Markdown page to insert the table into")
     given = parser.parse_args()
     config = ConfigDict(json.loads((given.workdir / "config.json").read_text()))
     labels = sas_jax.data.load(config.data).train.labels

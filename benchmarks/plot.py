@@ -111,9 +111,11 @@ def _bars(axis, rows: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path, help="json of benchmarks.selection or .training")
-    parser.add_argument("--page", type=Path, default=Path("docs/tables.md"), help="where the tables go")
-    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where the pictures go")
+    parser.add_argument(
+        "results", nargs="+", type=Path, help="json files of benchmarks.selection or benchmarks.training"
+    )
+    parser.add_argument("--page", type=Path, default=Path("docs/tables.md"), help="the page to insert the tables into")
+    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="the folder for the plots")
     options = parser.parse_args()
     for path in options.results:
         results = json.loads(path.read_text())

@@ -51,10 +51,10 @@ def principal(x: np.ndarray, components: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="cifar100", help="of configs/, whose training images are embedded")
-    parser.add_argument("--output", required=True, type=Path, help="the .npy to write")
-    parser.add_argument("--size", type=int, default=128, help="pixels that the images are enlarged to")
-    parser.add_argument("--components", type=int, default=64, help="principal components kept; 0 for the features")
+    parser.add_argument("--config", default="cifar100", help="name in configs/; its training images are embedded")
+    parser.add_argument("--output", required=True, type=Path, help="the .npy file to write")
+    parser.add_argument("--size", type=int, default=128, help="size of the enlarged images, in pixels")
+    parser.add_argument("--components", type=int, default=64, help="principal components to keep; 0 keeps the features")
     given = parser.parse_args()
     config = importlib.import_module(f"configs.{given.config}").get_config()
     found = features(np.asarray(sas_jax.data.load(config.data).train.images), size=given.size)

@@ -77,7 +77,7 @@ def run(folder: Path, processes: int, n: int, classes: int) -> list[dict[str, An
     ]
     said = [process.communicate()[0] for process in started]
     if any(process.returncode for process in started):
-        raise SystemExit("a process failed")
+        raise SystemExit("a process failed; its error is above")
     return [json.loads(text.splitlines()[-1]) for text in said]
 
 

@@ -67,9 +67,11 @@ def collect(
         InputError: there is no run, it has no results, or its files are damaged.
     """
     if not workdir.is_dir():
-        raise InputError(f"WORKDIR must be the directory of a run, got {workdir}, which is none. Correct it.")
-    config = _read(workdir, "config.json", shapes.Config, "Give a directory that python -m sas_jax.main made.")
-    results = _read(workdir, "results.json", Results, "Wait until the run has measured an arm, or go on with it.")
+        raise InputError(
+            f"WORKDIR must be the directory of a run, got {workdir}, which is not a directory. Correct it."
+        )
+    config = _read(workdir, "config.json", shapes.Config, "Give a directory that python -m sas_jax.main created.")
+    results = _read(workdir, "results.json", Results, "Wait until the run has measured an arm, or resume it.")
     try:
         environment = _read(workdir, "environment.json", dict[str, Anything], "")
     except InputError:  # it only describes the machine
@@ -115,7 +117,8 @@ def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     ):
         if one != other:
             raise InputError(
-                f"Runs to be joined must have the same {name}, got {shown(one)} and {shown(other)}. Keep them apart."
+                f"Runs to be joined must have the same {name}, got {shown(one)} and {shown(other)}. Keep them in "
+                f"separate files."
             )
     arms = {arm["name"]: arm for arm in first["results"]["arms"]}
     new = {arm["name"]: arm for arm in second["results"]["arms"] if arm.get("selector")}  # keep one untrained encoder
@@ -202,8 +205,8 @@ def _read(workdir: Path, name: str, kind: Any, remedy: str) -> dict[str, Any]:
         content = None
     if defect := typed.defect(kind, content, path.stem):
         raise InputError(
-            f"{path} must be as python -m sas_jax.main wrote it, got a damaged one ({defect}). Remove it, and run "
-            "that again."
+            f"{path} must be intact, as written by python -m sas_jax.main, got a damaged one ({defect}). Remove it, "
+            "and run that command again."
         )
     assert isinstance(content, dict)
     return content
@@ -263,7 +266,7 @@ def _text(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError as error:
         raise InputError(
-            f"{path} must be a file, got none. Write it, with the comments between which the tables stand."
+            f"{path} must be an existing file, got none. Create it, with the comments that enclose the tables."
         ) from error
 
 
@@ -280,26 +283,28 @@ def _inserted(text: str, path: Path, stem: str, block: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="action", required=True)
-    collecting = commands.add_parser("collect", help="from a workdir to json")
+    collecting = commands.add_parser("collect", help="write the json of a workdir")
     collecting.add_argument("workdir", type=Path)
     collecting.add_argument("output", type=Path, help="docs/results/compare-NAME.json")
-    collecting.add_argument("--title", required=True, help="what the run is called on the page")
-    collecting.add_argument("--listed", help="within which latent classes the run's list of images was selected")
-    collecting.add_argument("--onto", action="store_true", help="add the arms to those of the json that is there")
-    collecting.add_argument("--command", help="that made the run, where it is not what its config tells")
-    collecting.add_argument("--hardware", help="on what it ran, in words")
-    collecting.add_argument("--date", help="when it ran, by default when results.json was written")
-    writing = commands.add_parser("write", help="from json to tables and plots")
-    writing.add_argument("--results", type=Path, default=ROOT / "docs/results", help="where the json is")
-    writing.add_argument("--page", type=Path, default=ROOT / "docs/comparisons.md", help="where the tables go")
+    collecting.add_argument("--title", required=True, help="title of the run on the page")
+    collecting.add_argument("--listed", help="latent classes within which the run's list was selected")
+    collecting.add_argument("--onto", action="store_true", help="add the arms to those of the existing json")
+    collecting.add_argument("--command", help="command that made the run; by default derived from its config")
+    collecting.add_argument("--hardware", help="hardware of the run, in words; by default its devices")
+    collecting.add_argument("--date", help="date of the run; by default that of results.json")
+    writing = commands.add_parser("write", help="write the tables and plots of all json")
+    writing.add_argument("--results", type=Path, default=ROOT / "docs/results", help="folder of the json")
+    writing.add_argument(
+        "--page", type=Path, default=ROOT / "docs/comparisons.md", help="page to insert the tables into"
+    )
     shorts = [ROOT / "README.md", ROOT / "docs/results.md"]
-    writing.add_argument("--short", type=Path, nargs="+", default=shorts, help="where the short table goes")
-    writing.add_argument("--images", type=Path, default=ROOT / "docs/images", help="where the plots go")
+    writing.add_argument("--short", type=Path, nargs="+", default=shorts, help="pages to insert the short table into")
+    writing.add_argument("--images", type=Path, default=ROOT / "docs/images", help="folder for the plots")
     options = parser.parse_args(arguments)
     try:
         if options.action == "collect":
             if not (options.output.name.startswith("compare-") and options.output.suffix == ".json"):
-                raise InputError(f"The output must be called compare-NAME.json, got {options.output}. Rename it.")
+                raise InputError(f"The output must be named compare-NAME.json, got {options.output}. Rename it.")
             given = {name: getattr(options, name) for name in ("title", "listed", "command", "hardware", "date")}
             content = collect(options.workdir, **given)
             if options.onto:

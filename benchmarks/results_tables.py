@@ -37,7 +37,7 @@ def run(content: dict[str, Any], image: str | None) -> str:
     groups = groups_of(content)
     parts = [f"## {title(content)}", _origin(content)]
     if image is None:
-        return "\n\n".join([*parts, "No arm is measured yet."])
+        return "\n\n".join([*parts, "No arm has been measured yet."])
     parts += [f"![Accuracy of the linear probe against the fraction of the images]({image})"]
     found, main = differences.of_run(groups), main_setting(groups)
     for name, words in titles(_trained(main)).items():
@@ -46,7 +46,7 @@ def run(content: dict[str, Any], image: str | None) -> str:
     steps = [members for members in others if any(group.kind.step_rule != EPOCHS for group in members)]
     methods = [members for members in others if members not in steps]
     for heading, listed in (
-        ("### Equal steps: each arm as many as all images have in the same number of epochs", steps),
+        ("### Equal steps: each arm takes as many steps as all images in the same number of epochs", steps),
         ("### Other methods", methods),
     ):
         if listed:
@@ -130,7 +130,7 @@ def progress(content: dict[str, Any]) -> str:
     trained = [arm for arm in content["results"]["arms"] if arm.get("selector")]
     done = sum("probe" in arm or "knn" in arm for arm in trained)
     if done == len(trained) == content["wanted"]:
-        return f"all {content['wanted']} arms"
+        return f"all {content['wanted']} arms trained and measured"
     return f"{len(trained)} of {content['wanted']} arms trained, {done} measured"
 
 
@@ -144,15 +144,15 @@ def _origin(content: dict[str, Any]) -> str:
     else:
         chosen = f"{latent['num_classes']} latent classes from {latent_classes(content)}"
         if purity := (latent.get("agreement") or {}).get("purity"):
-            chosen += f", {numbers.percent(purity)} of the images with the most frequent label of theirs"
+            chosen += f" ({numbers.percent(purity)} of the images have the most frequent label of their class)"
     joined = (content["hardware"], content["date"], environment.get("commit"))
     hardware, date, commit = (str(text).replace("; ", " and ") for text in joined)
     return (
-        f"Run on {hardware}, {date}, with Python {environment.get('python')}, {named}, "
-        f"commit {commit}, by `{content['command']}`. Data: {dataset['name']}, "
-        f"{numbers.count(dataset['train_size'])} training and {numbers.count(dataset['test_size'])} test images; "
-        f"{chosen}. **{progress(content)[:1].upper()}{progress(content)[1:]}.** The json has every seed's accuracy and "
-        f"the settings that differ from configs/default.py."
+        f"Run on {hardware}, {date}, with Python {environment.get('python')}, {named}, commit {commit}, by "
+        f"`{content['command']}`. Data: {dataset['name']}, {numbers.count(dataset['train_size'])} training and "
+        f"{numbers.count(dataset['test_size'])} test images; {chosen}. "
+        f"**{progress(content)[:1].upper()}{progress(content)[1:]}.** The json file has every seed's accuracy and the "
+        f"settings that differ from configs/default.py."
     )
 
 

@@ -143,11 +143,11 @@ def table(counted: dict[str, Any], measured: dict[str, Any]) -> str:
     origin = (
         f"Measured: {measured['processor']}, {measured['cores']} cores, {measured['date']}; commit "
         f"{measured['environment']['commit']}; decoding {decode['images_per_core_second']:.0f} files of "
-        f"{decode['pixels'][0]} x {decode['pixels'][1]} pixels ({decode['bytes_an_image'] / 1e3:.0f} kB) a second of a "
-        f"core; ranking within classes of {CLASS_SIZE:,}, in seconds of a core: {ranks}. Counted: "
+        f"{decode['pixels'][0]} x {decode['pixels'][1]} pixels ({decode['bytes_an_image'] / 1e3:.0f} kB) per "
+        f"core-second; ranking within classes of {CLASS_SIZE:,}, in core-seconds: {ranks}. Counted: "
         f"docs/results/topology.json, {counted['date']}. `python -m benchmarks.scaling write`."
     )
-    head = ["a stage", *(f"10^{round(math.log10(n))} images" for n in EXAMPLES)]
+    head = ["stage", *(f"10^{round(math.log10(n))} images" for n in EXAMPLES)]
     lines = [head, ["---", *["---:"] * len(EXAMPLES)]]
     for name, label, chips, stage in ROWS:
         cells = []
@@ -226,12 +226,14 @@ def main() -> None:
     parser.add_argument("action", choices=("measure", "write"))
     parser.add_argument("--images", type=Path, help="for measure: a folder of JPEG files")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "scaling.md", help="where the table goes")
+    parser.add_argument(
+        "--page", type=Path, default=ROOT / "docs" / "scaling.md", help="the page to insert the table into"
+    )
     options = parser.parse_args()
     output = options.results / "scaling.json"
     if options.action == "measure":
         if options.images is None:
-            parser.error("measure decodes images: give a folder of JPEG files by --images")
+            parser.error("--images must be given for measure, got none. Give a folder of JPEG files.")
         output.write_text(json.dumps(measure(options.images), indent=1) + "\n")
     else:
         counted = json.loads((options.results / "topology.json").read_text())

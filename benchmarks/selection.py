@@ -72,7 +72,7 @@ def main() -> None:
                 _write(results, options.output)
                 print(f"{case.name:42} {implementation.title:30} {_summary(result)}", flush=True)
     if any(result["status"] == "failed" for case in results["cases"].values() for result in case["results"].values()):
-        sys.exit("Something failed; the reasons are above and in the output.")
+        sys.exit("Some measurements failed; see the reasons above and in the output.")
 
 
 def _run(case: Case, name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _run(case: Case, name: str, folder: Path, options: argparse.Namespace) -> di
             return result | {"status": "stopped", "limit_seconds": limit}
         if child.returncode != 0:
             lines = child.stderr.strip().splitlines() or ["no message"]
-            return result | {"status": "failed", "reason": f"ended with {child.returncode}: {lines[-1]}"}
+            return result | {"status": "failed", "reason": f"exited with code {child.returncode}: {lines[-1]}"}
         found = json.loads((folder / "result.json").read_text())
         if found["status"] != "measured":
             return result | found
@@ -119,7 +119,7 @@ def _worth(case: Case, name: str, folder: Path) -> dict[str, Any]:
     for c, (chosen, budget) in enumerate(zip(picks, task.budgets, strict=True)):
         n = case.sizes[c]
         if len(np.unique(chosen)) != budget or chosen.min() < 0 or chosen.max() >= n:
-            return {"status": "failed", "reason": f"{budget} different examples of {n} were to be picked, and were not"}
+            return {"status": "failed", "reason": f"did not pick {budget} different examples of {n}"}
         if not task.matrices and n > VALUED_UP_TO:
             return {"value": None}
         if task.matrices:
@@ -177,13 +177,13 @@ def _impossible(case: Case, implementation: Implementation, divided: list[int]) 
     copy = implementation.bytes_per_pair[case.objective] * largest**2
     takes_matrix = implementation.package is not None
     if takes_matrix and case.given == "embeddings":
-        return f"takes a matrix, and that of {largest:,} examples has {_gigabytes(matrix)} in float32" + (
-            f"; what it makes of it, about {_gigabytes(copy)} more" if copy else ""
+        return f"takes a matrix, which for {largest:,} examples has {_gigabytes(matrix)} in float32" + (
+            f", and needs about {_gigabytes(copy)} more" if copy else ""
         )
     needed = matrix + copy if case.given == "similarity" else 0
     available = _memory("MemAvailable")
     if available is not None and needed > 0.8 * available:
-        return f"needs about {_gigabytes(needed)}, and {_gigabytes(available)} are free"
+        return f"needs about {_gigabytes(needed)}, but only {_gigabytes(available)} are free"
     return None
 
 
@@ -195,7 +195,7 @@ def _stopped_before(work: tuple[int, int, float], stopped: list[tuple[int, int, 
     """Describes an earlier case that was stopped and is no larger in any respect; None if there is none."""
     for count, size, fraction in stopped:
         if count <= work[0] and size <= work[1] and fraction <= work[2]:
-            return f"was stopped already at {count} x {size:,} examples and {fraction:.0%}"
+            return f"was already stopped for {count} x {size:,} examples and {fraction:.0%}"
     return None
 
 
@@ -214,8 +214,8 @@ def _start(output: Path) -> dict[str, Any]:
     results = json.loads(output.read_text()) if output.exists() else {"hardware": hardware, "cases": {}}
     if results["hardware"] != hardware:
         sys.exit(
-            f"The results in {output} are of other hardware ({results['hardware']}) than this ({hardware}), and times "
-            f"of two machines do not belong in one table; give another --output."
+            f"--output must have results of this hardware ({hardware}), got {output} with those of other hardware "
+            f"({results['hardware']}). Choose another --output, because one table must not mix times of two machines."
         )
     return results | {"environment": environment}
 
@@ -256,32 +256,36 @@ def _summary(result: dict[str, Any]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="the json to write, or to merge into")
-    parser.add_argument("--only", default="", help="parts of names of cases, with commas: those that hold one of them")
-    parser.add_argument("--implementations", default=",".join(IMPLEMENTATIONS), help="names, with commas")
-    parser.add_argument("--sizes", default="", help="of the single classes, with commas, instead of 500 to 20,000")
-    parser.add_argument("--unpartitioned", default="", help="of the classes without a matrix, instead of 50,000")
-    parser.add_argument("--quick", action="store_true", help="tiny cases, to see that everything runs")
-    parser.add_argument("--embeddings", help="measure on these instead, float [n, d] .npy, within --classes")
-    parser.add_argument("--classes", help="int [n] .npy")
-    parser.add_argument("--runs", type=int, default=5, help="warm calls of each")
-    parser.add_argument("--single_over", type=float, default=30, help="seconds of a first call that is the only one")
+    parser.add_argument("--output", type=Path, required=True, help="the json file to write, or to merge results into")
+    parser.add_argument(
+        "--only", default="", help="run only cases whose names contain one of these, separated by commas"
+    )
+    parser.add_argument("--implementations", default=",".join(IMPLEMENTATIONS), help="names, separated by commas")
+    parser.add_argument("--sizes", default="", help="sizes of the single classes, separated by commas")
+    parser.add_argument("--unpartitioned", default="", help="sizes of the classes without a matrix (default: 50,000)")
+    parser.add_argument("--quick", action="store_true", help="run tiny cases, to check that everything works")
+    parser.add_argument("--embeddings", help="a .npy of floats [n, d] to measure on instead; with --classes")
+    parser.add_argument("--classes", help="a .npy of integers [n], the classes of --embeddings")
+    parser.add_argument("--runs", type=int, default=5, help="number of warm calls")
+    parser.add_argument("--single_over", type=float, default=30, help="skip warm calls if the first took more seconds")
     parser.add_argument("--limit", type=float, default=60, help="seconds after which a package's call is stopped")
-    parser.add_argument("--peer_python", default=sys.executable, help="an interpreter that has the packages")
-    parser.add_argument("--scratch", type=Path, help="a folder for the matrices, up to 1.6 GB; the system's by default")
+    parser.add_argument("--peer_python", default=sys.executable, help="Python interpreter with the packages")
+    parser.add_argument("--scratch", type=Path, help="folder for matrices of up to 1.6 GB (default: the system's)")
     options = parser.parse_args()
     options.implementations = options.implementations.split(",")
     for name in options.implementations:
         if name not in IMPLEMENTATIONS:
-            parser.error(f"{name} is not one of the implementations; those are {', '.join(IMPLEMENTATIONS)}")
+            parser.error(
+                f"--implementations must be some of {', '.join(IMPLEMENTATIONS)}, got {name}. Correct the name."
+            )
     for flag in ("sizes", "unpartitioned"):
         given = getattr(options, flag)
         parts = given.split(",") if given else []
         if not all(part.isdecimal() and int(part) >= 10 for part in parts):
-            parser.error(f"--{flag} takes whole numbers from 10 on with commas between them, and not {given}")
+            parser.error(f"--{flag} must be whole numbers of 10 or more, separated by commas, got {given}. Correct it.")
         setattr(options, flag, [int(part) for part in parts])
     if bool(options.embeddings) != bool(options.classes):
-        parser.error("--embeddings and --classes belong together; give both")
+        parser.error("--embeddings and --classes must be given together, got only one of them. Give both.")
     if options.embeddings:
         found = cases.from_files(options.embeddings, options.classes)
     elif options.quick:
@@ -290,7 +294,8 @@ def _options() -> argparse.Namespace:
         found = cases.standard(options.sizes, options.unpartitioned)
     options.cases = [case for case in found if any(part in case.name for part in options.only.split(","))]
     if not options.cases:
-        parser.error(f"no case's name holds {options.only}; the names are {', '.join(case.name for case in found)}")
+        names = ", ".join(case.name for case in found)
+        parser.error(f"--only must be contained in the name of a case, got {options.only}. The names are {names}.")
     return options
 
 

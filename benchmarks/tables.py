@@ -26,7 +26,9 @@ def insert(page: str, stem: str, text: str) -> str:
     """
     begin, end = f"<!-- {stem}: begin -->", f"<!-- {stem}: end -->"
     if begin not in page or end not in page:
-        raise ValueError(f"The page has no place for {stem}.json: put the lines {begin} and {end} into it.")
+        raise ValueError(
+            f"The page must have the lines {begin} and {end} for {stem}.json. Add them where its tables should be."
+        )
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page)
 
@@ -125,6 +127,8 @@ def _table(results: dict[str, Any], names: list[str], cell, more: dict[str, Any]
 def _warm(result: dict[str, Any] | None, case: dict[str, Any]) -> str:
     if result is not None and result["status"] == "stopped":
         return f"> {result['limit_seconds']:g}"
+    if result is not None and result["status"] == "failed":
+        return "failed"
     middle = seconds(result)
     if result is None or middle is None:
         return "-"
@@ -158,7 +162,10 @@ def _value(result: dict[str, Any] | None, case: dict[str, Any]) -> str:
 
 def _ratio(case: dict[str, Any], names: tuple[str, ...]) -> str:
     # The others receive matrices, so sas_jax is compared with matrices given, if that was measured.
-    own, other = seconds(case["results"].get(MATRICES, case["results"].get(OWN))), best(case, names)
+    result = case["results"].get(MATRICES, case["results"].get(OWN))
+    if result is not None and result["status"] == "failed":
+        return "failed"
+    own, other = seconds(result), best(case, names)
     return "-" if own is None or other is None else f"{other / own:.1f}"
 
 

@@ -255,7 +255,9 @@ def label(case: Case) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "topology.json")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "tables.md", help="where the table goes")
+    parser.add_argument(
+        "--page", type=Path, default=ROOT / "docs" / "tables.md", help="the page to insert the tables into"
+    )
     options = parser.parse_args()
     found: dict[str, dict[str, Any]] = {"cases": {}, "stages": {}}
     for kind, programs in (("cases", CASES), ("stages", STAGES)):

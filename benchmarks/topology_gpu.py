@@ -159,7 +159,7 @@ def table(results: dict[str, Any]) -> str:
         f"commit {found['commit']}; `{COMMAND}`."
     )
     parts = ("convolution", "product", "copy", "fusion")
-    head = ("a step", "GPUs", "images a GPU", "kernels", "GB moved", *(f"GB, {hlo.KINDS[part]}" for part in parts))
+    head = ("step", "GPUs", "images per GPU", "kernels", "GB moved", *(f"GB, {hlo.KINDS[part]}" for part in parts))
     head += ("layout copies", "10^12 operations", "MB exchanged", "GB in all", "floor, ms", "goal, ms")
     lines = [head, ("---", "---", *["---:"] * (len(head) - 2))]
     for name, case in results["cases"].items():
@@ -177,7 +177,7 @@ def table(results: dict[str, Any]) -> str:
                     goal,
                 )
             )
-    head = ("a call of another stage", "GPUs", "GB in all", "kernels", "GB moved", "10^12 operations", "floor, ms")
+    head = ("call of another stage", "GPUs", "GB in all", "kernels", "GB moved", "10^12 operations", "floor, ms")
     stages = [head, ("---", "---", *["---:"] * (len(head) - 2))]
     for stage in results["stages"].values():
         shown: set[str] = set()
@@ -209,9 +209,13 @@ def _work(counted: dict[str, Any], parts: tuple[str, ...]) -> tuple[str, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "gpu-topology.json")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the table goes")
-    parser.add_argument("--texts", type=Path, help="a folder for the programs' texts, which are read where they are")
-    parser.add_argument("--only", default="", help="what to compile: parts of 'resnet18-32 on 1 H100', with commas")
+    parser.add_argument(
+        "--page", type=Path, default=ROOT / "docs" / "gpu.md", help="the page to insert the tables into"
+    )
+    parser.add_argument(
+        "--texts", type=Path, help="folder for the programs' texts; existing ones are read, not compiled"
+    )
+    parser.add_argument("--only", default="", help="compile only these: parts of 'resnet18-32 on 1 H100', with commas")
     options = parser.parse_args()
     found: dict[str, dict[str, Any]] = {"cases": {}, "stages": {}}
     for name, gpus in TOPOLOGIES.items():

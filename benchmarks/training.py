@@ -55,7 +55,7 @@ def main() -> None:
                 print(f"{case.name:36} {implementation.title:24} {_summary(result, case)}", flush=True)
                 _print_profile(result)
     if any(result["status"] == "failed" for case in results["cases"].values() for result in case["results"].values()):
-        sys.exit("Something failed; the reasons are above and in the output.")
+        sys.exit("Some measurements failed; see the reasons above and in the output.")
 
 
 def _dtype(results: dict[str, Any], case: Case) -> str | None:
@@ -97,7 +97,7 @@ def _run(
         return result | {"status": "stopped", "limit_seconds": options.limit}
     if code != 0 or not output.exists():
         lines = log.read_text(errors="replace").strip().splitlines() or ["no message"]
-        return result | {"status": "failed", "reason": f"ended with {code}: {lines[-1]}"}
+        return result | {"status": "failed", "reason": f"exited with code {code}: {lines[-1]}"}
     return result | json.loads(output.read_text())
 
 
@@ -147,7 +147,7 @@ def _summary(result: dict[str, Any], case: Case) -> str:
 
 def _print_profile(result: dict[str, Any]) -> None:
     for operation in result.get("profile", []):
-        of = operation["origin"] or "of no layer that the program names"
+        of = operation["origin"] or "of a layer that the program does not name"
         print(f"  {operation['share']:5.1%} of all operations' time: {operation['name']}, {operation['kind']}, {of}")
 
 
@@ -155,7 +155,8 @@ def _chosen(options: argparse.Namespace, backend: str) -> list[Case]:
     found = training_cases.quick() if options.quick else training_cases.standard(backend)
     chosen = [case for case in found if any(part in case.name for part in options.only.split(","))]
     if not chosen:
-        sys.exit(f"no case's name holds {options.only}; the names are {', '.join(case.name for case in found)}")
+        names = ", ".join(case.name for case in found)
+        sys.exit(f"--only must be contained in the name of a case, got {options.only}. The names are {names}.")
     if options.samples:
         chosen = [dataclasses.replace(case, samples=options.samples) for case in chosen]
     return chosen
@@ -163,21 +164,25 @@ def _chosen(options: argparse.Namespace, backend: str) -> list[Case]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="the json to write, or to merge into")
-    parser.add_argument("--only", default="", help="parts of names of cases, with commas: those that hold one of them")
-    parser.add_argument("--implementations", default=",".join(IMPLEMENTATIONS), help="names, with commas")
-    parser.add_argument("--quick", action="store_true", help="a tiny network, to see that everything runs")
-    parser.add_argument("--samples", type=int, help="groups of steps that are timed, instead of each case's own number")
-    parser.add_argument("--profile", type=Path, help="a folder for traces of our steps; names their largest operations")
+    parser.add_argument("--output", type=Path, required=True, help="the json file to write, or to merge results into")
+    parser.add_argument(
+        "--only", default="", help="run only cases whose names contain one of these, separated by commas"
+    )
+    parser.add_argument("--implementations", default=",".join(IMPLEMENTATIONS), help="names, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="run a tiny network, to check that everything works")
+    parser.add_argument("--samples", type=int, help="number of groups of steps to time (default: that of each case)")
+    parser.add_argument("--profile", type=Path, help="folder for traces of our steps; prints their largest operations")
     parser.add_argument("--limit", type=float, default=600, help="seconds after which a process is stopped")
-    parser.add_argument("--peer_python", default=sys.executable, help="an interpreter that has PyTorch")
+    parser.add_argument("--peer_python", default=sys.executable, help="Python interpreter with PyTorch")
     options = parser.parse_args()
     options.implementations = options.implementations.split(",")
     for name in options.implementations:
         if name not in IMPLEMENTATIONS:
-            parser.error(f"{name} is not one of the implementations; those are {', '.join(IMPLEMENTATIONS)}")
+            parser.error(
+                f"--implementations must be some of {', '.join(IMPLEMENTATIONS)}, got {name}. Correct the name."
+            )
     if options.samples is not None and options.samples < 1:
-        parser.error(f"--samples takes a whole number from 1 on, and not {options.samples}")
+        parser.error(f"--samples must be a whole number, 1 or more, got {options.samples}. Increase it.")
     return options
 
 

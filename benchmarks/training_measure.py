@@ -86,7 +86,7 @@ def _torch(task: Task, *, compiled: bool) -> dict[str, Any]:
     device = torch.device("cpu")
     if task.backend != "cpu":
         if not torch.cuda.is_available():
-            return {"status": "skipped", "reason": f"sees no device here, where JAX has a {task.backend}"}
+            return {"status": "skipped", "reason": f"finds no GPU here, although JAX has a {task.backend}"}
         device = torch.device("cuda")
         # As recommended by PyTorch's performance guide.
         torch.backends.cudnn.benchmark = True
@@ -230,9 +230,9 @@ def read_case(described: dict[str, Any]) -> Case:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="where the result goes")
+    parser.add_argument("file", type=Path, help="file for the result")
     parser.add_argument("implementation", choices=list(IMPLEMENTATIONS))
-    parser.add_argument("case", type=json.loads, help="json of a case")
+    parser.add_argument("case", type=json.loads, help="a case as json")
     parser.add_argument("--backend", required=True)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"])
     parser.add_argument("--profile", type=Path)

@@ -210,7 +210,7 @@ def _augmentation(results: dict[str, Any]) -> str:
         if with_views is not None and without is not None:
             lines.append(f"- {network_label(case)}: {without / with_views - 1:.1%} of the step alone")
     return "\n".join(
-        ["What sas_jax's augmentation adds:", "", *lines] if lines else ["Augmentation was not measured apart."]
+        ["What sas_jax's augmentation adds:", "", *lines] if lines else ["Augmentation was not measured separately."]
     )
 
 
@@ -237,7 +237,7 @@ def _disturbances(results: dict[str, Any]) -> str:
                 lines.append(f"- {name}: {IMPLEMENTATIONS[column].title}, {others:.1f} cores")
     if not lines:
         return f"Other processes used no more than {QUIET} cores while steps were timed."
-    return "\n".join(["Disturbed, do not quote: other processes used", "", *lines])
+    return "\n".join(["Disturbed measurements, not to be quoted. Other processes used:", "", *lines])
 
 
 def _reasons(results: dict[str, Any]) -> str:

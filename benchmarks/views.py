@@ -141,7 +141,7 @@ def table(results: dict[str, Any]) -> str:
     encoder, epochs = proxy["encoder"], proxy["train"]["epochs"]
     origin = (
         f"{results['images']:,} images, a ResNet-{encoder['depth']} of width {encoder['width']:g} after {epochs} "
-        f"epochs; {results['core_seconds_a_thousand_views']:.1f} core-seconds a thousand views; {results['date']}, "
+        f"epochs; {results['core_seconds_a_thousand_views']:.1f} core-seconds per thousand views; {results['date']}, "
         f"Python {results['environment']['python']}, jax {results['environment']['versions']['jax']}, commit "
         f"{results['environment']['commit']}. Random subsets share {FRACTION:.0%}."
     )
@@ -168,13 +168,13 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("measure", "write"))
-    parser.add_argument("--workdir", type=Path, help="for measure: of a run that has trained its proxy")
-    parser.add_argument("--output", type=Path, help="for measure: docs/results/views-NAME.json")
-    parser.add_argument("--most", type=int, default=32, help="views of a draw, at most")
+    parser.add_argument("--workdir", type=Path, help="for measure: workdir of a run with a trained proxy")
+    parser.add_argument("--output", type=Path, help="for measure: the json file to write, docs/results/views-NAME.json")
+    parser.add_argument("--most", type=int, default=32, help="maximum number of views per draw")
     options = parser.parse_args()
     if options.action == "measure":
         if options.workdir is None or options.output is None:
-            parser.error("measure takes a run and writes a json: give --workdir and --output")
+            parser.error("--workdir and --output must be given for measure, got only one or none. Give both.")
         options.output.write_text(json.dumps(measure(options.workdir, options.most), indent=1) + "\n")
     else:
         page = ROOT / "docs" / "selection.md"

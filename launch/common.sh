@@ -57,17 +57,17 @@ parse() {
         ARGUMENTS=("$@")
         break
         ;;
-      -*) die "Flags before -- must be of this script, got $1. Put those of sas_jax.main after -- (see --help)." ;;
+      -*) die "Flags before -- must be those of this script, got $1. Put flags of sas_jax.main after -- (see --help)." ;;
       *)
-        [[ -z $COMMAND ]] || die "There must be one command, got $COMMAND and $1. Leave one out (see --help)."
+        [[ -z $COMMAND ]] || die "Exactly one command must be given, got $COMMAND and $1. Omit one (see --help)."
         COMMAND=$1
         ;;
     esac
     shift
   done
-  [[ -n $COMMAND ]] || die "There must be a command, got none. Give one (see --help)."
+  [[ -n $COMMAND ]] || die "A command must be given, got none. Give one (see --help)."
   if [[ $COMMAND != run && ${#ARGUMENTS[@]} -gt 0 ]]; then
-    die "Flags of sas_jax.main must be for run, got some for $COMMAND. Leave them out."
+    die "Flags of sas_jax.main must be given to the command run only, got some for $COMMAND. Omit them."
   fi
   refuse_dry_run "${ARGUMENTS[@]}"
 }
@@ -76,7 +76,7 @@ parse() {
 refuse_dry_run() {
   local flag
   for flag; do
-    [[ ! $flag =~ ^--?dry_run(=|$) ]] || die "$flag must be before --, got it after --, where the run would be real. Put --dry_run before --."
+    [[ ! $flag =~ ^--?dry_run(=|$) ]] || die "$flag must come before --, got it after --, where it would not prevent a real run. Put --dry_run before --."
   done
 }
 
@@ -93,7 +93,7 @@ need() {
   "$DRY_RUN" && return
   local program
   for program; do
-    command -v "$program" > /dev/null || die "$program must be on PATH, which it is not. Install it as launch/README.md says."
+    command -v "$program" > /dev/null || die "$program must be on PATH, but was not found there. Install it (see launch/README.md)."
   done
 }
 
@@ -101,7 +101,7 @@ need() {
 name_run() {
   : "${NAME:?set it to a name for the run, such as NAME=cifar100}"
   [[ $NAME =~ ^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$ ]] ||
-    die "NAME must be 1 to 22 small letters, digits and dashes, a letter first, got $NAME. Choose another."
+    die "NAME must be 1 to 22 lowercase letters, digits and dashes, with a letter first and no dash last, got $NAME. Choose another."
   RECORD=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/$1
   LOGS=${LAUNCH_DIR:-$ROOT/runs/launch}/$NAME/logs
   [[ ! -e $RECORD || -f $RECORD ]] || die "$RECORD must be a file, got something else. Move it away, or choose another NAME."
@@ -112,7 +112,7 @@ lock() {
   "$DRY_RUN" && return
   mkdir -p "${RECORD%/*}"
   exec 9>> "$RECORD.lock"
-  flock --nonblock 9 || die "$NAME must be used by no other process, got process $(< "$RECORD.lock"). End it first (Ctrl-C there, or kill it)."
+  flock --nonblock 9 || die "$NAME must not be in use by another process, got process $(< "$RECORD.lock"). End it first (press Ctrl-C there, or kill it)."
   echo $$ > "$RECORD.lock"
 }
 
@@ -128,9 +128,9 @@ write_record() {
 read_record() {
   local field value read=' '
   while IFS='=' read -r field value; do
-    [[ " ${RECORDED[*]} " == *" $field "* ]] || unreadable "$field is nothing that it should name"
+    [[ " ${RECORDED[*]} " == *" $field "* ]] || unreadable "unknown field $field"
     [[ -z ${!field:-} || ${!field} == "$value" ]] ||
-      die "$field must be $value, with which $NAME was created, got ${!field}. Unset it, or choose another NAME."
+      die "$field must be $value, as when $NAME was created, got ${!field}. Unset it, or choose another NAME."
     printf -v "$field" '%s' "$value"
     read+="$field "
   done < "$RECORD"
@@ -139,7 +139,7 @@ read_record() {
   done
 }
 
-unreadable() { die "$RECORD must be the record of $NAME, got one that cannot be used ($1). Correct it or, if nothing of $NAME exists any longer, remove it."; }
+unreadable() { die "$RECORD must be the record of $NAME, got an invalid one ($1). Correct it, or remove it if no resources of $NAME exist any more."; }
 
 # Renames the record of a deleted run, so that the run can still be fetched.
 drop_record() { call mv -T "$RECORD" "$RECORD.deleted"; }
@@ -155,7 +155,7 @@ load() {
     settings
     new_token
   else
-    die "$NAME was not $1 from here, or is deleted (there is no $RECORD): see --help for the order of the commands"
+    die "$NAME was not $1 from this checkout, or was deleted ($RECORD does not exist). See --help for the order of the commands."
   fi
   name_resources
 }
@@ -176,7 +176,7 @@ new_token() {
 main_flags() {
   local flag
   for flag in "${ARGUMENTS[@]}"; do
-    [[ $flag =~ ^--?workdir(=|$) ]] && die "The workdir must be $BUCKET/runs/$NAME (from BUCKET and NAME), got $flag. Leave it out."
+    [[ $flag =~ ^--?workdir(=|$) ]] && die "The workdir must be $BUCKET/runs/$NAME (from BUCKET and NAME), got $flag. Omit it."
   done
   FLAGS=(--distributed "--workdir=$BUCKET/runs/$NAME" "${ARGUMENTS[@]}")
 }
@@ -196,7 +196,7 @@ fetch_workdir() {
 # Warns of uncommitted changes: only commits are copied, so that a run can name its commit.
 tell_uncommitted() {
   if ! "$DRY_RUN" && [[ -n $(git -C "$ROOT" status --porcelain 9>&-) ]]; then
-    say "this checkout has changes that are not committed: they do not go with it"
+    say "this checkout has uncommitted changes, which are not copied"
   fi
 }
 

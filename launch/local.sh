@@ -29,14 +29,14 @@ while (($#)); do
       ;;
     *)
       [[ $1 =~ ^[1-9][0-9]*$ && -z $N ]] ||
-        die "The number of processes must be one number from 1 up, got${N:+ $N and} $1. Put flags of sas_jax.main after --."
+        die "The number of processes must be one whole number, 1 or more, got${N:+ $N and} $1. Put flags of sas_jax.main after --."
       N=$1
       ;;
   esac
   shift
 done
 : "${N:?give the number of processes first, such as: local.sh 2 -- --config=configs/digits.py}"
-(($#)) || die "There must be flags of sas_jax.main, got none. Give some, such as: local.sh $N -- --config=configs/digits.py"
+(($#)) || die "Flags of sas_jax.main must be given, got none. Give some, such as: local.sh $N -- --config=configs/digits.py"
 refuse_dry_run "$@"
 check_numbers GRACE_SECONDS
 LOGS=${LOGS:-runs/launch/local}

@@ -112,12 +112,12 @@ create() {
     settings
     # Checks that Google Cloud answers before anything is recorded.
     call gcloud compute tpus queued-resources list "--project=$PROJECT" "--zone=$ZONE" --limit=1 --format=none ||
-      fail "project $PROJECT, zone $ZONE does not answer, so nothing was requested: fix the error that gcloud reports above"
+      fail "project $PROJECT, zone $ZONE does not answer, so nothing was requested. Fix the error that gcloud reports above."
   fi
-  trap 'interrupted "interrupted, but the request remains and may be billed: create resumes waiting, delete removes it"' INT TERM
+  trap 'interrupted "interrupted, but the request remains and may be billed; create resumes waiting, delete deletes it"' INT TERM
   [[ -f $RECORD ]] || ask
   wait_active
-  say "$NAME is active. Next: setup, then run. It is billed until: NAME=$NAME launch/tpu_vm.sh delete"
+  say "$NAME is active. Next: setup, then run. It is billed until you run: NAME=$NAME launch/tpu_vm.sh delete"
 }
 
 # Makes the request. It is recorded first, so that delete knows it whatever happens.
@@ -183,9 +183,9 @@ wait_active() {
         call gcloud compute tpus queued-resources describe "$QUEUED" "${AT[@]}" >&2 || true
         give_up "the request failed"
         ;;
-      SUSPENDING | SUSPENDED) give_up "the slice was taken; create asks for another" ;;
-      DELETING | GONE) give_up "somebody deleted the request" ;;
-      UNANSWERED) ((++unanswered < MAX_UNANSWERED)) || fail "gcloud did not answer $unanswered times; $QUEUED remains and may be billed: create resumes waiting" ;;
+      SUSPENDING | SUSPENDED) give_up "the slice was preempted; run create to request another" ;;
+      DELETING | GONE) give_up "the request was deleted by someone else" ;;
+      UNANSWERED) ((++unanswered < MAX_UNANSWERED)) || fail "gcloud did not answer $unanswered times; $QUEUED remains and may be billed; create resumes waiting" ;;
     esac
     pause
   done
@@ -212,7 +212,7 @@ install() {
   call gcloud compute tpus tpu-vm scp "$BUNDLE" "$NODE:" "${AT[@]}" --worker=all --quiet || return
   # The images' Python 3.10 is too old: uv installs a newer one.
   on_workers "set -eu
-if $RUNNING; then echo \"runs on \$(hostname): nothing is changed under it\" >&2; exit 1; fi
+if $RUNNING; then echo \"a run is in progress on \$(hostname), so nothing is installed there\" >&2; exit 1; fi
 rm -rf ~/sas_jax ~/installed && git -c advice.detachedHead=false clone --quiet ~/sas_jax.bundle ~/sas_jax
 python3 -m pip install --quiet --user uv
 ~/.local/bin/uv venv --quiet --allow-existing --python=3.12 ~/sas_jax-venv
@@ -224,7 +224,7 @@ rm -f ~/run/exit_code ~/run/pid && touch ~/installed && echo \"installed on \$(h
 # Sets START: shell code that starts the run on a worker unless it is running there.
 prepare_start() {
   START="set -eu
-if $RUNNING; then echo \"runs already on \$(hostname)\"; exit; fi
+if $RUNNING; then echo \"already running on \$(hostname)\"; exit; fi
 if ! [ -f ~/installed ]; then echo \"nothing is installed on \$(hostname)\" >&2; exit 1; fi
 mkdir -p ~/run && rm -f ~/run/exit_code ~/run/pid
 ln -sfn \"\$(date -u +%Y%m%dT%H%M%SZ)-\$(hostname).log\" ~/run/log
@@ -249,10 +249,10 @@ echo \"started on \$(hostname)\""
 }
 
 run() {
-  ((${#ARGUMENTS[@]})) || die "There must be flags of sas_jax.main, got none. Give some, such as: run -- --config=configs/cifar100.py"
+  ((${#ARGUMENTS[@]})) || die "Flags of sas_jax.main must be given, got none. Give some, such as: run -- --config=configs/cifar100.py"
   main_flags
   prepare_start
-  trap 'interrupted "no longer watching, but $NAME remains and is billed: run resumes watching, delete removes it"' INT TERM
+  trap 'interrupted "no longer watching, but $NAME remains and is billed; run resumes watching, delete deletes it"' INT TERM
   watch
 }
 
@@ -275,19 +275,19 @@ watch() {
         fi
         ;;
       UNANSWERED) ;;
-      GONE | DELETING | FAILED) fail "$QUEUED is $STATE: check what happened to it, then run delete, create, setup and run again" ;;
+      GONE | DELETING | FAILED) fail "$QUEUED is $STATE. Check what happened to it, then run delete, create, setup and run again." ;;
       SUSPENDING | SUSPENDED)
-        [[ $CAPACITY == spot ]] || fail "$QUEUED is $STATE, though it is no spot capacity: see what became of it, then delete"
+        [[ $CAPACITY == spot ]] || fail "$QUEUED is $STATE, although its capacity is not spot. Check what happened to it, then run delete."
         say "$QUEUED was preempted"
         restart_allowed
-        delete_queued || fail "the preempted $QUEUED could not be deleted and may cost: delete, then create, setup and run"
+        delete_queued || fail "the preempted $QUEUED could not be deleted and may be billed. Run delete, then create, setup and run."
         ask
         continue
         ;;
       *) report=$STATE ;; # asked for, and not there yet
     esac
     if [[ -z $report ]]; then
-      ((++unanswered < MAX_UNANSWERED)) || fail "the workers did not answer $unanswered times; $NAME remains and is billed: run resumes watching"
+      ((++unanswered < MAX_UNANSWERED)) || fail "the workers did not answer $unanswered times; $NAME remains and is billed; run resumes watching"
     else
       unanswered=0
       [[ $report == "$shown" ]] || echo "$report"
@@ -296,7 +296,7 @@ watch() {
         *' idle'*) on_workers "$START" || not_reached ;;
         *' running'* | "$STATE") ;;
         *' lost'* | *' ended 75'*)
-          say "the run was stopped before its end"
+          say "the run was stopped before it ended"
           restart_allowed
           { install && on_workers "$START"; } || say "not all workers were reached"
           ;;
@@ -304,7 +304,7 @@ watch() {
         *)
           code=$(awk '$4 != 0 { print $4; exit }' <<< "$report")
           say "the run has ended with exit code ${code:-0}. Next: fetch, or setup and run to start it again." \
-            "It is billed until: NAME=$NAME launch/tpu_vm.sh delete"
+            "It is billed until you run: NAME=$NAME launch/tpu_vm.sh delete"
           exit "${code:-0}"
           ;;
       esac
@@ -315,8 +315,8 @@ watch() {
 
 # Counts a restart of watch; after too many the run is assumed to make no progress.
 restart_allowed() {
-  ((++restarts <= ${MAX_RESTARTS:-10})) || fail "stopped $restarts times (MAX_RESTARTS): see logs; it is billed until delete"
-  say "starting again ($restarts of at most ${MAX_RESTARTS:-10})"
+  ((++restarts <= ${MAX_RESTARTS:-10})) || fail "stopped $restarts times, more than MAX_RESTARTS allows. See logs. The slice is billed until you run delete."
+  say "restarting ($restarts of at most ${MAX_RESTARTS:-10})"
   shown='' unanswered=0
 }
 
@@ -356,8 +356,8 @@ delete_queued() {
 # Deletes what was requested, and renames its record.
 remove() {
   say "deleting $QUEUED (queued resource) and $NODE (TPU $ACCELERATOR_TYPE), project $PROJECT, zone $ZONE"
-  delete_queued || fail "$QUEUED could not be deleted and may cost: try delete again, or see" \
-    "https://console.cloud.google.com/compute/tpus and, where it is not there, remove $RECORD"
+  delete_queued || fail "$QUEUED could not be deleted and may be billed. Run delete again, or see" \
+    "https://console.cloud.google.com/compute/tpus; if it is not listed there, remove $RECORD."
   call rm -f "$RECORD.answer" "$BUNDLE"
   drop_record
   say "deleted $QUEUED and $NODE"
@@ -365,7 +365,7 @@ remove() {
 
 delete() {
   remove
-  say "the bucket's files stay and cost: $BUCKET/runs/$NAME, $BUCKET/logs/$NAME, $BUCKET/data"
+  say "the bucket's files remain and are billed: $BUCKET/runs/$NAME, $BUCKET/logs/$NAME, $BUCKET/data"
 }
 
 main "$@"

@@ -65,14 +65,14 @@ run() {
   local copy line
   lock
   [[ ! -f $RECORD ]] || die "NAME must be a new one, got $NAME, which was submitted already ($RECORD). Delete it first, or choose another."
-  ((${#ARGUMENTS[@]})) || die "There must be flags of sas_jax.main, got none. Give some, such as: run -- --config=configs/cifar100.py"
+  ((${#ARGUMENTS[@]})) || die "Flags of sas_jax.main must be given, got none. Give some, such as: run -- --config=configs/cifar100.py"
   settings
   : "${TPU_TYPE:?set it to the slice, such as TPU_TYPE=v6e-16}"
   main_flags
   new_token
   name_resources
   # Checks that the cluster answers before anything is recorded.
-  status || fail "cluster $CLUSTER does not answer, so nothing was submitted: fix the error that xpk reports above"
+  status || fail "cluster $CLUSTER does not answer, so nothing was submitted. Fix the error that xpk reports above."
   FOLDER=/tmp
   if ! "$DRY_RUN"; then
     FOLDER=$(mktemp -d)
@@ -85,7 +85,7 @@ run() {
   line="pip install --quiet --editable '.[${EXTRAS:-tpu,gcp}]'"
   line+=" && { python -c $(quoted "$copy") || echo 'no data was copied from the bucket'; }"
   line+=" && exec python -m sas_jax.main $(quoted "${FLAGS[@]}")"
-  trap 'interrupted "interrupted, but $WORKLOAD may have been submitted and billed: status tells, delete removes it"' INT TERM
+  trap 'interrupted "interrupted, but $WORKLOAD may have been submitted and billed; status shows it, delete deletes it"' INT TERM
   # Recorded before it is created, so that delete knows it whatever happens.
   write_record
   # Exit code 75 is a preempted run, 1 one that lost another host; 2, a user's mistake, is not restarted.
@@ -93,7 +93,7 @@ run() {
     "--max-restarts=${MAX_RESTARTS:-10}" --restart-on-exit-codes=1,75 --termination-grace-period-seconds=120 \
     "--base-docker-image=${BASE_IMAGE:-python:3.12}" "--script-dir=$FOLDER/sas_jax" \
     "--command=$line" || give_up
-  say "submitted. Next: status, logs, fetch. It is deleted by: NAME=$NAME launch/xpk.sh delete"
+  say "submitted. Next: status, logs, fetch. To delete it: NAME=$NAME launch/xpk.sh delete"
 }
 
 # Deletes what a failed submission may have left, and exits.
@@ -122,11 +122,11 @@ is_gone() {
 delete() {
   say "deleting workload $WORKLOAD, cluster $CLUSTER, project $PROJECT"
   call xpk workload delete "--workload=$WORKLOAD" "${AT[@]}" --force || is_gone ||
-    fail "$WORKLOAD could not be deleted and may cost: try delete again, or see xpk workload list and, where it is not" \
-      "there, remove $RECORD"
+    fail "$WORKLOAD could not be deleted and may be billed. Run delete again, or see xpk workload list; if it is not" \
+      "listed there, remove $RECORD."
   drop_record
-  say "deleted $WORKLOAD. The cluster stays and is billed; so are the bucket's files, $BUCKET/runs/$NAME and $BUCKET/data," \
-    "and the image that xpk made, gcr.io/$PROJECT/...-runner"
+  say "deleted $WORKLOAD. The cluster remains and is billed, and so are the bucket's files, $BUCKET/runs/$NAME and $BUCKET/data," \
+    "and the image that xpk created, gcr.io/$PROJECT/...-runner"
 }
 
 main "$@"

@@ -13,13 +13,13 @@ HELP = """\
 usage: sas-jax COMMAND [--flag=value ...]
 
 Select and train
-  run      the whole method, from images to the report: --config=cifar100
-  select   a ranking from embeddings: --embeddings=E.npy --output=ranking.parquet
+  run      run the whole method, from images to the report: --config=cifar100
+  select   rank examples by their embeddings: --embeddings=E.npy --output=ranking.parquet
 
 Use the results
-  export   the subset of a ranking as a list or links, or the weights of an encoder
-  embed    features of images, from a trained encoder or a pretrained network
-  report   the report of a run made again, or several runs compared: WORKDIR [WORKDIR ...]
+  export   export the subset of a ranking as a list or links, or the weights of an encoder
+  embed    compute features of images with a trained encoder or a pretrained network
+  report   rebuild the report of a run, or compare several runs: WORKDIR [WORKDIR ...]
 
 sas-jax COMMAND --help lists the flags of a command.
 Configs for run: {names}

@@ -58,7 +58,7 @@ def array(what: str, values: Any) -> np.ndarray:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
             f"{what} must be an array, got a {type(values).__name__} that NumPy cannot convert ({reason}). Give an "
-            "array in the host's memory, with rows of one length."
+            "array in host memory, with rows of equal length."
         ) from error
 
 
@@ -68,12 +68,12 @@ def check_dense(what: str, values: Any) -> None:
     if "sparse" in kind.__module__ and hasattr(values, "shape"):  # SciPy's, jax.experimental's, PyData's
         dense = "todense" if hasattr(values, "todense") else "toarray"
         raise InputError(
-            f"{what} must be a dense array, got a sparse {kind.__name__} of the shape {list(values.shape)}. Give "
-            f"numpy.asarray(x.{dense}()), where memory holds it."
+            f"{what} must be a dense array, got a sparse {kind.__name__} of shape {list(values.shape)}. Give "
+            f"numpy.asarray(x.{dense}()), if memory allows."
         )
     if masked := int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0:
         raise InputError(
-            f"{what} must have a value everywhere, got {masked:,} masked of {values.size:,}. Fill them, or leave these "
+            f"{what} must have no masked entries, got {masked:,} masked of {values.size:,}. Fill them, or leave these "
             "examples out."
         )
 

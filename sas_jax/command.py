@@ -15,7 +15,7 @@ from etils import epath
 try:
     import jax
 except ValueError as error:  # an invalid setting in the environment, which JAX reads on import
-    _text = f"JAX's settings in the environment must be such as JAX knows, got another ({error}). Correct or unset it."
+    _text = f"JAX settings in the environment must be valid, got an invalid one ({error}). Correct or unset it."
     print(f"sas_jax: {_text}", file=sys.stderr)
     sys.exit(2)
 except KeyboardInterrupt:  # importing JAX takes a second
@@ -53,9 +53,13 @@ def _run(main: Callable[[], None], interrupted: str) -> None:
         if error.errno not in (*files.FULL, errno.EROFS, errno.EACCES):
             _fail()
             raise
-        _exit(EXIT_INPUT, f"a file cannot be written ({error}): make room or mend its rights, and run again")
+        if error.errno in files.FULL:
+            what, fix = "write", "Free disk space"
+        else:
+            what, fix = "access", "Change its permissions or choose a writable place"
+        _exit(EXIT_INPUT, f"cannot {what} a file: {error}. {fix}, then run the same command again.")
     except preemption.Preempted:
-        print(f"{_name()}: asked to end (SIGTERM){interrupted}", file=sys.stderr)
+        print(f"{_name()}: stopped by SIGTERM{interrupted}", file=sys.stderr)
         sys.exit(preemption.EXIT_PREEMPTED)
     except KeyboardInterrupt:
         _exit(EXIT_INTERRUPTED, f"interrupted{interrupted}")
@@ -91,7 +95,7 @@ def _without_devices() -> str:
         platforms = _setting("JAX_PLATFORMS")
         wanted = "JAX_PLATFORMS must name" if platforms else "JAX must find"
         return (
-            f"{wanted} a platform that this machine and this installation of JAX have, got "
+            f"{wanted} a platform that is available on this machine and in this installation of JAX, got "
             f"{platforms or 'none'!r} ({reason}). Unset JAX_PLATFORMS, or set it to cpu."
         )
     return ""
@@ -140,9 +144,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
         text = str(error).strip().splitlines()[0].removeprefix("flag ")
         raise InputError(text) from error
     except RecursionError as error:  # absl searches for similar names recursively
-        raise InputError("Every flag must be a known one, got one with a very long name. Correct it.") from error
+        raise InputError("Flags must be known, got an unknown one with a very long name. Correct it.") from error
     if len(rest) > 1:
-        raise InputError(f"Everything on the command line must be a flag, got {shown(rest[1])}. Write --name=value.")
+        raise InputError(f"Command-line arguments must be flags, got {shown(rest[1])}. Write --name=value.")
     return rest
 
 
@@ -182,7 +186,7 @@ def _use_compilation_cache() -> None:
     except (OSError, InputError) as error:
         jax.config.update("jax_enable_compilation_cache", False)
         print(
-            f"{_name()}: compiled programs are not kept, so that each start takes longer ({files.reason(error)}). Set "
-            f"JAX_COMPILATION_CACHE_DIR to a directory that can be written.",
+            f"{_name()}: compiled programs are not cached, so each start takes longer ({files.reason(error)}). Set "
+            f"JAX_COMPILATION_CACHE_DIR to a writable directory.",
             file=sys.stderr,
         )

@@ -41,7 +41,7 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"config.data.test_folder must be empty if config.data.name is {shown(config.data.name, 40)}, got "
             f"{shown(config.data.test_folder)}. Set the name to 'folder', 'parquet' or 'webdataset', or "
-            f"give no test_folder."
+            f"clear test_folder."
         )
 
 
@@ -51,11 +51,11 @@ def named(config: ConfigDict) -> dict[str, Any]:
         values = _flat(config.to_dict())
     except RecursionError as error:
         raise InputError(
-            "A section of a config must not contain itself, got one that does. Begin with default.get_config()."
+            "A section of a config must not contain itself, got one that does. Start from default.get_config()."
         ) from error
     if missing := FIELDS.keys() - values.keys():
         first = next(name for name in FIELDS if name in missing)
-        raise InputError(f"A config must have the field config.{first}, got none. Begin with default.get_config().")
+        raise InputError(f"A config must have the field config.{first}, got none. Start from default.get_config().")
     if more := [name for name in values if field(name) is None]:
         raise unknown(min(more))
     return values
@@ -76,8 +76,8 @@ def unknown(name: str) -> InputError:
         )
     nearest = difflib.get_close_matches(name[:200], FIELDS, n=1, cutoff=0.0)[0]
     return InputError(
-        f"A field of the config must be defined in configs/default.py, got config.{shown(name)[1:-1]}. The nearest is "
-        f"config.{nearest}."
+        f"A field of the config must be defined in configs/default.py, got config.{shown(name)[1:-1]}. Did you mean "
+        f"config.{nearest}?"
     )
 
 
@@ -94,9 +94,7 @@ def _check_views(config: ConfigDict) -> None:
     for name in ("crop_scale", "crop_ratio"):
         low, high = config.views[name]
         if low > high:
-            raise InputError(
-                f"config.views.{name} must be (lowest, highest), got {config.views[name]!r}. Swap the two."
-            )
+            raise InputError(f"config.views.{name} must be (lowest, highest), got {config.views[name]!r}. Swap them.")
 
 
 def check_partition_name(name: Any) -> None:
@@ -112,7 +110,7 @@ def _check_similarity(where: str, section: ConfigDict, config: ConfigDict) -> No
     if plan.compares_views(config) and (path := section.get("similarity_embeddings")):
         raise InputError(
             f"{where}.similarity_embeddings must be empty unless config.selection.similarity is 'cosine', got "
-            f"{shown(path)}. Empty it, or set the similarity to 'cosine'."
+            f"{shown(path)}. Clear it, or set the similarity to 'cosine'."
         )
 
 
@@ -130,7 +128,7 @@ def _check_latent_classes(where: str, section: ConfigDict, given: set[str]) -> N
             others = " or ".join(repr(other) for other in METHODS if name in METHODS[other].fields)
             raise InputError(
                 f"{where}.{name} must be empty if {where}.method is {section.method!r}, got "
-                f"{shown(section[name])}. Empty it, or set the method to {others}."
+                f"{shown(section[name])}. Clear it, or set the method to {others}."
             )
 
 
@@ -143,7 +141,7 @@ def _check_file(config: ConfigDict, arms: tuple[plan.Arm, ...]) -> None:
         )
     if section.file and not wanted:
         raise InputError(
-            f"config.selection.file must be empty if no arm trains on it, got {shown(section.file)}. Empty it, or "
+            f"config.selection.file must be empty if no arm trains on it, got {shown(section.file)}. Clear it, or "
             f"add ('file', 1.0, 0) to config.arms."
         )
     if section.file_order == "original" and "+" in section.file_split and "[" in config.data.train_split:

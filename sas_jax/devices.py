@@ -236,9 +236,11 @@ def join(*, heartbeat_seconds: float) -> None:
         try:
             who = {name: int(os.environ[f"JAX_{name.upper()}"]) for name in ("num_processes", "process_id")}
         except (KeyError, ValueError) as error:
+            names = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+            given = " and ".join(f"{name}={os.environ.get(name, '')}" for name in names)
             raise InputError(
-                "JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers beside JAX_COORDINATOR_ADDRESS "
-                f"({address}), got {error}. Set both."
+                f"JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers if JAX_COORDINATOR_ADDRESS ({address}) is "
+                f"set, got {given}. Set both."
             ) from error
         who["coordinator_address"] = address
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is handled by sas_jax/preemption.py
@@ -246,8 +248,8 @@ def join(*, heartbeat_seconds: float) -> None:
         jax.distributed.initialize(heartbeat_timeout_seconds=math.ceil(heartbeat_seconds), **who)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"--distributed must find the other processes of this run, got none ({_first_line(error)}). Set "
-            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or leave the flag out on a single machine."
+            f"--distributed cannot connect to the other processes of this run: {_first_line(error).rstrip('.')}. Set "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or leave out --distributed on one machine."
         ) from error
 
 

@@ -10,25 +10,30 @@ from absl import flags
 
 from sas_jax import command
 
-ENCODER = flags.DEFINE_string("encoder", "", "The workdir of a finished run.")
+ENCODER = flags.DEFINE_string("encoder", "", "Workdir of a finished run, or a .safetensors of sas_jax.export.")
 MODEL = flags.DEFINE_string(
-    "model", "", "Instead: timm/NAME, hf/NAME (Hugging Face; a folder for NAME works too) or onnx/FILE."
+    "model",
+    "",
+    "Pretrained network, instead of --encoder: timm/NAME, hf/NAME (Hugging Face) or onnx/FILE; NAME may be a folder.",
 )
-IMAGES = flags.DEFINE_string("images", "", "A folder of images.")
-CONFIG = flags.DEFINE_string("config", "", "Instead: a run's config, for its training images.")
-FIELDS = flags.DEFINE_multi_string("config_field", [], "Of the config; written --config.section.field=value as well.")
-OUTPUT = flags.DEFINE_string("output", "", "The .npy file to write.")
-ARM = flags.DEFINE_string("arm", None, "Which of the run's encoders; the first of config.arms by default.")
+IMAGES = flags.DEFINE_string("images", "", "Folder of images.")
+CONFIG = flags.DEFINE_string("config", "", "Config of a run, instead of --images: its training images are used.")
+FIELDS = flags.DEFINE_multi_string(
+    "config_field", [], "Config field to override, section.field=value; also written --config.section.field=value."
+)
+OUTPUT = flags.DEFINE_string("output", "", "File to write, a .npy.")
+ARM = flags.DEFINE_string("arm", None, "Arm of the run whose encoder is used; by default the first of config.arms.")
 ALLOW_OLDER = flags.DEFINE_bool(
-    "allow_older", False, "Where the arm's last checkpoint is damaged, use the newest one that is whole."
+    "allow_older", False, "If the last checkpoint of the arm is damaged, use the newest intact one."
 )
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 256, "Images (or views of them) at a time, of --encoder on one device.", lower_bound=1
+    "batch_size", 256, "Images (or random views) per batch; with --encoder, per device and batch.", lower_bound=1
 )
 VIEWS = flags.DEFINE_integer(
     "views",
     0,
-    "With --model: the mean of the unit-normalised features of so many random views of each image (config.views).",
+    "With --model: number of random views (config.views) of each image, whose unit-normalised features are averaged; 0 "
+    "uses the images unchanged.",
     lower_bound=0,
     upper_bound=65_536,
 )
@@ -56,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, interrupted="; the same command resumes if --model made the features")
+    command.run(main, interrupted="; with --model, run the same command to resume")

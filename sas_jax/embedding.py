@@ -166,12 +166,13 @@ def read_embeddings(path: epath.PathLike, *, n: int, field: str, log: Callable[[
         vectors = files.array(path)
     except Exception as error:  # a damaged header can make Python's parser raise any exception
         raise InputError(
-            f"{where} must be a .npy file of floats, got one that cannot be read ({files.reason(error)}). Correct it."
+            f"{where} must be a .npy file of floats, got one that cannot be read ({files.reason(error)}). "
+            "Check the path, or write the file with numpy.save."
         ) from error
     if vectors.ndim not in (2, 3) or len(vectors) != n or not np.issubdtype(vectors.dtype, np.floating):
         raise InputError(
-            f"{where} must hold floats [{n}, d], a row for each image, got {vectors.dtype} {list(vectors.shape)}. "
-            "Embed these very images in their order."
+            f"{where} must hold floats [{n}, d] or [{n}, m, d], one row per image, got {vectors.dtype} "
+            f"{list(vectors.shape)}. Embed exactly these images in their order."
         )
     return unit_rows(vectors, where=where, log=log)
 
@@ -195,13 +196,13 @@ def unit_rows(vectors: np.ndarray, *, where: str, log: Callable[[str], None], me
     bad = ~(np.isfinite(norms) & (norms > 0)).reshape(n, -1).all(axis=1)
     if bad.any():
         raise InputError(
-            f"{where} must hold finite vectors other than zero, got others in {int(bad.sum())} of {n} rows, the first "
-            f"row {int(bad.argmax())}. Correct what made them."
+            f"{where} must hold finite, nonzero vectors, got NaN, infinity or zero vectors in {int(bad.sum())} of {n} "
+            f"rows, the first in row {int(bad.argmax())}. Check how they were computed."
         )
     if means and vectors.ndim == 2 and norms.max() <= arrays.LARGEST_NORM:
-        log(f"{where}: no norm is over 1, so the rows are taken as means of unit vectors")
+        log(f"{where}: all norms are at most 1, so the rows are used unchanged, as means of unit vectors")
         return vectors
-    log(f"{where}: each vector is divided by its norm")
+    log(f"{where}: normalised each vector to unit length")
     return vectors / norms
 
 

@@ -94,12 +94,13 @@ def _uint8(images: np.ndarray) -> np.ndarray:
     """Checks images and converts them to uint8."""
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
         raise InputError(
-            f"`images` must be [n, h, w, 3], one or more with pixels, got {list(images.shape)}. Stack them, as RGB."
+            f"`images` must have shape [n, h, w, 3] without empty axes, got {list(images.shape)}. Stack RGB images."
         )
     if np.issubdtype(images.dtype, np.floating):
         if not (np.isfinite(images).all() and images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
             raise InputError(
-                "`images` of floats must be finite and in [0, 1], got others. Divide by 255, or give uint8."
+                f"`images` of floats must be finite and in [0, 1], got values from {images.min():g} to "
+                f"{images.max():g}. Divide by 255, or give uint8."
             )
         images = np.round(images * 255).astype(np.uint8)
     if images.dtype != np.uint8:
@@ -126,25 +127,27 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
     """
     if expanded(workdir).suffix == ".safetensors":
         if arm is not None:
-            raise InputError(f"An arm must be given with a run's directory, got it with {workdir}. Leave it out.")
+            raise InputError(
+                f"`arm` must be left out with a .safetensors file, got {shown(arm)} with {workdir}. Give only the file."
+            )
         return _from_file(workdir)
     directory = Workdir(workdir)
     stored = directory.stored_config()
     if stored is None:
         raise InputError(
-            f"`workdir` must be the directory of a run, got {workdir}, which has no config.json. Give the run's "
-            "--workdir."
+            f"`workdir` must be the directory of a run, got {workdir}, which has no config.json. Give the "
+            "--workdir of the run."
         )
     config = ConfigDict(stored)
     with _has_every_field(directory / "config.json"):
         arms = {each.name: each for each in plan.arms(config)}
     if not arms:
         raise InputError(
-            f"`workdir` must hold a trained arm, got {workdir}, a run without arms. Give the run config.arms."
+            f"`workdir` must hold a trained arm, got {workdir}, a run without arms. Set config.arms and run it again."
         )
     arm = arm or next(iter(arms))
     if not isinstance(arm, str) or arm not in arms:
-        raise InputError(f"`arm` must be one of {', '.join(arms)}, got {shown(arm)}. Choose one of {workdir}'s.")
+        raise InputError(f"`arm` must be one of {', '.join(arms)}, got {shown(arm)}. Choose an arm of {workdir}.")
     method = arms[arm].method
     with _has_every_field(directory / "config.json"):
         section = plan.training(config, method)
@@ -153,7 +156,7 @@ def load_encoder(workdir: epath.PathLike, *, arm: str | None = None, allow_older
     stamp = directory.stamp(f"train/{arm}")
     if stamp is None or not path.exists():
         raise InputError(
-            f"`workdir` must hold the trained arm {arm}, got {workdir}, where it is not trained to its end. Finish the "
+            f"`workdir` must hold the trained arm {arm}, got {workdir}, where its training is unfinished. Finish the "
             "run first."
         )
     state = load_trained(trainer, path / "checkpoints", steps=stamp["steps"], allow_older=allow_older)
@@ -179,6 +182,6 @@ def _has_every_field(path: epath.Path) -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} must be a whole config of this version, got one that is not ({reason(error)}). Run python -m "
-            f"sas_jax.main on this workdir again, which writes it anew."
+            f"{path} must be a complete config of this version, got an incomplete or different one ({reason(error)}). "
+            "Run python -m sas_jax.main on this workdir again to rewrite it."
         ) from error

@@ -1,4 +1,4 @@
-"""Estimates how long the whole run will take, early enough to change the config."""
+"""Estimates how long the remaining training will take, early enough to change the config."""
 
 from collections.abc import Callable
 
@@ -14,10 +14,10 @@ DAY = 86400.0
 
 
 class Estimate:
-    """Logs once, after the first chunk of training, how long all training of this call will take."""
+    """Logs once, after the first chunk of training, how long the training that this call still has to do will take."""
 
     def __init__(self, config: ConfigDict, images: int, log: Callable[[str], None]):
-        """`images` is the number of images per epoch, summed over all encoders to train except the proxy."""
+        """`images` is the number of images per epoch, summed over all encoders still to train except the proxy."""
         self._config = config
         self._images = images
         self._log = log
@@ -43,11 +43,15 @@ class Estimate:
         seconds = arm_views * arm_cost / measured / views_per_second
         if stage == "proxy":
             seconds += 2 * config.proxy.train.epochs * n / views_per_second
-        self._log(f"{stage}: {views_per_second:,.0f} views/s; all training of this run takes about {duration(seconds)}")
+        self._log(
+            f"{stage}: {views_per_second:,.0f} views/s; the training that this call still has to do takes about "
+            f"{duration(seconds)}"
+        )
         if seconds > DAY:
             self._log(
-                "this is over a day; to shorten it: --config.train.epochs and --config.proxy.train.epochs, "
-                "--config.encoder.width=0.25 and --config.encoder.depth=10, fewer config.arms, or an accelerator"
+                "this is over a day; to shorten it, reduce --config.train.epochs and --config.proxy.train.epochs, set "
+                "--config.encoder.width=0.25 and --config.encoder.depth=10, list fewer config.arms, or use an "
+                "accelerator"
             )
 
 

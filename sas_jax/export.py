@@ -10,32 +10,32 @@ from typing import Any
 from absl import flags
 
 from sas_jax import command
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, shown
 
-RANKING = flags.DEFINE_string("ranking", "", "The ranking: .parquet, .csv or .npz.")
+RANKING = flags.DEFINE_string("ranking", "", "Ranking to export a subset of: .parquet, .csv or .npz.")
 OUTPUT = flags.DEFINE_string(
     "output",
     "",
-    "A .npy (int64 indices), .npz, .csv or .parquet (indices and ids), or .txt (ids; paths with --images); of an "
-    "encoder a .safetensors, with torchvision's names.",
+    "File to write: .npy (int64 indices), .npz, .csv or .parquet (indices and ids), or .txt (ids, or paths with "
+    "--images); with --encoder, .safetensors (torchvision's parameter names).",
 )
 OF_SUBSET = (
-    flags.DEFINE_float("fraction", None, "Of all examples, more than 0 and at most 1."),
-    flags.DEFINE_integer("size", None, "Instead: how many examples."),
-    flags.DEFINE_string("rounding", "nearest", "Or floor: of a --fraction, rounded down in each class."),
-    flags.DEFINE_string("budgets", None, "Of the classes: proportional or balanced; as it was ranked by default."),
-    flags.DEFINE_string("links", "", "A folder to be made, of links to the images, in the same sub-folders."),
-    flags.DEFINE_string("images", "", "The folder of images that was ranked: for --links, and paths in a .txt."),
+    flags.DEFINE_float("fraction", None, "Subset size as a fraction of all examples, more than 0 and at most 1."),
+    flags.DEFINE_integer("size", None, "Subset size in examples, instead of --fraction."),
+    flags.DEFINE_string("rounding", "nearest", "Rounding of --fraction: nearest, or floor (down in each class)."),
+    flags.DEFINE_string("budgets", None, "Class budgets: proportional or balanced; by default those of the ranking."),
+    flags.DEFINE_string("links", "", "Folder to create, with links to the subset's images in the same sub-folders."),
     flags.DEFINE_string(
-        "format", "", "hf: row numbers for Dataset.select (.npy, .txt). wds: the keys of a WebDataset (.txt)."
+        "images", "", "Folder of the ranked images, needed for --links and for absolute paths in a .txt."
+    ),
+    flags.DEFINE_string(
+        "format", "", "hf (row numbers for Dataset.select, .npy or .txt) or wds (keys of a WebDataset, .txt)."
     ),
 )
-ENCODER = flags.DEFINE_string("encoder", "", "Instead of --ranking: the workdir of a finished run, for its weights.")
+ENCODER = flags.DEFINE_string("encoder", "", "Workdir of a finished run, instead of --ranking: exports its weights.")
 OF_ENCODER = (
-    flags.DEFINE_string("arm", None, "Which of the run's encoders; the first of config.arms by default."),
-    flags.DEFINE_bool(
-        "allow_older", False, "Where the arm's last checkpoint is damaged, use the newest one that is whole."
-    ),
+    flags.DEFINE_string("arm", None, "Arm of the run whose encoder is exported; by default the first of config.arms."),
+    flags.DEFINE_bool("allow_older", False, "If the last checkpoint of the arm is damaged, use the newest intact one."),
 )
 
 
@@ -45,9 +45,12 @@ def main() -> None:
         command.require(ENCODER, OUTPUT)
         from sas_jax.export_encoder import export_encoder
 
-        given = [flag.name for flag in (RANKING, *OF_SUBSET) if flag.value != flag.default]
+        given = [flag for flag in (RANKING, *OF_SUBSET) if flag.value != flag.default]
         if given:
-            raise InputError(f"--{given[0]} must be left out with --encoder, got it. Export the subset by itself.")
+            raise InputError(
+                f"--{given[0].name} must be left out with --encoder, got {shown(given[0].value)}. Export the subset "
+                "with a separate command."
+            )
         print(export_encoder(ENCODER.value, OUTPUT.value, **_values(OF_ENCODER)))
         return
     command.require(RANKING)

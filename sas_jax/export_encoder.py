@@ -23,6 +23,7 @@ def export_encoder(workdir: str, output: str, *, arm: str | None = None, allow_o
     encoder.save(output)
     network, views = encoder.network, encoder.views
     return (
-        f"{output}: the ResNet-{network.depth} of {encoder.arm} by torchvision's names; width {network.width:g}, stem "
-        f"{network.stem}, for images of {views.size} pixels, (x - {views.mean}) / {views.std}"
+        f"{output}: ResNet-{network.depth} of {encoder.arm} with torchvision's parameter names; width "
+        f"{network.width:g}, stem {network.stem}, image size {views.size}, normalisation (x - {views.mean}) / "
+        f"{views.std}"
     )

@@ -44,7 +44,7 @@ def export_subset(
         InputError: an argument cannot be used; the message says which, and what to do.
     """
     if not output and not links:
-        raise InputError("--output or --links must say where the subset goes, got neither. Give one.")
+        raise InputError("--output or --links must be given, got neither. Give one or both.")
     if (fraction is None) == (size is None):
         raise InputError(
             f"Exactly one of --fraction and --size must be given, got {'neither' if size is None else 'both'}. Give "
@@ -53,15 +53,14 @@ def export_subset(
     to_text = output and index_files.check_writable_suffix(output) == ".txt"
     if images and not links and not to_text:
         raise InputError(
-            f"--images must be left out without --links and an --output that ends in .txt, got {images!r}. Leave it "
-            "out."
+            f"--images must be given only with --links or an --output that ends in .txt, got {images!r}. Leave it out."
         )
     if format:
         _check_format(format, output, images)
     if links and not images:
-        raise InputError("--images must name the folder that --links lead to, got ''. Name it.")
+        raise InputError("--images must be given with --links, got ''. Give the folder of the ranked images.")
     if output and os.path.realpath(files.expanded(output)) == os.path.realpath(files.expanded(ranking)):
-        raise InputError(f"--output must be another file than the ranking, got {output}. Choose another name.")
+        raise InputError(f"--output must not be the ranking itself, got {output}. Choose another name.")
     if links:
         linking.check(links, images)
     whole = Ranking.load(ranking)
@@ -87,10 +86,12 @@ def _check_format(format: str, output: str, images: str) -> None:
         raise InputError(f"--format must be {' or '.join(_SUFFIXES)}, got {format!r}. Choose one, or leave it out.")
     if epath.Path(output).suffix not in _SUFFIXES[format]:
         raise InputError(
-            f"--output must end in {' or '.join(_SUFFIXES[format])} with --format={format}, got {output!r}. Name it so."
+            f"--output must end in {' or '.join(_SUFFIXES[format])} with --format={format}, got {output!r}. Change it."
         )
     if images:
-        raise InputError(f"--images must be left out with --format={format}, got {images!r}. Export twice.")
+        raise InputError(
+            f"--images must be left out with --format={format}, got {images!r}. Export twice, once with each."
+        )
 
 
 def _formatted(format: str, whole: Ranking, subset: np.ndarray) -> tuple[np.ndarray, list[str] | None]:

@@ -55,8 +55,8 @@ def feature_file(
     Raises:
         InputError: the arguments conflict, or what they name is invalid.
     """
-    _check_one("--encoder or --model", encoder, model)
-    _check_one("--images or --config", images, config)
+    _check_one("--encoder and --model", encoder, model)
+    _check_one("--images and --config", images, config)
     for name, given, with_, there in (
         ("--arm", arm, "--encoder", encoder),
         ("--allow_older", allow_older, "--encoder", encoder),
@@ -64,10 +64,10 @@ def feature_file(
         ("--views", views, "--model", model),
     ):
         if given and not there:
-            raise InputError(f"{name} must be given with {with_}, got it without. Leave it out.")
+            raise InputError(f"{name} must be given only with {with_}, got it without {with_}. Leave it out.")
     path = expanded(output)
     if path.suffix != ".npy":
-        raise InputError(f"--output must end in .npy, got {shown(output)}. Name it so.")
+        raise InputError(f"--output must end in .npy, got {shown(output)}. Rename it.")
     check_writable(path.parent)
     given = config_file.read(config, fields=fields) if config else None
     network = (
@@ -91,13 +91,14 @@ def feature_file(
     forget(path)
     ids = beside(path.with_suffix(""), ".ids.txt")
     write_whole(ids, lambda aside: aside.write_text("".join(f"{name}\n" for name in split.ids)))
-    said = f"{path}: {found.shape[0]} x {found.shape[1]} features from {made_by}; the images' ids in {ids}"
-    return "\n".join([said, *(f"left out {each}" for each in skipped)])
+    said = f"{path}: {found.shape[0]} x {found.shape[1]} features from {made_by}; image ids in {ids}"
+    return "\n".join([said, *(f"skipped {each}" for each in skipped)])
 
 
 def _check_one(names: str, *given: str) -> None:
     if (count := sum(map(bool, given))) != 1:
-        raise InputError(f"{names} must be given, one of the two, got {count} of them. Give one (--help explains).")
+        found = "both" if count else "neither"
+        raise InputError(f"Exactly one of {names} must be given, got {found}. Give one (--help explains them).")
 
 
 def _random_views(config: ConfigDict | None, split: Split, count: int) -> pretrained.RandomViews:

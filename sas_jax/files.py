@@ -39,7 +39,7 @@ def expanded(path: epath.PathLike) -> epath.Path:
             no file system accepts.
     """
     if not isinstance(path, str | os.PathLike):
-        raise InputError(f"A path must be text or a pathlib.Path, got {shown(path)}. Give one.")
+        raise InputError(f"A path must be a string or a pathlib.Path, got {shown(path)}. Give one.")
     if "\0" in str(path):
         raise InputError(f"A path must not contain NUL characters, got {shown(str(path))}. Correct it.")
     try:

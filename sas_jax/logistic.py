@@ -73,13 +73,13 @@ def fit(
     Raises:
         InputError: the examples do not fit together, or an option is out of range.
     """
-    x, y = checked_examples(x, y, num_classes=num_classes, what="logistic regression's training set")
+    x, y = checked_examples(x, y, num_classes=num_classes, what="The logistic regression's training set")
     if not 0 <= l2 < np.inf:
-        raise InputError(f"`l2` must be 0 or more, got {l2}. 1e-5 is usual.")
+        raise InputError(f"`l2` must be 0 or more, got {l2}. A typical value is 1e-5.")
     if max_iterations < 1:
         raise InputError(f"`max_iterations` must be 1 or more, got {max_iterations}. Raise it.")
     if not tolerance >= 0:
-        raise InputError(f"`tolerance` must be 0 or more, got {tolerance}. 1e-5 is usual.")
+        raise InputError(f"`tolerance` must be 0 or more, got {tolerance}. A typical value is 1e-5.")
     return solve(x, y, l2, tolerance, max_iterations, num_classes=num_classes)
 
 
@@ -154,8 +154,8 @@ def check_widths(train_x: Any, test_x: Any, *, what: str) -> None:
     train, test = np.shape(train_x), np.shape(test_x)
     if train[1:] != test[1:]:
         raise InputError(
-            f"{what} must have training and test features of one width, got {list(train)} and {list(test)}. Make both "
-            "with the same encoder."
+            f"{what} must have training and test features of the same width, got {list(train)} and {list(test)}. "
+            "Compute both with the same encoder."
         )
 
 

@@ -13,20 +13,26 @@ from absl import flags
 from sas_jax import command
 from sas_jax.errors import InputError
 
-CONFIG = flags.DEFINE_string("config", "", "The run's config file; configs/default.py explains the fields.")
+CONFIG = flags.DEFINE_string(
+    "config", "", "Config file of the run, or the name of a shipped config; configs/default.py explains the fields."
+)
 FIELDS = flags.DEFINE_multi_string(
-    "config_field", [], "section.field=value, of the config; written --config.section.field=value as well."
+    "config_field", [], "Config field to override, section.field=value; also written --config.section.field=value."
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; runs/<config name> by default.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the run's files; by default runs/<config name>.")
 STOP_AFTER = flags.DEFINE_string(
-    "stop_after", "report", "The last stage: data, proxy, embed, classes, rank, subset, train, evaluate or report."
+    "stop_after",
+    "report",
+    "Last stage to run: data, proxy, embed, classes, rank, subset, train, evaluate or report.",
 )
-RERUN = flags.DEFINE_bool("rerun", False, "With a changed config: do again what depends on it, keep the rest.")
-RESTART = flags.DEFINE_bool("restart", False, "Remove what the workdir holds of a run, and begin from nothing.")
+RERUN = flags.DEFINE_bool(
+    "rerun", False, "If the config has changed, redo the stages that depend on the changes and keep the rest."
+)
+RESTART = flags.DEFINE_bool("restart", False, "Remove the run in the workdir and start over.")
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
-    "Several hosts run this command together; docs/training.md says how they find each other.",
+    "Run on several hosts, with this command on each; docs/training.md says how they find each other.",
 )
 
 
@@ -44,7 +50,7 @@ def main() -> None:
         raise InputError("--workdir must name a directory, got ''. Name one, or leave the flag out.")
     workdir = WORKDIR.value or f"runs/{name}"
     if WORKDIR.value is None:
-        print(f"workdir: {workdir} (--workdir chooses another)")
+        print(f"workdir: {workdir} (change it with --workdir)")
     if config.train.deterministic or config.proxy.train.deterministic:
         devices.make_deterministic()
     if DISTRIBUTED.value:
@@ -64,8 +70,8 @@ def main() -> None:
     if STOP_AFTER.value == "report":
         print(f"report: {workdir}/report.html")
     else:
-        print(f"stopped after {STOP_AFTER.value}, as asked; without --stop_after the run goes on")
+        print(f"stopped after {STOP_AFTER.value} (--stop_after); run again without --stop_after to continue")
 
 
 if __name__ == "__main__":
-    command.run(main, interrupted="; the same command (less --restart) goes on from the last checkpoint")
+    command.run(main, interrupted="; run the same command without --restart to resume from the last checkpoint")

@@ -62,8 +62,8 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
     for entry in config.arms:
         if not (isinstance(entry, (tuple, list)) and 3 <= len(entry) <= 5):
             raise InputError(
-                f"An entry of config.arms must be (selector, fraction, seed), perhaps with a method and a step rule "
-                f"after them, got {shown(entry)}. Write it so."
+                f"An entry of config.arms must be (selector, fraction, seed), optionally followed by a method and a "
+                f"step rule, got {shown(entry)}. Correct it."
             )
         selector, fraction, seed = entry[:3]
         method = entry[3] if len(entry) > 3 else config.method
@@ -75,13 +75,13 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
             one_of(f"The partition of the arm {selector!r} in config.arms", partition, tuple(partitions(config)))
             if not SELECTORS[chosen].partitioned:
                 raise InputError(
-                    f"The partition of an arm in config.arms must belong to a selector that looks at it, got "
+                    f"A partition in config.arms must follow a selector that uses latent classes, got "
                     f"{shown(entry[0])}. Write {selector!r}."
                 )
         if type(fraction) not in (int, float) or not 0 < fraction <= 1:
             raise InputError(
                 f"The fraction of an arm {selector!r} in config.arms must be more than 0 and at most 1, got "
-                f"{shown(fraction)}. Give the part of the images to keep, such as 0.2."
+                f"{shown(fraction)}. Give the fraction of the images to keep, such as 0.2."
             )
         if SELECTORS[chosen].everything and fraction != 1:
             raise InputError(

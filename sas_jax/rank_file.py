@@ -46,8 +46,8 @@ def rank_file(
         embeddings: path of a .npy of floats [n, d], or [n, m, d] for m views of each example. It is memory-mapped.
         output: path of a .parquet, .csv or .npz. Its metadata name the given files, without their folders.
         classes: path of a .npy of integers [n], 0 or more: the latent classes. If empty, all are one class.
-        kmeans: instead of `classes`, the number of classes, 1 or more, that k-means finds on the unit rows, or on the
-            means of unit views.
+        kmeans: instead of `classes`, the number of classes, 1 or more, that k-means finds on the rows, or on the means
+            of the views, which are divided by their norms if `normalize`.
         seed: for `kmeans`, from 0 to 2^32 - 1.
         fraction: in (0, 1]: rank only as many examples as this subset has; 1 ranks every candidate.
         weights: path of a .npy of numbers [n].
@@ -66,9 +66,12 @@ def rank_file(
     ranking_files.check_writable(output)
     partial = files.beside(files.expanded(output), ".partial")
     if kmeans is not None and (checks.integer(kmeans) or 0) < 1:
-        raise InputError(f"--kmeans must be a whole number, 1 or more, got {shown(kmeans)}. Choose one, or none.")
+        raise InputError(
+            f"--kmeans must be a whole number, 1 or more, got {shown(kmeans)}. Give a number of classes, or omit "
+            f"--kmeans."
+        )
     if classes and kmeans:
-        raise InputError("At most one of --classes and --kmeans must be given, got both. Give one.")
+        raise InputError("At most one of --classes and --kmeans must be given, got both. Omit one.")
     values = files.mapped(embeddings)
     budget = None if fraction == 1 else division.size_of(fraction, len(values))
     paths = {"classes": classes, "weights": weights, "initial": initial, "where": where}
@@ -113,7 +116,7 @@ def rank_file(
 
 
 def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> np.ndarray:
-    """Clusters unit rows, or the means of unit views, as the pipeline does."""
+    """Clusters the rows, or the means of the views, divided by their norms if `normalize`, as the pipeline does."""
     rows = checks.embeddings(values, normalize=normalize)
     try:
         return cluster(settings.key(seed), _means(rows), num_classes=number)
@@ -135,6 +138,6 @@ def _summary(ranking: Ranking, output: str, fraction: float, seconds: float) -> 
     return (
         f"Ranked {ranked:,} of {len(ranking):,} examples in {within} by {objective} in {seconds:.1f} s: {output}."
         + ("" if turning is None else f" Gains are below 0 beyond a fraction of {turning:.3f}.")
-        + f"\nThe indices to keep{f', beside those of {chosen}' if chosen else ''}: "
+        + f"\nThe indices to keep{f', in addition to those of {chosen}' if chosen else ''}: "
         f"sas_jax.Ranking.load({output!r}).subset({how})"
     )

@@ -17,7 +17,8 @@ class Kind(str):
     """The required kind of a single value, as messages name it."""
 
 
-_NUMBER, _FINITE, _COUNT, _SHARE, _TEXT = map(Kind, ("a number", "a finite number", "a count", "a share", "text"))
+_NUMBER, _FINITE, _COUNT = Kind("a number"), Kind("a finite number"), Kind("a non-negative integer")
+_SHARE, _TEXT = Kind("a number from 0 to 1"), Kind("a string")
 _ANY = Kind("anything")
 
 Number = Annotated[float, _NUMBER]
@@ -39,7 +40,7 @@ def build(kind: Any, value: Any, place: str = "") -> Any:
         place: The path of the value, for messages.
 
     Raises:
-        ValueError: Names the first place that does not fit, such as "arms[2].probe.low is not a share".
+        ValueError: Names the first place that does not fit, such as "arms[2].probe.low is not a number from 0 to 1".
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):

@@ -76,7 +76,9 @@ class Views:
         for name in ("crop_scale", "crop_ratio", "mean", "std"):  # lists from a config are not hashable
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if self.size < 1:
-            raise InputError(f"views.size must be 1 pixel or more, got {self.size}. Set it to the encoder's input.")
+            raise InputError(
+                f"views.size must be 1 pixel or more, got {self.size}. Set it to the encoder's input size."
+            )
         for name in ("flip", "jitter", "grey", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(
@@ -94,7 +96,7 @@ class Views:
         if len(self.mean) != 3 or len(self.std) != 3 or not all(0 < value < np.inf for value in self.std):
             raise InputError(
                 f"views.mean and views.std must be three numbers each, std above 0, got {self.mean} and {self.std}. "
-                "Give one for red, green and blue."
+                "Give one number per channel (red, green, blue)."
             )
 
 
@@ -380,9 +382,9 @@ def blur_radius(size: int) -> int:
 
 def _check(image: jax.Array) -> None:
     if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image is [height, width, 3], found shape {image.shape}: use jax.vmap for a batch")
+        raise ValueError(f"`image` must be [height, width, 3], got shape {image.shape}. Use jax.vmap for a batch.")
     if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(f"an image is uint8, or float in [0, 1], found {image.dtype}: convert it")
+        raise ValueError(f"`image` must be uint8, or float in [0, 1], got {image.dtype}. Convert it.")
 
 
 def _floats(image: jax.Array) -> jax.Array:

@@ -75,15 +75,15 @@ def write(path: str, variables: Mapping[str, Any], built: Built) -> None:
     try:
         files.write_whole(files.expanded(path), lambda aside: aside.write_bytes(data))
     except OSError as error:
-        raise InputError(
-            f"--output must be a file that can be written, got {path} ({files.reason(error)}). Choose another place."
-        ) from error
+        raise InputError(f"Cannot write {path}: {files.reason(error)}. Choose another path.") from error
 
 
 def check_writable(path: str) -> None:
     """Raises InputError unless `write` supports the suffix."""
     if files.expanded(path).suffix != ".safetensors":
-        raise InputError(f"--output of an encoder must end in .safetensors, got {path!r}. Name it so.")
+        raise InputError(
+            f"The file of an encoder (--output) must end in .safetensors, got {path!r}. Change the file name."
+        )
 
 
 def load(path: epath.PathLike) -> tuple[ResNet, dict[str, Any], Built]:
@@ -108,15 +108,15 @@ def load(path: epath.PathLike) -> tuple[ResNet, dict[str, Any], Built]:
             or not isinstance(built.arm, str)
             or not 0 < built.image_size <= 4096
         ):
-            raise ValueError("they are of no encoder")
+            raise ValueError("they do not describe an encoder")
         Views(size=built.image_size, mean=built.mean, std=built.std)  # type: ignore[arg-type]
     except Exception as error:  # the metadata may have any value
         raise InputError(
-            f"{path} must be weights with the metadata that sas_jax.export writes (image size, normalisation), got "
-            f"others ({files.reason(error)}). Give them as config.encoder.init, with an encoder of their shape."
+            f"{path} must have the metadata that sas_jax.export writes (image size, normalisation), got missing or "
+            f"invalid metadata ({files.reason(error)}). Use it as config.encoder.init of a run with this architecture."
         ) from error
     encoder = ResNet(depth=built.depth, width=built.width, stem=built.stem)
-    return encoder, _variables(path, arrays, encoder, "the encoder of its metadata"), built
+    return encoder, _variables(path, arrays, encoder, "the encoder described by its metadata"), built
 
 
 def initial(path: epath.PathLike, encoder: ResNet, *, field: str) -> dict[str, Any]:
@@ -142,8 +142,8 @@ def _variables(path: epath.PathLike, arrays: Mapping[str, np.ndarray], encoder: 
         return torch_names.from_torch(arrays, like, depth=encoder.depth)
     except ValueError as error:
         raise InputError(
-            f"{path} must hold the weights of {what}, got others ({error}). Choose another file, or set the depth, "
-            f"width and stem of these weights."
+            f"{path} must hold the weights of {what}, got different weights ({error}). Choose another file, or set "
+            "the depth, width and stem of these weights."
         ) from error
 
 
@@ -151,7 +151,9 @@ def _read(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Returns the arrays of a file and its metadata."""
     suffix = files.expanded(path).suffix
     if suffix not in _READ:
-        raise InputError(f"A file of weights must end in {', '.join(_READ)}, got {os.fspath(path)!r}. Choose another.")
+        raise InputError(
+            f"A file of weights must end in {', '.join(_READ)}, got {os.fspath(path)!r}. Choose another file."
+        )
     try:
         data = files.whole(path, largest=LARGEST)
         if suffix == ".safetensors":
@@ -159,8 +161,8 @@ def _read(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return _torch_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _torch_legacy(data), {}
     except Exception as error:  # damaged files can make the libraries raise any exception
         raise InputError(
-            f"{path} must be a whole file of weights, got one that cannot be read ({files.reason(error)}). Check the "
-            f"path, or write it again."
+            f"{path} must be an intact file of weights, got one that cannot be read ({files.reason(error)}). Check the "
+            "path, or replace the file."
         ) from error
 
 
@@ -170,7 +172,10 @@ def _safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     checksum = metadata.pop(_CHECKSUM, None)
     if checksum is not None and checksum.strip('"') != _checksum(arrays, metadata):
-        raise ValueError(f"its checksum is another; leave {_CHECKSUM} out of the metadata of weights that you changed")
+        raise ValueError(
+            f"its checksum does not match, so it was damaged or edited; if you edited it, remove {_CHECKSUM} from its "
+            "metadata"
+        )
     return arrays, metadata
 
 
@@ -226,7 +231,7 @@ class _StateDict(dict):
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     sizes = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or any(type(size) is not int or size < 0 for size in sizes):
-        raise ValueError("a tensor has no storage, or no shape")
+        raise ValueError("a tensor has an invalid storage or shape")
     return _Tensor(storage, offset, shape, strides)
 
 
@@ -237,7 +242,7 @@ def _parameter(tensor: Any, *_: Any) -> Any:
 def _storage(given: Any) -> _Storage:
     what, kind, key, _, count, *_ = given
     if what != "storage" or not isinstance(kind, _Kind) or type(count) is not int or not 0 <= count < LARGEST:
-        raise ValueError("a storage has no type or size")
+        raise ValueError("a storage has an invalid type or size")
     return _Storage(str(key), np.dtype(kind.dtype), count)
 
 
@@ -258,7 +263,7 @@ def _pickled(data: bytes, start: int = 0) -> tuple[Any, int]:
 
 def _state_dict(value: Any, stored: Callable[[_Storage], bytes]) -> dict[str, np.ndarray]:
     if not isinstance(value, dict) or not all(isinstance(each, _Tensor) for each in value.values()):
-        raise ValueError("it holds no state dict, as model.state_dict() gives it")
+        raise ValueError("it does not contain a state dict (what model.state_dict() returns)")
     return {str(name): tensor.values(stored) for name, tensor in value.items()}
 
 
@@ -266,7 +271,7 @@ def _torch_zip(data: bytes) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = {name.partition("/")[2]: name for name in archive.namelist()}
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("a part of it is compressed, as torch.save has none")
+            raise ValueError("it is compressed, unlike files written by torch.save")
         if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
             raise ValueError("its numbers are not little endian")
         value, _ = _pickled(archive.read(entries["data.pkl"]))

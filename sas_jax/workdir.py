@@ -40,7 +40,7 @@ OWN_FILES = (
 OWNER = "inputs.json"  # next to checkpoints: the fingerprint of their stage's inputs
 _SYNC_SECONDS = 10.0  # between two uploads of metrics; each checkpoint triggers one as well
 _CHECKSUM = "checksum"  # a key in JSON files: the checksum of the other keys
-_CHANGED = "it is not as it was written"
+_CHANGED = "it has changed since it was written"
 _FILE = "file"  # prefix of the stage names in the stamps of files, whose inputs are digests
 _MARK = "run.json"  # in stamps/: distinguishes a run's directory from one that only contains the same names
 
@@ -141,14 +141,14 @@ def check_writable(directory: epath.Path) -> None:
         probe.unlink()
     except ImportError as error:
         raise InputError(
-            f"{directory}, a directory in a bucket, must have the extra gcp installed, got none ({reason(error)}). Run "
+            f"The extra gcp must be installed to write to the bucket of {directory}, got none ({reason(error)}). Run "
             "pip install -e '.[gcp]', or choose a local directory."
         ) from error
     except Exception as error:
         if not isinstance(error, OSError) and not is_remote(directory):  # object stores raise their own errors
             raise
         raise InputError(
-            f"The directory of the results must be writable, got {directory} ({reason(error)}). Choose another."
+            f"The output directory must be writable, got {directory} ({reason(error)}). Choose another."
         ) from error
 
 
@@ -193,8 +193,8 @@ class Workdir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(
-                    f"--workdir must not be in use by another process, got {self.path}, which is. Wait for it, "
-                    "or choose another."
+                    f"--workdir must not be in use by another process, got {self.path}, which is in use. Wait for "
+                    "that process to end, or choose another directory."
                 ) from error
             yield
 
@@ -204,7 +204,7 @@ class Workdir:
             return open(path, "w")
         except OSError as error:
             raise InputError(
-                f"{path} must be a file, got one that cannot be opened ({reason(error)}). Move it away and run again."
+                f"Cannot open the lock file {path}: {reason(error)}. Move it away, then run the same command again."
             ) from error
 
     def check_kinds(self) -> None:
@@ -250,8 +250,8 @@ class Workdir:
             typed.build(kind, value)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path} must be as the run wrote it, got a damaged file ({reason(error)}). Run python -m sas_jax.main "
-                f"on this workdir again, which writes it anew."
+                f"{path} must be intact, got a damaged file ({reason(error)}). Run python -m sas_jax.main on this "
+                f"workdir again to rewrite it."
             ) from error
         return value
 

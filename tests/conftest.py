@@ -1,11 +1,12 @@
-"""Every test sees eight simulated CPU devices, so that one device and several are compared in one process."""
+"""Every test sees eight simulated CPU devices, so that one process can compare one device with several."""
 
 import gc
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the tests' time is compilation: a second run finds the programs of the first, and so do child processes.
+# Most of the tests' time is compilation. A second run and child processes read the programs of the first from the
+# cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
@@ -17,7 +18,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 20_000
 
-# The files that take longest, longest first: of two workers neither waits long for the other at the end.
+# The slowest files, slowest first, so that neither of two workers waits long for the other at the end.
 LONGEST = (
     "tests/test_main.py",
     "tests/training/test_processes.py",
@@ -39,19 +40,19 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def one_stage():
-    """ResNet-10 ends after the first of its four stages, to compile sooner; tests/test_main.py has the whole one."""
+    """Cuts ResNet-10 after the first of its four stages, to compile sooner; tests/test_main.py trains the whole one."""
     from sas_jax.models import resnet
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(resnet.DEPTHS, 10, ((1,), False))
-        jax.clear_caches()  # a program of the whole one is not this one's
+        jax.clear_caches()  # a program of the whole network differs from that of this one
         yield
         jax.clear_caches()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_that_fit():
-    """Lets go of compiled programs: each takes some maps of memory; Linux gives 65,530, and then XLA aborts."""
+    """Clears compiled programs if they are many: each needs memory maps, and XLA aborts beyond Linux's 65,530."""
     yield
     if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()

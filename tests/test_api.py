@@ -11,12 +11,12 @@ import pytest
 import sas_jax
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
-WITHOUT_METHODS = ("sas_jax.InputError", "sas_jax.training.Trainer")  # of these the page has the class alone
+WITHOUT_METHODS = ("sas_jax.InputError", "sas_jax.training.Trainer")  # the page documents these without their methods
 ARRAYS = ("ndarray", "jax.Array", "ArrayLike")
 
 
 def named():
-    """The public functions and classes by name: those of docs/api.md, which holds those of `sas_jax`."""
+    """Returns the public functions and classes by name: those of docs/api.md, which include those of `sas_jax`."""
     found, module = {}, "sas_jax"
     for kind, name, members in re.findall(
         r"^\.\. (currentmodule|automodule|autofunction|autoclass|autoexception):: (\S+)\n(?: +:members:(.*)\n)?",
@@ -36,13 +36,13 @@ def named():
 
 
 def _own(module):
-    """The public names that a module defines itself."""
+    """Returns the public names that a module itself defines."""
     return [name for name, value in vars(module).items()
             if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__]  # fmt: skip
 
 
 def functions():
-    """The public functions, and the public methods of the public classes."""
+    """Returns the public functions, and the public methods of the public classes."""
     found = {}
     for path, value in named().items():
         if inspect.isclass(value) and path not in WITHOUT_METHODS:
@@ -64,7 +64,7 @@ def parameters(name):
 
 
 def sections(name):
-    """The docstring's sections: of Args the text of each argument, of the others the whole text."""
+    """Returns the docstring's sections: for Args the text of each argument, for the others the whole text."""
     text = inspect.getdoc(FUNCTIONS[name]) or ""
     parts = re.split(r"^(Args|Returns|Yields|Raises|Source):", text, flags=re.MULTILINE)
     found = dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -97,7 +97,7 @@ def test_the_docstring_says_what_goes_in_and_what_comes_out(name):
     assert re.fullmatch(r"\S.*[.:]", said[""].splitlines()[0] if said[""] else "")
     assert found.keys() == said["Args"].keys()
     returns = inspect.signature(FUNCTIONS[name]).return_annotation
-    assert "Returns" in said or returns in (None, "None") or not found  # without arguments the first line says it
+    assert "Returns" in said or returns in (None, "None") or not found  # without arguments, the first line says it
     if "raise InputError" in inspect.getsource(inspect.unwrap(FUNCTIONS[name])):
         assert "InputError:" in said["Raises"]
 

@@ -1,4 +1,4 @@
-"""Arrays as people have them, and a sentence for what cannot be one."""
+"""Arrays of all kinds that users have, and one sentence for values that cannot become one."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +44,7 @@ def masked(values):
     ],
 )
 def test_masked_entries_are_no_values(use):
-    with pytest.raises(InputError, match=r"must have a value everywhere, got (1|3|8) masked of \d+. Fill them, or"):
+    with pytest.raises(InputError, match=r"must have no masked entries, got (1|3|8) masked of \d+. Fill them, or"):
         use()
 
 
@@ -71,7 +71,7 @@ def test_a_sparse_matrix_is_called_sparse(make, name):
         lambda: kmeans(settings.key(0), given, num_classes=2),
         lambda: knn(given, CLASSES, Z, CLASSES, num_classes=2),
     ):
-        with pytest.raises(InputError, match=rf"a dense array, got a sparse {name} of the shape .8, 8.. Give"):
+        with pytest.raises(InputError, match=rf"a dense array, got a sparse {name} of shape .8, 8.. Give"):
             use()
 
 
@@ -79,14 +79,14 @@ def test_a_sparse_matrix_is_called_sparse(make, name):
     ("given", "expected", "names"),
     [
         ([3, 1, 3], [3, 1, 3], None),
-        ([3.0, 1.0, 3.0], [3, 1, 3], None),  # a column that had an empty entry once
+        ([3.0, 1.0, 3.0], [3, 1, 3], None),  # a column that once had an empty entry
         (np.array([2, 0, 2], np.uint8), [2, 0, 2], None),
         ([True, False, True], [1, 0, 1], None),
         (np.array([2, 0, 2], np.float16), [2, 0, 2], None),
         (np.array([7, 0, 2**31 - 1], np.longdouble), [7, 0, 2**31 - 1], None),
         (["dog", "cat", "dog"], [1, 0, 1], ["cat", "dog"]),
         (np.array(["dog", "cat", "dog"], np.dtypes.StringDType()), [1, 0, 1], ["cat", "dog"]),
-        (np.array(["10", "9", "10"], object), [0, 1, 0], ["10", "9"]),  # pandas' text and categories
+        (np.array(["10", "9", "10"], object), [0, 1, 0], ["10", "9"]),  # pandas' strings and categories
         (np.array([7, 5, 7], object), [7, 5, 7], None),
         (np.array([True, False, True], object), [1, 0, 1], None),
     ],
@@ -126,7 +126,7 @@ def test_classes_that_cannot_be_used(given, message):
 
 
 def test_a_ranking_within_classes_that_are_text():
-    """As within their numbers, whose order decides ties of the budgets; the names go with the ranking."""
+    """As for the classes' numbers, whose order breaks ties of the budgets; the ranking keeps the names."""
     names = np.array(["dog", "cat"])[CLASSES]
     expected, found = sas_jax.rank(Z, 1 - CLASSES, budget=5), sas_jax.rank(Z, names, budget=5)
     np.testing.assert_array_equal(found.position, expected.position)

@@ -1,4 +1,4 @@
-"""The benchmark of selection runs, is about what it says, and its page holds what its json holds."""
+"""The benchmark of selection runs, measures what it claims, and its page shows its json."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ def run(output, *flags):
 
 @pytest.fixture(name="output", scope="module")
 def fixture_output(tmp_path_factory):
-    """Our two implementations, and kmedoids if it is installed, on a case of each kind."""
+    """Runs our two implementations, and kmedoids if it is installed, on a case of each kind."""
     output = tmp_path_factory.mktemp("benchmark") / "selection-tiny.json"
     done = run(
         output,
@@ -110,7 +110,7 @@ def test_replay_notices_a_pick_that_was_not_the_best(objective):
     assert numpy_greedy.shortfall(objective, s.__getitem__, 30, np.array([*picks, picks[0]])) == np.inf
 
 
-@pytest.mark.filterwarnings("ignore")  # what the packages warn of is not ours
+@pytest.mark.filterwarnings("ignore")  # the packages' own warnings are not tested
 @pytest.mark.parametrize(("name", "objective"), PAIRS)
 def test_all_maximise_the_same_function(name, objective):
     package = IMPLEMENTATIONS[name].package
@@ -119,12 +119,12 @@ def test_all_maximise_the_same_function(name, objective):
     n, s = 60, example_matrix(60, seed=2)
     picks = {}
     for each in ("sas_jax", name):
-        # A copy: kmedoids turns the matrix into dissimilarities in place.
+        # A copy, because kmedoids turns the matrix into dissimilarities in place.
         matrices = [s.copy()]
         task = Task(objective, np.empty((n, 1), np.float32), np.zeros(n, int), [48], matrices, devices=1)
         (picks[each],) = IMPLEMENTATIONS[each].prepare(task)()
     rows = s.__getitem__
-    # A wrong trade-off picks others with gains that are lower by per cents; ties alone may be broken differently.
+    # A wrong trade-off gives picks with gains that are lower by several per cent; only ties may be broken differently.
     assert numpy_greedy.shortfall(objective, rows, n, picks[name]) < 1e-6
     assert picks[name][:12].tolist() == picks["sas_jax"][:12].tolist()
 
@@ -152,7 +152,7 @@ def test_standard_cases_are_those_asked_for():
 
 def test_what_was_stopped_is_not_tried_on_more():
     stopped = [(1, 5000, 0.2)]
-    assert "stopped already" in selection._stopped_before((1, 10_000, 0.8), stopped)
+    assert "already stopped" in selection._stopped_before((1, 10_000, 0.8), stopped)
     assert selection._stopped_before((100, 500, 0.2), stopped) is None
 
 
@@ -170,7 +170,7 @@ def test_every_case_and_implementation_is_there_with_a_value(output):
     single, mixed, embeddings = results["cases"].values()
     assert single["results"]["sas_jax"]["largest_shortfall"] < 1e-6
     assert mixed["results"]["sas_jax"]["largest_shortfall"] < 1e-6
-    assert "kmedoids" not in embeddings["results"]  # it has no cut
+    assert "kmedoids" not in embeddings["results"]  # it has no cut objective
     installed = importlib.util.find_spec("kmedoids") is not None
     assert single["results"]["kmedoids"]["status"] == ("measured" if installed else "skipped")
     assert installed or "cannot be imported" in single["results"]["kmedoids"]["reason"]
@@ -224,11 +224,11 @@ def test_results_of_other_hardware_are_refused(output, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--implementations=numpy,sklearn"], "sklearn is not one of the implementations"),
-        (["--only=nothing"], "no case's name holds nothing"),
-        (["--sizes=500,many"], "--sizes takes whole numbers from 10 on"),
-        (["--unpartitioned=9"], "--unpartitioned takes whole numbers from 10 on"),
-        (["--embeddings=e.npy"], "belong together"),
+        (["--implementations=numpy,sklearn"], "got sklearn. Correct the name"),
+        (["--only=nothing"], "--only must be contained in the name of a case, got nothing"),
+        (["--sizes=500,many"], "--sizes must be whole numbers of 10 or more"),
+        (["--unpartitioned=9"], "--unpartitioned must be whole numbers of 10 or more"),
+        (["--embeddings=e.npy"], "must be given together"),
     ],
 )
 def test_flags_that_cannot_be_used_are_named(monkeypatch, capsys, flags, sentence):
@@ -247,8 +247,12 @@ def test_tables_hold_what_was_measured_and_go_to_their_place(output):
     page = "# A\n<!-- a: begin -->\nold\n<!-- a: end -->\nB\n"
     page = tables.insert(tables.insert(page, "a", "first"), "a", text)
     assert page == f"# A\n<!-- a: begin -->\n{text}\n<!-- a: end -->\nB\n"
-    with pytest.raises(ValueError, match=r"no place for other\.json"):
+    with pytest.raises(ValueError, match=r"must have the lines .* for other\.json"):
         tables.insert(page, "other", text)
+    case = next(case for case in results["cases"].values() if tables.MATRICES in case["results"])
+    assert tables._numpy(case) not in ("-", "failed")
+    case["results"][tables.MATRICES] = {"status": "failed", "reason": "exited with code 1: why"}
+    assert (tables._numpy(case), tables._warm(case["results"][tables.MATRICES], case)) == ("failed", "failed")
 
 
 def test_page_shows_the_results_that_lie_beside_it():

@@ -1,4 +1,4 @@
-"""The script for the day a GPU is there: it checks, measures and trains within its minutes, and resumes."""
+"""The script for a session on an accelerator: it checks, measures and trains within its time limit, and resumes."""
 
 import importlib
 import json
@@ -31,7 +31,7 @@ FIELDS = (
 
 @pytest.fixture(name="images")
 def fixture_images(tmp_path):
-    """An .npz of 64 images of two classes to train on, and 16 that measure."""
+    """Writes an .npz with 64 training and 16 test images of two classes."""
     rng, file = np.random.default_rng(0), tmp_path / "images.npz"
     np.savez(
         file,
@@ -104,7 +104,7 @@ def test_a_kernel_that_differs_from_a_cpu_is_named(tmp_path):
     with pytest.raises(accelerator.Ended) as ended:
         list(accelerator._kernels(given, "gpu"))
     assert ended.value.args[0] == "failed"
-    assert ended.value.args[1] == "differ from a CPU's by more than the tolerance: views; see kernels.json"
+    assert ended.value.args[1] == "results differ from a CPU's by more than the tolerance: views; see kernels.json"
     assert json.loads((tmp_path / "kernels.json").read_text())["views"]["difference"] == 1
     np.savez(tmp_path / "kernels-here.npz", **values)
     assert [step.name for step in accelerator._kernels(given, "gpu")] == ["kernels-here", "kernels-cpu"]
@@ -135,7 +135,7 @@ def test_without_images_and_packages_the_method_is_skipped_with_a_sentence(monke
     monkeypatch.setattr(accelerator, "_installed", lambda package: package != "grain")
     with pytest.raises(accelerator.Ended) as ended:
         list(accelerator._arms(options(output=tmp_path), "gpu"))
-    assert ended.value.args == ("skipped", "grain cannot be imported: give the images as --images=FILE.npz")
+    assert ended.value.args == ("skipped", "grain cannot be imported; pass the images as --images=FILE.npz")
 
 
 # ---- parts
@@ -155,7 +155,7 @@ def test_parts_are_those_of_an_accelerator_in_order_of_value(tmp_path, images):
 
 @pytest.fixture(name="called")
 def fixture_called(monkeypatch, tmp_path):
-    """The steps that are run, none of which runs: each takes a second of a clock, or all time that it has."""
+    """Records the steps instead of running them: each takes a second of a fake clock, or all the time that it has."""
     called, clock, slow = [], [0.0], []
 
     def call(command, environment, log, *, limit, grace):
@@ -187,7 +187,7 @@ def test_each_part_is_kept_and_not_done_again(monkeypatch, tmp_path, called):
     found = run(monkeypatch, tmp_path, parts)
     assert called == ["a", "fails", "b", "c"]
     assert [part["status"] for part in found["parts"].values()] == ["done", "failed", "unfinished", "unfinished"]
-    assert found["parts"]["second"]["reason"] == "fails ended with 3: the last line"
+    assert found["parts"]["second"]["reason"] == "fails exited with code 3: the last line"
     assert found["hardware"]["device"]
     assert found["environment"]["versions"]["jax"]
     called.clear()
@@ -199,7 +199,7 @@ def test_each_part_is_kept_and_not_done_again(monkeypatch, tmp_path, called):
 
 @slow
 def test_the_proxy_is_resumed_where_it_was_killed_without_the_packages_of_a_cpu(tmp_path, images):
-    """With a real run: ended in the middle, started again, and started once more."""
+    """A real run is killed on the way, started again, and started once more."""
     lacking = tmp_path / "lacking"
     lacking.mkdir()
     for package in ("ml_collections", "tensorflow_datasets", "grain", "tensorboardX"):

@@ -1,4 +1,4 @@
-"""What is counted of a compiled program's text, on programs small enough to count by hand."""
+"""The counts from a compiled program's text, on programs small enough to count by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from sas_jax import devices
 
 
 def test_the_exchanges_of_a_program_are_found():
-    """Of one compiled for eight CPU devices, whose text is of the same language."""
+    """In a program compiled for eight CPU devices, whose text has the same syntax."""
     mesh = devices.mesh(8)
     whole, split = devices.replicated(mesh), devices.batched(mesh)
     x = jax.ShapeDtypeStruct((16, 4), jnp.float32, sharding=split)
@@ -36,8 +36,8 @@ def test_of_an_exchange_that_is_started_the_result_counts_and_not_what_is_given(
     assert hlo.exchanged(text) == {"all-reduce bf16": 16, "all-reduce f32": 16}
 
 
-# A loop of steps on 4 images of 8 x 8 pixels: rows taken from 100, a convolution with its two gradients, an
-# elementwise kernel, a product, a change of layout, a loop of three turns, and a loss put into its place.
+# A loop of steps on 4 images of 8 x 8 pixels: a gather of rows from 100, a convolution with its two gradients, an
+# elementwise kernel, a product, a layout copy, a loop of three iterations, and a loss written to its place.
 STEPS = """
 HloModule jit_steps, is_scheduled=true
 
@@ -136,7 +136,7 @@ def fixture_kernels():
         ("relu.1", "fusion", 2 * FEATURES + 4 * 16, 6 * FEATURES, 0),
         ("move.1", "copy", 2 * FEATURES, 2 * FEATURES, 0),
         ("product.1", "product", 4 * (4 * 16 + 16 * 8), 4 * 4 * 8, 2 * 4 * 16 * 8),
-        ("product.2", "product", 4 * 4 * 8, 4 * 4 * 4, 2 * 4 * 8 * 4),  # the operand that is given twice is read once
+        ("product.2", "product", 4 * 4 * 8, 4 * 4 * 4, 2 * 4 * 8 * 4),  # an operand that is given twice is read once
         ("put.1", "fusion", 4 + 4, 4, 0),  # one of fifty, in place
         ("negate.2", "fusion", 4 * 10, 4 * 10, 0),
     ],

@@ -1,4 +1,4 @@
-"""Partitions compared with labels, on rankings that can be checked by hand."""
+"""Comparing partitions with labels, on rankings that can be checked by hand."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_a_subset_is_compared_with_the_one_within_the_labels(compared):
     assert at["sas@labels"] == {"shared": 1.0, "fewest": 2, "most": 2}
     assert at["sas@reversed"] == {"shared": 0.0, "fewest": 2, "most": 2}
     assert at["k_center@reversed"]["shared"] is None, "there is no k_center within the labels"
-    # Two of each half, all of them of label 0; images 0 and 1 are in the other subset as well.
+    # Two of each half, all with label 0; images 0 and 1 are also in the other subset.
     assert at["sas"] == {"shared": 0.5, "fewest": 0, "most": 4}
     assert compared["partitions"]["labels"]["accuracy"] == 1
     assert compared["partitions"][""]["purity"] == 0.5

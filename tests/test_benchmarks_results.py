@@ -1,4 +1,4 @@
-"""The tables of a comparison: their statistics, what is kept of a run, and that the pages hold what the json holds."""
+"""The tables of a comparison: their statistics, the stored part of a run, and that the pages show the json."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ def accuracy(value, n=N):
 
 
 def arm(selector, fraction, seed, probe, method="simclr", step_rule="epochs", n=N):
-    """A row of results.json; kNN lies 2 points under the probe, the supervised accuracy 20."""
+    """Returns a row of results.json; kNN is 2 points below the probe, and the supervised accuracy 20."""
     measured = probe is not None
     return {
         "name": f"{selector}-{fraction}-s{seed}-{method}-{step_rule}",
@@ -56,7 +56,7 @@ def noise(seed):
 
 
 def some_arms():
-    """sas is ahead of random at 20 % by far, behind it at 40 %, and nothing else differs."""
+    """Makes sas far ahead of random at 20 %, behind it at 40 %, and no other difference."""
     rows = [arm(None, None, 0, 0.4)]
     gains = {("sas", 0.2): 0.1, ("sas", 0.4): -0.02}
     for selector, fraction, seed in itertools.product(("sas", "facility_location", "random"), (0.2, 0.4), SEEDS):
@@ -72,7 +72,7 @@ def some_arms():
 
 @pytest.fixture(name="make_workdir")
 def fixture_make_workdir(tmp_path):
-    """`make_workdir(rows, get_config, section__field=value)`: what collecting reads of a run."""
+    """Returns `make_workdir(rows, get_config, section__field=value)`, which writes the files that collecting reads."""
 
     def make(rows, get_config=compare_digits.get_config, **changes):
         path = tmp_path / "run"
@@ -105,7 +105,7 @@ def fixture_content(make_workdir):
 
 @pytest.fixture(name="pages")
 def fixture_pages(tmp_path, content):
-    """The arguments of `results.write`, with one json there and pages that have places for the tables."""
+    """Returns the arguments of `results.write`, with one json and pages that have places for the tables."""
     folder = tmp_path / "docs" / "results"
     folder.mkdir(parents=True)
     (folder / "compare-digits.json").write_text(results.dumped(content))
@@ -116,7 +116,7 @@ def fixture_pages(tmp_path, content):
 
 
 def cells(page, heading):
-    """The first table after a line, by row and column."""
+    """Returns the first table after a line, by row and column."""
     lines = page.split(heading, 1)[1].splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith("|"))
     rows = [
@@ -161,13 +161,13 @@ def test_every_accuracy_has_its_tables(content):
 def test_other_settings_stand_beside_their_own_rivals(content):
     page = results_tables.run(content, "x.svg")
     steps = cells(page, "### Equal steps")
-    assert steps["sas at 20 % (equal steps)"]["to random"].startswith("+7.")
-    assert steps["sas at 20 % (equal steps)"]["to full"].startswith("\u22123.")
+    assert steps["sas at 20 % (equal steps)"]["vs random"].startswith("+7.")
+    assert steps["sas at 20 % (equal steps)"]["vs full"].startswith("\u22123.")
     methods = cells(page, "### Other methods")
     assert list(methods) == ["sas at 20 % (BYOL)", "random at 20 % (BYOL)", "full (BYOL)"]
-    assert methods["sas at 20 % (BYOL)"]["to full"].startswith("\u22128.0")
-    assert methods["sas at 20 % (BYOL)"]["to random"].endswith("; 2 seeds)")
-    assert methods["full (BYOL)"]["to full"] == "\u2013"
+    assert methods["sas at 20 % (BYOL)"]["vs full"].startswith("\u22128.0")
+    assert methods["sas at 20 % (BYOL)"]["vs random"].endswith("; 2 seeds)")
+    assert methods["full (BYOL)"]["vs full"] == "\u2013"
 
 
 def test_a_collapse_is_told(content):
@@ -261,20 +261,20 @@ def test_a_run_that_goes_on_says_how_far_it_has_come(make_workdir):
 
 def test_a_whole_run_says_so(make_workdir):
     content = results.collect(make_workdir([arm("full", 1.0, 0, 0.7)], arms=[["full", 1.0, 0]]), title="D")
-    assert results_tables.progress(content) == "all 1 arms"
+    assert results_tables.progress(content) == "all 1 arms trained and measured"
 
 
 def test_arms_that_are_not_measured_make_no_tables(make_workdir, pages):
     content = results.collect(make_workdir([arm("sas", 0.2, 0, None)]), title="Digits")
     (pages[0] / "compare-digits.json").write_text(results.dumped(content))
     results.write(*pages)
-    assert "No arm is measured yet." in pages[1].read_text()
+    assert "No arm has been measured yet." in pages[1].read_text()
     assert "svg" not in pages[1].read_text()
     assert not pages[3].exists()
 
 
 def test_what_is_no_run_is_refused_with_a_sentence(make_workdir, tmp_path):
-    with pytest.raises(InputError, match=r"directory of a run, got .*, which is none"):
+    with pytest.raises(InputError, match=r"directory of a run, got .*, which is not a directory"):
         results.collect(tmp_path / "nowhere", title="D")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"config\.json, got .* has none. Give a directory"):
@@ -309,7 +309,7 @@ def test_the_arms_of_two_machines_are_joined(content):
     assert sum(not arm.get("selector") for arm in whole["results"]["arms"]) == 1
     with pytest.raises(InputError, match=r"no arm in common, got .*sas-0\.2-s2"):
         results.joined(part({0, 1, 2}), part({2, 3}))
-    with pytest.raises(InputError, match=r"the same config, got .* and .*epochs.* Keep them apart"):
+    with pytest.raises(InputError, match=r"the same config, got .* and .*epochs.* Keep them in separate"):
         results.joined(part({0}), part({1}) | {"config": {"train.epochs": 3}})
 
 
@@ -352,7 +352,7 @@ def test_a_page_without_a_place_is_refused_and_nothing_is_written(pages, at, ste
         results.write(*pages)
     assert [path.read_text() for path in places] == before
     places[at].unlink()
-    with pytest.raises(InputError, match=r"must be a file, got none\. Write it"):
+    with pytest.raises(InputError, match=r"must be an existing file, got none\. Create it"):
         results.write(*pages)
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of training runs, both sides do the same work, and its page holds what its json holds."""
+"""The benchmark of training runs, both sides do the same work, and its page shows its json."""
 
 import dataclasses
 import importlib.util
@@ -51,7 +51,7 @@ def fixture_torch_simclr():
 
 @pytest.fixture(name="output", scope="module")
 def fixture_output(tmp_path_factory):
-    """Our side, with augmentation."""
+    """Runs our side, with augmentation."""
     output = tmp_path_factory.mktemp("benchmark") / "training-tiny.json"
     command = [sys.executable, "-m", "benchmarks.training", f"--output={output}", "--quick", "--only=augmented"]
     command += ["--implementations=sas_jax", "--samples=3", f"--profile={output.parent / 'traces'}"]
@@ -62,7 +62,7 @@ def fixture_output(tmp_path_factory):
 
 
 class Dot(nn.Module):
-    """An encoder that compiles in no time."""
+    """An encoder that compiles at once."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -82,14 +82,14 @@ def our_method(network):
 
 
 def our_variables(network):
-    """Shapes of the parameters and statistics."""
+    """Returns the shapes of the parameters and statistics."""
     method = our_method(network)
     image = jnp.zeros((2, network.size, network.size, 3))
     return jax.eval_shape(lambda key: method.init(key, image, train=True), jax.random.key(0))
 
 
 def counted_flops(jaxpr):
-    """Two for each multiplication of the convolutions and products of a program, which is walked through."""
+    """Counts two for each multiplication of a program's convolutions and products, with its inner programs."""
     total = 0
     for equation in jaxpr.eqns:
         for value in equation.params.values():
@@ -106,7 +106,7 @@ def counted_flops(jaxpr):
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_operations_are_those_of_the_network(network):
     method, variables = our_method(network), our_variables(network)
-    # XLA's own convolutions: those for a CPU multiply zeros as well.
+    # XLA's own convolutions, because those for CPUs also multiply zeros.
     method = method.clone(encoder=method.encoder.clone(convolution=jax.lax.conv_general_dilated))
     image = jax.ShapeDtypeStruct((1, network.size, network.size, 3), jnp.float32)
     program = jax.make_jaxpr(lambda variables, image: method.apply(variables, image, train=False))(variables, image)
@@ -114,7 +114,7 @@ def test_operations_are_those_of_the_network(network):
 
 
 def test_operations_are_about_those_that_torchvision_tells():
-    """4.09 and 1.81 G pairs, with a classifier of 1,000 classes in place of the head."""
+    """4.09 and 1.81 billion pairs, with a classifier of 1,000 classes in place of the head."""
     for depth, pairs, features in ((50, 4.09e9, 2048), (18, 1.81e9, 512)):
         flops = training_cases.forward_flops(Network(depth, 1.0, "7x7_pool", 224))
         head = features * (features + training_cases.FEATURES)
@@ -137,7 +137,7 @@ def test_both_sides_compute_the_same_with_the_same_parameters(torch_simclr, netw
     import torch
 
     rng = np.random.default_rng(0)
-    # Statistics and all: a scale or an offset that went elsewhere would be seen.
+    # Statistics, too: an exchanged scale or offset would show.
     variables = jax.tree.map(lambda leaf: rng.normal(0.5, 0.5, leaf.shape).astype(np.float32), our_variables(network))
     model = torch_simclr.SimCLR(network).train()
     fill(model, variables["params"])
@@ -150,7 +150,7 @@ def test_both_sides_compute_the_same_with_the_same_parameters(torch_simclr, netw
 
 
 def fill(model, params):
-    """Our parameters into PyTorch's modules."""
+    """Copies our parameters into PyTorch's modules."""
     import torch
 
     def copy(module, kernel, norm=None, of_norm=None):
@@ -226,7 +226,7 @@ def test_our_side_is_what_the_default_config_trains():
 
 
 def test_the_step_alone_is_the_step_from_its_views_on():
-    """On the views that the trainer's step makes: the same loss, statistics and gradients (Adam's first moments)."""
+    """On the views of the trainer's step: the same loss, statistics and gradients (Adam's first moments)."""
     trainer = small_trainer()
     images = training_measure.make_images(TINY)[: TINY.batch]
     key, horizon = trainer.key(5), trainer.horizon(steps=4, steps_per_epoch=4)
@@ -281,7 +281,7 @@ def test_a_whole_run_is_timed_in_its_groups():
     over = time.perf_counter() - settled[0]
     assert len(settled) == 1
     assert len(seconds) == 4
-    # Groups of two steps and of one, by turns, after the first one.
+    # Groups of two steps and of one alternate after the first one.
     assert sum(time * steps for time, steps in zip(seconds, (1, 2, 1, 2), strict=True)) < over
     assert min(seconds) > 0
 
@@ -304,7 +304,7 @@ def test_what_fails_says_why(tmp_path):
     options = types.SimpleNamespace(peer_python=sys.executable, profile=None, limit=300)
     found = training._run(case, "sas_jax", "cpu", tmp_path, options)
     assert found["status"] == "failed"
-    assert found["reason"] == "ended with 1: KeyError: '5x5'"
+    assert found["reason"] == "exited with code 1: KeyError: '5x5'"
 
 
 def test_our_side_needs_no_more_than_a_machine_with_a_gpu_has():
@@ -337,12 +337,12 @@ def test_groups_are_of_the_steps_asked_for():
     found = training_measure._timed(case, asked.append, 0.0, settling=7)
     assert asked == [1, 7, *[case.steps] * case.samples]
     assert len(found["seconds_per_step"]) == case.samples
-    assert found["compile_seconds"] > 0  # the clock began at 0.0
+    assert found["compile_seconds"] > 0  # the clock started at 0.0
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux's /proc")
 def test_what_others_use_is_told_from_what_a_measurement_does():
-    """A session of its own that keeps a core busy leaves its second out; for another session that second counts."""
+    """Work of the same session is not counted as that of others; seen from another session, it is."""
     script = (
         "import os, time\n"
         "from pathlib import Path\n"
@@ -362,7 +362,7 @@ def test_what_others_use_is_told_from_what_a_measurement_does():
         assert child.stdout.readline() == "begun\n"
         begun = training_measure.others_cpu_seconds()
         left_out = float(child.stdout.readline())
-        # Seen from here the busy second is another's.
+        # Seen from this session, the busy second belongs to others.
         assert training_measure.others_cpu_seconds() - begun > 0.9
     assert left_out > 0.9
 
@@ -449,13 +449,17 @@ def result(**fields):
 
 @pytest.fixture(name="made_up")
 def fixture_made_up():
-    """Results of a GPU, as they might be."""
+    """Made-up results of a GPU."""
     cases = {}
     for case in training_cases.standard("gpu")[:3]:
         found = {"sas_jax": result()}
         if case.part != "augmented":
             found["torch"] = result(seconds_per_step=[0.04], versions={"torch": "2.0"})
-            found["torch_compile"] = {"status": "failed", "date": "2026-12-01", "reason": "ended with 1: no compiler"}
+            found["torch_compile"] = {
+                "status": "failed",
+                "date": "2026-12-01",
+                "reason": "exited with code 1: no compiler",
+            }
         cases[case.name] = training._describe(case) | {"results": found}
     cases["resnet18-32-512-augmented"]["results"]["sas_jax"] |= {
         "seconds_per_step": [0.022],
@@ -476,14 +480,14 @@ def test_tables_hold_what_was_measured(made_up):
         "| ResNet-18, 32 pixels, batch 512, the step alone | 51,200 (25,600-102,400) | 25,600 (25,600-25,600) | "
         "- | 2.00 |" in text
     )
-    # 46,545 views a second with augmentation, over PyTorch's 25,600 without.
+    # 46,545 views per second with augmentation, divided by PyTorch's 25,600 without.
     assert "with augmentation | 46,545 (46,545-46,545) | - | - | 1.82 * |" in text
     flops = training_cases.forward_flops(training_cases.RESNET_18)
     assert f"the step alone | {3 * flops * 51_200 / 989e12:.1%} |" in text
     assert "the step alone | 5,000 | 5,000 | - |" in text
     assert "- ResNet-18, 32 pixels, batch 512: 10.0% of the step alone" in text
     assert "25.0% `dot.1`, dot f32[8] (forward, head)" in text
-    assert "PyTorch, torch.compile ended with 1: no compiler" in text
+    assert "PyTorch, torch.compile exited with code 1: no compiler" in text
     assert "torch 2.0" in text
     assert "used no more than 0.1 cores" in text
     made_up["cases"]["resnet18-32-512-step"]["results"]["torch"]["cores_used_by_others"] = 0.84
@@ -538,7 +542,7 @@ def test_driver_merges_what_is_of_the_same_work(monkeypatch, tmp_path):
         ["sas_jax"],
         ["sas_jax", "torch"],
     ]
-    # PyTorch tries dtypes once.
+    # PyTorch tries the dtypes once.
     assert [call for call in calls if call[1] == "torch"] == [
         ("step", "torch", "cpu", None),
         ("end_to_end", "torch", "cpu", "bfloat16"),
@@ -550,13 +554,13 @@ def test_driver_merges_what_is_of_the_same_work(monkeypatch, tmp_path):
         again["resnet10x0.125-8-8-step"]["results"]["sas_jax"] == cases["resnet10x0.125-8-8-step"]["results"]["sas_jax"]
     )
     assert again["resnet10x0.125-8-8-end_to_end"] == cases["resnet10x0.125-8-8-end_to_end"]
-    # With another number of groups it is not the same work.
+    # With another number of groups, it counts as different work.
     other = main("--implementations=torch", "--only=-step", "--samples=3")
     assert list(other["resnet10x0.125-8-8-step"]["results"]) == ["torch"]
-    monkeypatch.setattr(training, "_run", lambda *_, dtype: {"status": "failed", "reason": "ended with 1: why"})
-    with pytest.raises(SystemExit, match="Something failed"):
+    monkeypatch.setattr(training, "_run", lambda *_, dtype: {"status": "failed", "reason": "exited with code 1: why"})
+    with pytest.raises(SystemExit, match="Some measurements failed"):
         main("--implementations=torch", "--only=-step")
-    with pytest.raises(SystemExit, match="no case's name holds nothing"):
+    with pytest.raises(SystemExit, match="--only must be contained in the name of a case, got nothing"):
         main("--only=nothing")
 
 
@@ -569,8 +573,8 @@ def test_what_takes_too_long_is_stopped_with_its_children(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--implementations=sas_jax,keras"], "keras is not one of the implementations"),
-        (["--samples=0"], "--samples takes a whole number from 1 on"),
+        (["--implementations=sas_jax,keras"], "got keras. Correct the name"),
+        (["--samples=0"], "--samples must be a whole number, 1 or more"),
     ],
 )
 def test_flags_that_cannot_be_used_are_named(monkeypatch, capsys, flags, sentence):

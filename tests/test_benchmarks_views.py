@@ -1,4 +1,4 @@
-"""How far two draws of views agree: wholly where all are alike, more with more views, and no view counts twice."""
+"""The agreement of two draws of views: complete if all are alike, higher with more views, and no view counts twice."""
 
 import json
 
@@ -15,7 +15,7 @@ def unit(x):
 
 
 def drawn(spread, number=16, seed=0):
-    """Views [n, number, d] around examples in well separated classes, and the classes."""
+    """Draws views [n, number, d] around examples in well separated classes; also returns the classes."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(CLASSES), EACH)
     examples = 3 * np.eye(FEATURES)[labels] + rng.normal(size=(CLASSES * EACH, FEATURES)) / 2
@@ -41,7 +41,7 @@ def test_more_views_agree_more():
 
 
 def test_no_view_is_in_both_draws():
-    """The first draw's views are all alike and so are the other's: as many of each agree as one of each."""
+    """The views of the first draw are all alike, and so are the others': one of each agrees as much as many of each."""
     one, labels = drawn(0, number=1)
     other = unit(one + np.random.default_rng(1).normal(size=one.shape))
     *_, most = views.compare(np.concatenate([one] * 8 + [other] * 8, axis=1), labels, num_classes=CLASSES)
@@ -56,7 +56,7 @@ def test_picks_are_told_by_their_similarity_to_their_class():
     z = drawn_views.mean(axis=1)
     found = views.picks(z, {"labels": labels, "all": np.zeros(len(z), np.int64)})
     for partition in found.values():
-        # The sum is what similarity_sum goes by: the last fifth of the places, 1 - 0.1 on average.
+        # similarity_sum ranks by the sum, so it picks the last fifth of the places: 1 - 0.1 on average.
         assert partition["similarity_sum"]["percentile"] == pytest.approx(0.9, abs=0.02)
         assert partition["sas"]["in_sas"] == 1
         assert partition["facility_location"]["percentile"] < partition["facility_location_self0"]["percentile"] + 0.1

@@ -1,4 +1,4 @@
-"""A run whose directory is in a bucket, against a local stand-in for Google Cloud Storage."""
+"""A run with its directory in a bucket, against a local stand-in for Google Cloud Storage."""
 
 import importlib
 import json
@@ -36,7 +36,7 @@ def bucket():
         download = objects.download
 
         def numbered(request, response, storage):
-            """Downloads say which generation they are of, as Cloud Storage's do and tensorstore's writes want."""
+            """Downloads name their generation, as Cloud Storage's do and as tensorstore's writes require."""
             download(request, response, storage)
             if response.status.value < 300:
                 found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
@@ -45,7 +45,7 @@ def bucket():
         patch.setattr(objects, "download", numbered)
         server = server_of.create_server("localhost", port, in_memory=True, default_bucket="bucket")
         server.start()
-        check_writable(epath.Path("gs://bucket"))  # as every run begins: before etils has a file system with a cache
+        check_writable(epath.Path("gs://bucket"))  # every run begins with it, before etils has a cached file system
         yield epath.Path("gs://bucket")
         server.stop()
 
@@ -87,7 +87,7 @@ def test_metrics_are_sent_before_a_checkpoint_and_at_the_end(bucket):
 
 
 def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
-    """Interrupted after a checkpoint, gone on with, and equal in everything but times."""
+    """Interrupted after a checkpoint and resumed; equal in everything except times."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "E.npy", rng.normal(size=(1437, 8)).astype(np.float32))
     config = small_config(
@@ -106,7 +106,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
     spoken = []
 
     def interrupted(*given, **more):
-        fit(*given, **(more | {"steps": more["steps"] // 3}))  # as far as the first checkpoint
+        fit(*given, **(more | {"steps": more["steps"] // 3}))  # up to the first checkpoint
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stages, "fit", interrupted)
@@ -129,8 +129,8 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
 
     said = []
     pipeline.run(config, workdir, log=said.append)
-    assert any("nothing to do again for" in text for text in said)
-    with pytest.raises(InputError, match="must hold a run of this config, got another"):
+    assert any("already done: " in text for text in said)
+    with pytest.raises(InputError, match="must hold a run of this config, got a different one"):
         pipeline.run(small_config(tmp_path / "tfds"), workdir, log=lambda _: None)
 
 

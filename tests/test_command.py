@@ -1,4 +1,4 @@
-"""The command line, in this process: what is given comes through, and a mistake is one sentence and exit code 2."""
+"""The command line, in this process: flags arrive, and a mistake is one sentence and exit code 2."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from sas_jax.run import pipeline
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs sas_jax.main with these arguments: its exit code, standard output and standard error."""
+    """Runs sas_jax.main with these arguments; returns its exit code, standard output and standard error."""
     monkeypatch.setattr(command, "_use_compilation_cache", lambda: None)
     monkeypatch.setattr(preemption, "listen", lambda: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
@@ -37,7 +37,7 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def configs(monkeypatch):
-    """The configs that reach the pipeline, which does nothing."""
+    """Records the configs that reach the pipeline, which does nothing."""
     found = []
     monkeypatch.setattr(pipeline, "run", lambda config, *_, **__: found.append(config) or {"arms": [], "dataset": {}})
     monkeypatch.setattr("sas_jax.results.printed.text", lambda results: "")
@@ -53,7 +53,7 @@ DIGITS = "--config=configs/digits.py"
     [
         (
             [DIGITS, "--config.proxy.trian.epochs=3"],
-            "got config.proxy.trian.epochs. The nearest is config.proxy.train.e",
+            "got config.proxy.trian.epochs. Did you mean config.proxy.train.e",
         ),
         ([DIGITS, "--config.seed=abc"], "config.seed must be a whole number from 0 to 2,147,483,647, got 'abc'. See"),
         ([DIGITS, "--config.seed"], "config.seed must be a whole number from 0 to 2,147,483,647, got 'true'"),
@@ -70,7 +70,7 @@ DIGITS = "--config=configs/digits.py"
         (["--config=configs/none.py"], "got 'configs/none.py', which is not a file. Correct the path, or"),
         ([f"--config={'x' * 100_000}"], "which is not a file"),
         ([DIGITS, "--workdri=x"], "Did you mean: workdir"),
-        ([DIGITS, f"--{'x' * 100_000}"], "got one with a very long name"),
+        ([DIGITS, f"--{'x' * 100_000}"], "got an unknown one with a very long name"),
         ([DIGITS, "--wörkdir=1"], "Unknown command line flag 'wörkdir'"),
         ([DIGITS, f"--rerun={'x' * 100_000}"], "--rerun=xxx"),
         ([DIGITS, "digits"], "got 'digits'. Write --name=value"),
@@ -112,7 +112,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(run, tmp_path, arguments, mes
     ],
 )
 def test_a_field_is_set_in_any_way_that_flags_have(run, configs, tmp_path, arguments, name, value):
-    if arguments[-1] == "-dash":  # as absl has it, what begins as a flag is one
+    if arguments[-1] == "-dash":  # for absl, every argument that begins like a flag is one
         assert "Unknown command line flag 'dash'" in run(DIGITS, *arguments)[2]
         return
     code, _, err = run(*arguments, DIGITS, f"--workdir={tmp_path}")
@@ -158,7 +158,7 @@ def test_names_that_are_not_ascii_where_the_locale_is(tmp_path, environment):
 
 @pytest.fixture
 def called(monkeypatch, capsys):
-    """Runs a function as a command; returns its exit code and what it said on stderr."""
+    """Runs a function as a command; returns its exit code and its standard error."""
 
     def call(main):
         monkeypatch.setattr(command, "_use_compilation_cache", lambda: None)
@@ -172,15 +172,22 @@ def called(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES"])
-def test_a_file_that_cannot_be_written_is_a_sentence(called, name):
+@pytest.mark.parametrize(
+    ("name", "what", "fix"),
+    [
+        *((name, "write", "Free disk space") for name in ("ENOSPC", "EDQUOT", "EFBIG")),
+        *((name, "access", "Change its permissions or choose a writable place") for name in ("EROFS", "EACCES")),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_a_sentence(called, name, what, fix):
     def main():
         raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)), "runs/x/embeddings.npy")
 
     code, said = called(main)
     assert code == command.EXIT_INPUT
-    assert said.startswith("sas_jax.main: a file cannot be written ([Errno ")
+    assert said.startswith(f"sas_jax.main: cannot {what} a file: [Errno ")
     assert "embeddings.npy" in said
+    assert said.endswith(f". {fix}, then run the same command again.\n")
     assert said.count("\n") == 1
 
 
@@ -215,7 +222,7 @@ def test_compiled_programs_are_kept_in_the_home_directory(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("place", ["/dev/null", "/proc/none", None, "given", "link"])
 def test_where_they_cannot_be_kept_that_is_said_once(tmp_path, monkeypatch, settings, capsys, place):
-    """A home that is no folder or cannot be written, no home, a folder of the user's own; no folder "~" is made."""
+    """A home that is a file or not writable, no home, a folder set by the user; no folder named "~" is created."""
     monkeypatch.chdir(tmp_path)
     given = None
     if place is None:
@@ -233,8 +240,8 @@ def test_where_they_cannot_be_kept_that_is_said_once(tmp_path, monkeypatch, sett
     before = list(tmp_path.iterdir())
     command._use_compilation_cache()
     said = capsys.readouterr().err
-    assert "compiled programs are not kept, so that each start takes longer (" in said
-    assert "Set JAX_COMPILATION_CACHE_DIR to a directory that can be written." in said
+    assert "compiled programs are not cached, so each start takes longer (" in said
+    assert "Set JAX_COMPILATION_CACHE_DIR to a writable directory." in said
     assert said.count("\n") == 1
     assert not jax.config.values["jax_enable_compilation_cache"]
     assert list(tmp_path.iterdir()) == before

@@ -1,4 +1,4 @@
-"""Every field of a config set to values that it cannot have, from the command line and from a config file."""
+"""Every field of a config is set to invalid values, on the command line and in a config file."""
 
 import contextlib
 import decimal
@@ -104,7 +104,7 @@ def one_sentence(error, name):
 
 
 def wrong_texts(name):
-    """Texts that a field cannot have, by what its default is."""
+    """Returns invalid texts for a field, depending on its default."""
     if name in FREE:
         return NUL_SURROGATE_LONG
     value = DEFAULTS[name]
@@ -117,7 +117,7 @@ def wrong_texts(name):
 
 @contextlib.contextmanager
 def taken_out(config, name):
-    """The section of a field without the field, whose type ConfigDict then forgets; put back at the end."""
+    """Removes a field, so that ConfigDict forgets its type; yields its section, and restores the field at the end."""
     *sections, last = name.split(".")
     section = config
     for each in sections:
@@ -146,7 +146,7 @@ def test_wrong_values_on_the_command_line_are_one_sentence_each(name, config, mo
     assert dict(flat(config.to_dict())) == DEFAULTS
 
 
-ANY = [  # of no type that a field has
+ANY = [  # types that no field has
     *(None, object(), len, int, ..., 1j, range(3), {1}, b"1", bytearray(b"x"), np.zeros(3), np.ones(()), iter([])),
     *(np.float32(0.5), np.int64(1), np.bool_(True), np.array(["a"]), pathlib.Path("a"), decimal.Decimal("0.5")),
     *({}, {"a": 1}, ([1],), [[[]]], (None,), ({},), ("a", None), ("\0",), ("\udcff",), ("x" * 100_000,)),
@@ -183,10 +183,10 @@ SECTIONS = sorted({name.rpartition(".")[0] for name in FIELDS if "." in name} | 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_what_is_no_section_is_one_sentence_each(section):
-    """In a config; on the command line a section takes no value."""
+    """In a config file; on the command line a section takes no value."""
     for value in (*ANY, 3, 1.5, True, *NUL_SURROGATE_LONG[::6]):
         if isinstance(value, dict) and not value and section.startswith("partitions"):
-            continue  # there may be none, or one that changes nothing
+            continue  # these sections may be empty, or hold entries that change nothing
         config = default.get_config()
         *above, last = section.split(".")
         place = config

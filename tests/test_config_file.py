@@ -1,4 +1,4 @@
-"""A config of one's own, with slips in it: one sentence each, which names the field or the line."""
+"""A user's own config with mistakes: one sentence each, which names the field or the line."""
 
 import sys
 
@@ -117,7 +117,7 @@ def test_a_path_that_is_no_file(path):
         ("c.unlock(); c.views.views = c.views", "A section of a config must not contain itself, got one that does"),
         ("c.views = {'flip': 0.5}", "must have the field config.views.crop_scale"),
         ("c.proxy = None", "must have the field config.proxy.embeddings"),
-        ("c.train.epoch = 3", "got config.train.epoch. The nearest is config.train.epochs"),
+        ("c.train.epoch = 3", "got config.train.epoch. Did you mean config.train.epochs?"),
         ("c.data.root = '/'", "got config.data.root"),
         ("c.arms = ('full', 1.0, 0)", "An entry of config.arms must be (selector, fraction, seed)"),
         ("c.arms = (('full', 1.0, 0, 'simclr', []),)", "A step rule in config.arms must be one of"),
@@ -153,11 +153,11 @@ def test_overrides_replace_the_files_fields_the_last_of_a_name_wins():
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("sed=3", "got config.sed. The nearest is config.seed"),
-        ("proxy.trian.epochs=3", "The nearest is config.proxy.train.epochs"),
+        ("sed=3", "got config.sed. Did you mean config.seed?"),
+        ("proxy.trian.epochs=3", "Did you mean config.proxy.train.epochs?"),
         ("proxy=3", "got the section config.proxy. Set one of its fields, such as config.proxy.embeddings"),
         ("proxy.train={}", "got the section config.proxy.train"),
-        ("arms[0]=3", "got config.arms[0]. The nearest"),
+        ("arms[0]=3", "got config.arms[0]. Did you mean"),
         (f"{'x' * 100_000}=3", "A field of the config must be defined in"),
         ("\0=3", "A field of the config must be defined in"),
         ("\udcff.seed=3", "A field of the config must be defined in"),

@@ -1,8 +1,8 @@
-"""Each data set's config goes through the pipeline, on small images in the very layout that it is about.
+"""The pipeline with each data set's config, on small images in the layout of that data set.
 
-How the layouts are read is tested in tests/data/; here it is that what was read is ranked, trained on and measured. The
-networks are cut down to a few channels and the images to a few pixels: stems, splits, optimizers and names stay. One
-test trains a proxy and another an encoder, for compiling either takes most of the time.
+tests/data/ tests how the layouts are read; these tests rank, train and measure. The networks have few channels and the
+images few pixels, but stems, splits, optimizers and names are those of the config. One test trains a proxy and another
+an encoder, because compiling either takes most of the time.
 """
 
 import importlib
@@ -33,7 +33,7 @@ def test_every_config_can_be_used(name):
 
 
 def small(module, **overrides):
-    """The config with the smallest networks, one epoch and images of 16 pixels."""
+    """Returns the config with the smallest networks, one epoch and images of 16 pixels."""
     config = module.get_config()
     config.data.image_size = 16
     for encoder in (config.proxy.encoder, config.encoder):
@@ -51,27 +51,27 @@ def small(module, **overrides):
 
 
 def run(config, workdir, stop_after="report"):
-    """What results.json holds, the ranking, and what was said."""
+    """Returns the content of results.json, the ranking, and the messages."""
     said = []
     found = pipeline.run(config, workdir, stop_after=stop_after, log=said.append)
     return found, sas_jax.Ranking.load(workdir / "ranking.parquet"), said
 
 
 def given(n, path):
-    """In place of a proxy."""
+    """Writes embeddings to use in place of a proxy."""
     np.save(path, np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32))
     return {"proxy.embeddings": str(path)}
 
 
 def pixels(label, seed, side):
-    """A class is a colour, for those that have one."""
+    """Draws an image whose colour depends on the class, for labelled data sets."""
     rng = np.random.default_rng(seed)
     tint = np.eye(3)[label] * 150 if label >= 0 else rng.integers(0, 150, 3)
     return (tint + rng.integers(0, 100, (side, side, 3))).astype(np.uint8)
 
 
 def build(set_name, features, splits, data_dir):
-    """Prepares a data set; `splits` gives the (key, example) of each."""
+    """Prepares a data set; `splits` gives the (key, example) pairs of each."""
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = set_name
@@ -90,7 +90,7 @@ def build(set_name, features, splits, data_dir):
 
 
 def test_stl10_trains_on_all_and_is_measured_by_the_labelled(tmp_path):
-    """Features, splits, keys and the labels of the unlabelled are those of tfds's own builder."""
+    """Features, splits, keys and the labels of unlabelled images are those of tfds's own builder."""
     sizes = {"train": 30, "test": 21, "unlabelled": 50}
 
     def examples(split):
@@ -157,7 +157,7 @@ MODES = ("RGB", "L", "CMYK")
 
 
 def test_imagenet_as_tfds_has_it(tmp_path):
-    """Features, keys and splits are those of tfds's own builder; its test split has no labels and is left alone."""
+    """Features, keys and splits are those of tfds's own builder; its unlabelled test split is not used."""
 
     def examples(split, count):
         for i in range(count):
@@ -179,7 +179,7 @@ def test_imagenet_as_tfds_has_it(tmp_path):
     assert results["dataset"]["test_size"] == 9
     assert results["dataset"]["not_evaluated"] is None
     assert len(np.load(tmp_path / "run" / "subset-0.40.npy")) == 10
-    assert "proxy: the images are decoded as they are wanted" in said
+    assert "proxy: the images are decoded on demand" in said
 
 
 def test_imagenet_in_folders(tmp_path):
@@ -199,7 +199,7 @@ def test_imagenet_in_folders(tmp_path):
 
 
 def test_any_data_set_of_tfds_by_its_name(tmp_path):
-    """Another name for the image, no labels, no id."""
+    """With another name for the image feature, and without labels and ids."""
     features = {"picture": tfds.features.Image(encoding_format="png"), "caption": tfds.features.Text()}
     drawn = ((f"key{i}", {"picture": Image.fromarray(pixels(-1, i, 20)), "caption": "a colour"}) for i in range(24))
     build("pictures", features, {"train": drawn}, tmp_path / "tfds")

@@ -1,4 +1,4 @@
-"""Damage to what a finished run keeps: whoever reads it gives the same numbers, or says one sentence."""
+"""Damage to the files of a finished run: every reader gives the same numbers, or one sentence."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def finished(one_stage, tmp_path_factory):
-    """(config, workdir, results, features of IMAGES, the data set) of a run to the report; nobody changes it."""
+    """Returns (config, workdir, results, features of IMAGES, the data set) of a run to the report, read-only."""
     config = small_config(
         tmp_path_factory.mktemp("tfds"), **{"arms": (("selected", 0.2, 0),), "evaluation.geometry": False}
     )
@@ -40,7 +40,7 @@ def finished(one_stage, tmp_path_factory):
 
 @pytest.fixture
 def replayed(finished, monkeypatch):
-    """What takes long is answered from the finished run; what is then read, checked and written is as ever."""
+    """Slow work returns the finished run's results; reading, checking and writing are real."""
 
     def stamp(stage):
         return json.loads((finished.workdir / "stamps" / f"{stage.replace('/', '.')}.json").read_text())
@@ -110,7 +110,7 @@ TOLD += tuple(f"stamps/{stamp}.json" for stamp in STAMPS[1:9])
 
 
 def said(function):
-    """What it returns, and None; or None, and its sentence."""
+    """Returns the result and None, or None and the error's sentence."""
     try:
         return function(), None
     except InputError as error:
@@ -154,7 +154,7 @@ CHECKPOINT = f"arms/{ARM}/checkpoints/4"
 
 
 def of_a_checkpoint(workdir):
-    """A file of each kind in it."""
+    """Returns one file of each kind of a checkpoint."""
     found = {}
     for path in sorted(path for path in (workdir / CHECKPOINT).rglob("*") if path.is_file()):
         found[path.parent if path.parent.name == "d" else path] = path
@@ -166,7 +166,7 @@ def encoded(workdir, **options):
 
 
 def test_an_encoder_is_the_finished_one_or_refused(finished, tmp_path):
-    """Its features are those that were measured; what is damaged, and what mends it, is in the sentence."""
+    """Its features are the measured ones, or the error names the damage and the fix."""
     workdir, ways = tmp_path / "run", list(DAMAGE.items())
     files = [path.relative_to(finished.workdir) for path in of_a_checkpoint(finished.workdir)]
     for number, name in enumerate(files):
@@ -175,14 +175,14 @@ def test_an_encoder_is_the_finished_one_or_refused(finished, tmp_path):
             damage(workdir / name)
             encoder, why = encoded(workdir)
             assert encoder is None, (name, how)
-            assert f"{ARM}/checkpoints must be as the run wrote it, got a damaged one (" in why
+            assert f"{ARM}/checkpoints must be intact, got a damaged or missing one (" in why
             assert "Run python -m sas_jax.main on this workdir again" in why
             shutil.rmtree(workdir)
 
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_the_subset_of_a_damaged_ranking_is_the_same_or_refused(finished, tmp_path, how):
-    """By `export`, which reads this file alone."""
+    """With `export`, which reads only this file."""
     path, subset = tmp_path / "ranking.parquet", np.load(finished.workdir / "subset-0.20.npy")
     output = tmp_path / "subset.npz"
     for place in range(1 if how != "one bit flipped" else 40):
@@ -223,36 +223,36 @@ def test_an_encoder_whose_other_files_are_damaged(finished, tmp_path, name):
 
 
 def test_a_part_of_an_old_config_is_refused(finished, tmp_path):
-    """Where no digest of it is kept."""
+    """If no digest of it is stored."""
     shutil.copytree(finished.workdir, tmp_path / "run")
     (tmp_path / "run" / "stamps" / "file.config.json.json").unlink()
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     for field in ("arms", "views", "train", "encoder", "compute_dtype"):
         (tmp_path / "run" / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != field}))
-        assert "config.json must be a whole config of this version" in encoded(tmp_path / "run")[1]
+        assert "config.json must be a complete config of this version" in encoded(tmp_path / "run")[1]
 
 
 def test_all_that_is_damaged_is_made_again_with_the_same_bits(finished, tmp_path, monkeypatch):
-    """Without anything played: the proxy's embeddings, the rest of the arm's training, its evaluation."""
+    """Without fakes: the proxy's embeddings, the rest of the arm's training, and its evaluation are done again."""
     workdir = tmp_path / "run"
     shutil.copytree(finished.workdir, workdir)
     names = ("embeddings.npy", f"stamps/evaluate.{ARM}.json", "stamps/proxy.json", "metrics.jsonl", "results.json")
     for name in names:
         flip(workdir / name)
     flip(of_a_checkpoint(workdir)[-3])
-    of_a_checkpoint(workdir)[-1].unlink()  # the manifest, by which that would have been known
+    of_a_checkpoint(workdir)[-1].unlink()  # the manifest, which would reveal the damage
     assert encoded(workdir)[0] is None
     told = []
     results = pipeline.run(finished.config, workdir, log=told.append)
     assert untimed(results) == finished.results
     assert (workdir / "embeddings.npy").read_bytes() == (finished.workdir / "embeddings.npy").read_bytes()
     np.testing.assert_array_equal(sas_jax.load_encoder(workdir).apply(IMAGES), finished.features)
-    for words in ("embed is done again", f"train/{ARM} is done again", f"evaluate/{ARM} is done again"):
+    for words in ("redoing embed", f"redoing train/{ARM}", f"redoing evaluate/{ARM}"):
         assert sum(words in line for line in told) == 1
     monkeypatch.setattr(stages, "fit", lambda *_, stage, **__: pytest.fail(f"{stage} is trained again"))
     again = []
     assert pipeline.run(finished.config, workdir, log=again.append) == results
-    assert again[-1].startswith("nothing to do again for: data, proxy, embed")
+    assert again[-1].startswith("already done: data, proxy, embed")
 
 
 def test_an_older_checkpoint_is_used_only_where_that_is_allowed(finished, tmp_path):
@@ -262,11 +262,11 @@ def test_an_older_checkpoint_is_used_only_where_that_is_allowed(finished, tmp_pa
     stamp = tmp_path / "run" / "stamps" / f"train.{ARM}.json"
     facts = json.loads(stamp.read_text())
     del facts["checksum"]
-    stamp.write_text(json.dumps(facts | {"steps": 5}))  # as if one more step had been taken, and its checkpoint lost
+    stamp.write_text(json.dumps(facts | {"steps": 5}))  # as if another step had been taken and its checkpoint lost
     encoder, why = encoded(tmp_path / "run")
     assert encoder is None
-    assert f"got a damaged one (checkpoint 5 of {checkpoints} is missing)" in why
-    assert why.endswith("Or use the one of step 4 with allow_older=True (--allow_older).")
+    assert f"got a damaged or missing one (checkpoint 5 of {checkpoints} is missing)" in why
+    assert why.endswith("or use checkpoint 4 with allow_older=True (--allow_older).")
     older, why = encoded(tmp_path / "run", allow_older=True)
     assert (older.steps, why) == (4, None)
     np.testing.assert_array_equal(older.apply(IMAGES), finished.features)
@@ -296,7 +296,7 @@ def test_a_run_of_an_earlier_version_is_read(finished, replayed, tmp_path):
     assert encoded(workdir)[1] is None
     told = []
     assert untimed(pipeline.run(finished.config, workdir, log=told.append)) == finished.results
-    assert told == [line for line in told if line.startswith("nothing to do again for: data, proxy, embed, classes")]
+    assert told == [line for line in told if line.startswith("already done: data, proxy, embed, classes")]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_damage_to_a_run_of_an_earlier_version_shows_when_it_is_read(finished, r
     assert why.startswith(f"{workdir / name} must be ")
     if how != "a folder":
         assert "got a damaged file (" in why
-        assert why.endswith("Remove the file and run the same command again, which makes it anew.")
+        assert why.endswith("Remove the file and run the same command again to recreate it.")
 
 
 def test_checkpoints_of_an_unknown_run_are_set_aside_and_not_lost(tmp_path):
@@ -336,7 +336,7 @@ def test_checkpoints_of_an_unknown_run_are_set_aside_and_not_lost(tmp_path):
     flip(owner)
     claim.take_checkpoints(folder, "0" * 16, vouched=False, log=told.append)
     assert (folder / "checkpoints-of-unknown-inputs" / "7").read_text() == "precious"
-    assert "is renamed to checkpoints-of-unknown-inputs, and training begins anew" in told[-1]
-    claim.take_checkpoints(folder, "1" * 16, vouched=False, log=told.append)  # of another config, as --rerun asks
+    assert "renamed to checkpoints-of-unknown-inputs, training starts over" in told[-1]
+    claim.take_checkpoints(folder, "1" * 16, vouched=False, log=told.append)  # of another config, as after --rerun
     assert [path.name for path in folder.iterdir()] == ["inputs.json"]
     assert len(told) == 3

@@ -1,4 +1,4 @@
-"""The mesh, and the devices a CPU is split into."""
+"""The mesh, and the devices that a CPU is split into."""
 
 import os
 import subprocess
@@ -91,9 +91,7 @@ def test_memory_knows_a_limit_of_the_shell(monkeypatch):
 def test_several_processes_without_names_are_a_mistake(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
-    with pytest.raises(
-        InputError, match=r"JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers beside .* Set both"
-    ):
+    with pytest.raises(InputError, match=r"JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers if .* Set both"):
         devices.join(heartbeat_seconds=10)
 
 

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: their Python runs, and what they name is there."""
+"""README and the pages of docs/: their Python runs, and the things they name exist."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from configs import default
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-# By the page and the snippet's first line: why it cannot run here.
+# By page and first line of the snippet: the reason why it cannot run here.
 NOT_RUN = {
     ("docs/rankings.md", "import sas_jax"): "tests/test_rankings.py runs it, from the checkout",
     ("docs/data.md", "import datasets, numpy"): "tests/test_export.py runs it, on files",
@@ -38,7 +38,7 @@ def test_python_runs(page, code, tmp_path, monkeypatch):
     compiled = compile(code, name(page), "exec")
     if reason := NOT_RUN.get((name(page), code.splitlines()[0])):
         pytest.skip(reason)
-    monkeypatch.chdir(tmp_path)  # some write files
+    monkeypatch.chdir(tmp_path)  # some snippets write files
     exec(compiled, {"__name__": name(page)})
 
 
@@ -48,13 +48,13 @@ def test_every_exception_is_of_a_snippet():
 
 
 def prose(page):
-    """The page without its code."""
+    """Returns the page without its code."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"`[^`\n]*`", "", re.sub(r"^    .*$", "", text, flags=re.MULTILINE))
 
 
 def anchors(page):
-    """The page's headings as GitHub and MyST name them in links."""
+    """Returns the page's headings as GitHub and MyST name them in links."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -78,7 +78,7 @@ def test_index_lists_every_page():
 
 
 def code(page):
-    """What stands in code: blocks, indented lines, and between backticks."""
+    """Returns the code of a page: blocks, indented lines, and text between backticks."""
     text = page.read_text()
     blocks = re.findall(r"^```\n(.*?)^```|((?:^    .*\n)+)", text, re.DOTALL | re.MULTILINE)
     return "\n".join([*("".join(block) for block in blocks), *re.findall(r"`([^`\n]+)`", text)])

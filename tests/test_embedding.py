@@ -1,4 +1,4 @@
-"""Embeddings: equal on one device and eight, the mean over views, and nothing that depends on the batch."""
+"""Embeddings: equal on one device and eight, means over views, and independent of the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -61,12 +61,12 @@ def test_without_views_it_is_the_output_for_the_image(images):
 
 
 def test_the_mean_over_all_pairs_of_views_is_the_product_of_embeddings(images):
-    """What lets one [n, d] matrix stand for n x n x m x m comparisons: DESIGN section 2."""
+    """So one [n, d] matrix replaces n x n x m x m comparisons: DESIGN section 2."""
     views, mean = embedded(images), embedded(images, keep_views=False)
     pairs = np.einsum("iad,jbd->ij", views, views, dtype=np.float64) / 9
     off = ~np.eye(21, dtype=bool)
     np.testing.assert_allclose(np.maximum(mean @ mean.T, 0)[off], np.maximum(pairs, 0)[off], atol=1e-5)
-    # and the pair form agrees where no pair of views is clipped
+    # and the pairwise form agrees if no pair of views is clipped
     shifted = np.abs(views)
     clipped = np.asarray(pairwise(shifted, kind="clipped_cosine"))
     np.testing.assert_allclose(clipped[off], (shifted.mean(1) @ shifted.mean(1).T)[off], atol=1e-5)
@@ -76,7 +76,7 @@ def test_the_next_batch_is_decoded_while_the_devices_compute(monkeypatch):
     happened = []
 
     class Slow:
-        """Images that are decoded when asked for."""
+        """Images that are decoded on access."""
 
         shape = (6, 4, 4, 3)
 
@@ -88,7 +88,7 @@ def test_the_next_batch_is_decoded_while_the_devices_compute(monkeypatch):
             return np.zeros((len(indices), 4, 4, 3), np.uint8)
 
     class Result:
-        """What a device computes, and is waited for when it is read."""
+        """A device's result, which is waited for when it is read."""
 
         shape = (1, 2, 1)
 
@@ -121,7 +121,7 @@ def test_parts_of_several_processes_are_written_as_one_by_blocks(monkeypatch, tm
 
     monkeypatch.setattr(devices.multihost_utils, "process_allgather", gather)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(devices, "_GATHERED_AT_ONCE", 2 * 3 * 4)  # four rows of three numbers, of two processes
+    monkeypatch.setattr(devices, "_GATHERED_AT_ONCE", 2 * 3 * 4)  # four rows of three numbers, in two processes
     part = np.arange(30, dtype=np.float32).reshape(10, 3)
     embedding.write_parts(epath.Path(tmp_path / "e.npy"), part, 19)
     np.testing.assert_array_equal(np.load(tmp_path / "e.npy"), np.concatenate([part, part + 100])[:19])

@@ -1,4 +1,4 @@
-"""The commit that a run names is sas_jax's own."""
+"""The commit that a run records is that of sas_jax itself."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def commit_of(monkeypatch, package):
 @pytest.mark.parametrize("place", [".venv/lib/sas_jax", "vendor/sas_jax", "sas_jax"])
 @pytest.mark.parametrize("added", [False, True])
 def test_a_repository_around_the_package_is_not_its_own(tmp_path, monkeypatch, place, added):
-    """It is where the package lies at its top and is committed: that is a checkout."""
+    """Only a repository with the package at its top, and committed, is a checkout of it."""
     git(tmp_path, "init", "-q")
     (tmp_path / "theirs").write_text("")
     commit = commit_of(monkeypatch, tmp_path / place)
@@ -41,7 +41,7 @@ def test_a_repository_around_the_package_is_not_its_own(tmp_path, monkeypatch, p
 
 
 def test_a_repository_that_the_environment_names_is_not_asked(tmp_path, monkeypatch):
-    """As it is in a hook of git's."""
+    """As in a git hook."""
     git(tmp_path, "init", "-q")
     (tmp_path / "theirs").write_text("")
     git(tmp_path, "add", ".")

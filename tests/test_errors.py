@@ -1,4 +1,4 @@
-"""Errors of users: one line, whatever was given."""
+"""Errors for users: one line, whatever the input."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_a_long_path_is_not_echoed_whole(call, path):
     [
         lambda path: sas_jax.Ranking.load(path),
         lambda path: sas_jax.rank(Z).save(path),
-        lambda path: sas_jax.rank(Z, resume=path or False),  # None keeps none
+        lambda path: sas_jax.rank(Z, resume=path or False),  # None saves nothing
         lambda path: rank_file.rank_file(path, "out.npz"),
         lambda path: index_files.read(path),
         lambda path: index_files.write(path, [1]),
@@ -72,5 +72,5 @@ def test_a_long_path_is_not_echoed_whole(call, path):
 )
 @pytest.mark.parametrize("path", [None, 3, b"r.npz", ["r.npz"], 1.5])
 def test_what_is_no_path_is_one_sentence(call, path):
-    with pytest.raises(InputError, match=r"^A path must be text or a pathlib\.Path, got .*\. Give one\.$"):
+    with pytest.raises(InputError, match=r"^A path must be a string or a pathlib\.Path, got .*\. Give one\.$"):
         call(path)

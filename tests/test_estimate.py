@@ -1,4 +1,4 @@
-"""The time a run will take, and how to make it smaller."""
+"""The estimated time of training, and advice on how to reduce it."""
 
 from configs import cifar100
 from sas_jax import plan
@@ -11,7 +11,7 @@ def said(views_per_second, stage="proxy", n=50_000):
     lines = []
     estimate = Estimate(config, round(sum(arm.fraction for arm in plan.arms(config)) * n), lines.append)
     estimate.report(stage, n, views_per_second)
-    estimate.report(stage, n, 1e9)  # only the first counts
+    estimate.report(stage, n, 1e9)  # only the first call logs
     return lines
 
 
@@ -20,7 +20,7 @@ def test_the_arms_are_counted_by_their_networks_cost():
     ratio = forward_flops(config.encoder, 32) / forward_flops(config.proxy.encoder, 32)
     assert 2.0 < ratio < 2.4  # 0.56 and 0.25 billion multiply-adds
     views = 2 * 400 * 50_000
-    seconds = views / 1e5 * (1 + 1.4 * ratio)  # the proxy on all, the arms on 0.2 + 0.2 + 1.0
+    seconds = views / 1e5 * (1 + 1.4 * ratio)  # the proxy on all images, the arms on 0.2 + 0.2 + 1.0 of them
     assert duration(seconds) in said(1e5)[0]
     assert len(said(1e5)) == 1
 

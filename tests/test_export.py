@@ -1,4 +1,4 @@
-"""`python -m sas_jax.export`, and what it calls."""
+"""`python -m sas_jax.export`, and the functions that it calls."""
 
 import gc
 import itertools
@@ -21,7 +21,7 @@ ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": sas_jax.__path__[0] + "/.."
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of images, and its ranking in two classes."""
+    """Makes a folder of images, and its ranking in two classes."""
     names = [f"{name}/{k}.png" for name, k in itertools.product("ab", range(10))]
     for k, name in enumerate(names):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def test_every_format_goes_out_and_in_again_unchanged(folder, suffix, images):
         assert told == f"Kept {len(expected)} of 20 examples: {path}."
         listed = index_files.read(path)
         assert subsets.resolve(listed, ranking.ids, root=root).tolist() == expected.tolist()
-        if suffix != "npy":  # and means the same images where they lie in another order
+        if suffix != "npy":  # and selects the same images if they are stored in another order
             other = ranking.ids[::-1]
             found = subsets.resolve(listed, other, root=root)
             assert sorted(other[found].tolist()) == ranking.ids[expected].tolist()
@@ -56,14 +56,14 @@ def test_every_format_goes_out_and_in_again_unchanged(folder, suffix, images):
 
 
 def snippet(first):
-    """The Python of docs/data.md that begins so."""
+    """Returns the Python snippet of docs/data.md with this first line."""
     page = (Path(__file__).parent.parent / "docs" / "data.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     return next(code for code in blocks if code.startswith(first))
 
 
 def test_row_numbers_for_datasets_select_the_same_images(tmp_path, monkeypatch):
-    """As docs/data.md has it; ranked in another order, and with a row left out."""
+    """As in docs/data.md; ranked in another order, and without one of the rows."""
     datasets = pytest.importorskip("datasets", reason="the extra dev has it")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
@@ -84,7 +84,7 @@ def test_row_numbers_for_datasets_select_the_same_images(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_keys_for_webdataset_select_the_same_images(tmp_path, monkeypatch):
-    """As docs/data.md has it, of a folder that was packed into tar files."""
+    """As in docs/data.md, for a folder that was packed into tar files."""
     webdataset = pytest.importorskip("webdataset", reason="the extra dev has it")
     monkeypatch.chdir(tmp_path)
     names = [f"{folder}/{k}.x.png" for folder in "ab" for k in range(4)]
@@ -143,7 +143,7 @@ def test_links_and_a_list_at_once(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 3}, "--output or --links must say where the subset goes, got neither"),
+        ({"size": 3}, "--output or --links must be given, got neither"),
         ({"output": "s.npy"}, "Exactly one of --fraction and --size must be given, got neither"),
         ({"output": "s\0.npy", "size": 3}, r"A path must not contain NUL characters, got 's\\x00.npy'"),
         ({"output": "s.npy", "size": 3, "fraction": 0.1}, "--fraction and --size must be given, got both"),
@@ -151,9 +151,9 @@ def test_links_and_a_list_at_once(folder):
         ({"output": "s.json", "size": 3}, "must end in one of .*, got 's.json'"),
         (
             {"output": "s.csv", "images": "images", "size": 3},
-            "--images must be left out without --links and an --output that",
+            "--images must be given only with --links or an --output that",
         ),
-        ({"links": "s", "size": 3}, "--images must name the folder that --links lead to"),
+        ({"links": "s", "size": 3}, "--images must be given with --links, got ''"),
         (
             {"links": "images/s", "images": "images", "size": 3},
             "must be neither inside the folder of images nor contain it",
@@ -161,7 +161,7 @@ def test_links_and_a_list_at_once(folder):
         ({"links": "s", "images": "none", "size": 3}, "The folder of images must exist, got 'none'"),
         (
             {"output": "./ranking.parquet", "size": 3},
-            "--output must be another file than the ranking, got ./ranking.parquet",
+            "--output must not be the ranking itself, got ./ranking.parquet",
         ),
         ({"ranking": "none.csv", "output": "s.npy", "size": 3}, "The ranking none.csv cannot be read"),
         (

@@ -1,4 +1,4 @@
-"""Files of features, from a fake network in the place of a pretrained one."""
+"""Files of features, with a fake pretrained network."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SIZE = 6
 
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch):
-    """The mean colour of images, by whatever name."""
+    """Replaces any network by one that computes the mean colour of images."""
     names = []
     fake = pretrained.Model("timm/fake", SIZE, "cpu", lambda batch: batch / 255, lambda x: x.mean(axis=(1, 2)))
     monkeypatch.setattr(pretrained, "load", lambda name, field: names.append((name, field)) or fake)
@@ -42,7 +42,7 @@ def test_a_folder_of_images(tmp_path, folder, loaded):
     assert ids[:4] == ["a/0.png", "a/1.png", "b/0.png", "c000.png"]
     assert loaded == [("timm/fake", "--model")]
     assert "103 x 3 features from timm/fake" in said
-    assert "left out" in said.splitlines()[1]
+    assert "skipped" in said.splitlines()[1]
 
 
 def test_images_are_read_at_the_networks_size(tmp_path, folder, monkeypatch):
@@ -63,7 +63,7 @@ def test_a_configs_training_images_in_their_order(tmp_path):
 
 
 def test_an_interrupted_call_resumes(tmp_path, folder, monkeypatch):
-    """Of the same model, images and views; a state of others is overwritten."""
+    """For the same model, images and views; the state of a different call is overwritten."""
     for i in range(20):
         Image.new("RGB", (9, 9), (i, 2 * i, 0)).save(folder / f"c{i:03}.png")
     output, seen, said = tmp_path / "E.npy", [], []
@@ -119,14 +119,17 @@ def test_views_are_those_of_the_config_and_its_seed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ({"model": ""}, "--encoder or --model must be given, one of the two, got 0 of them"),
-        ({"encoder": "runs/x"}, "--encoder or --model must be given, one of the two, got 2 of them"),
-        ({"images": ""}, "--images or --config must be given, one of the two, got 0"),
-        ({"config": "digits"}, "--images or --config must be given, one of the two, got 2"),
-        ({"arm": "full-1.00-s0"}, "--arm must be given with --encoder, got it without"),
-        ({"allow_older": True}, "--allow_older must be given with --encoder"),
-        ({"model": "", "encoder": "runs/x", "views": 2}, "--views must be given with --model, got it without"),
-        ({"fields": ["seed=1"]}, "--config.FIELD must be given with --config"),
+        ({"model": ""}, "Exactly one of --encoder and --model must be given, got neither"),
+        ({"encoder": "runs/x"}, "Exactly one of --encoder and --model must be given, got both"),
+        ({"images": ""}, "Exactly one of --images and --config must be given, got neither"),
+        ({"config": "digits"}, "Exactly one of --images and --config must be given, got both"),
+        ({"arm": "full-1.00-s0"}, "--arm must be given only with --encoder, got it without --encoder"),
+        ({"allow_older": True}, "--allow_older must be given only with --encoder"),
+        (
+            {"model": "", "encoder": "runs/x", "views": 2},
+            "--views must be given only with --model, got it without --model",
+        ),
+        ({"fields": ["seed=1"]}, "--config.FIELD must be given only with --config"),
         ({"output": "E.txt"}, "--output must end in .npy, got 'E.txt'"),
     ],
 )

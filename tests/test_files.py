@@ -1,4 +1,4 @@
-"""The files that commands are given."""
+"""Reading and writing the files given to commands."""
 
 import errno
 import os
@@ -145,7 +145,7 @@ def test_a_reason_is_one_line_without_a_full_stop():
 
 
 def test_a_type_that_holds_nothing_is_not_mapped(tmp_path):
-    """With a shape of -1, NumPy would end the process."""
+    """With a shape of -1, NumPy would crash the process."""
     np.save(tmp_path / "a.npy", np.zeros(4, "V0"))
     with pytest.raises(InputError, match="has size 0"):
         files.mapped(str(tmp_path / "a.npy"))
@@ -173,7 +173,7 @@ def test_a_name_beside_another_has_at_most_255_bytes():
 
 
 def test_a_link_is_written_through(tmp_path):
-    """To a file, to another link, relative, and to what is not there yet."""
+    """A link to a file, to another link, a relative one, and one to a missing file."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "a").write_text("old")
     for link, to in (("one", "disk/a"), ("two", tmp_path / "one"), ("new", "disk/b")):
@@ -197,7 +197,7 @@ def stop(aside):
 @pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize(("kind", "why"), [("folder", "Is a directory"), ("pipe", "It is a pipe or a device")])
 def test_what_is_no_file_is_never_replaced(tmp_path, kind, why, linked):
-    """A link to /dev/null, say, would otherwise be the end of /dev/null."""
+    """Otherwise, writing through a link to /dev/null would replace /dev/null."""
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / kind)
@@ -296,7 +296,7 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, use):
 
 
 def test_a_tilde_without_a_home_directory_is_refused(monkeypatch):
-    """And makes no folder of that name."""
+    """No folder named "~" is created."""
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
     for path in ("~/a.npy", "~"):

@@ -1,6 +1,6 @@
-"""Whatever bytes lie in a file from outside: a result or one sentence, and neither a hang nor much memory.
+"""Arbitrary bytes in foreign files give a result or one sentence, and neither a hang nor a large use of memory.
 
-Each reader is given files that are whole, changed here and there, cut, or nothing like what they should be.
+Each reader is given files that are whole, changed in places, truncated, or arbitrary.
 """
 
 import io
@@ -35,7 +35,7 @@ fuzzed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 @pytest.fixture(autouse=True)
 def within_time_and_memory():
-    """For the whole of a test, with all of its examples, so that a single one that takes much shows."""
+    """Limits a whole test with all its examples, so that a single expensive one shows."""
 
     def late(*_):
         raise TimeoutError(f"over {MOST_SECONDS} s")
@@ -49,7 +49,7 @@ def within_time_and_memory():
     signal.signal(signal.SIGALRM, late)
     signal.alarm(6 * MOST_SECONDS)
     if status.exists():
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is from now on
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = peak("VmRSS")
     try:
         yield
@@ -60,7 +60,7 @@ def within_time_and_memory():
 
 
 def survives(read):
-    """Calls a reader: an InputError of one line is as good as a result; anything else fails the test."""
+    """Calls a reader: its result or an InputError of one line passes; anything else fails the test."""
     try:
         return read()
     except InputError as error:
@@ -70,7 +70,7 @@ def survives(read):
 
 
 def changed(whole):
-    """Bytes that are nearly those of a whole file, or nothing like them."""
+    """Draws bytes that are almost those of a whole file, or nothing like them."""
     places = st.integers(0, len(whole))
 
     def cut(at):
@@ -104,7 +104,7 @@ def saved(save, *arrays, **named):
 
 
 def npy(descr, shape, data=b""):
-    """A .npy whose header says what it will."""
+    """Returns a .npy with an arbitrary header."""
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
 
@@ -229,7 +229,7 @@ def test_small_files_that_unpack_to_much_are_refused_before_they_are(tmp_path, m
     monkeypatch.setattr(ranking_files, "MOST", 3)
     monkeypatch.setattr(files, "LARGEST", 5000)
     for suffix, message in (
-        (".parquet", "it has 4 rows, and may have 3"),
+        (".parquet", "it has 4 rows, more than the limit of 3"),
         (".npz", "bytes, more than the limit of 5,000"),
     ):
         path = str(tmp_path / f"r{suffix}")
@@ -295,7 +295,7 @@ def test_images_in_a_folder(tmp_path_factory, contents):
 
 
 def test_an_image_is_never_a_program(tmp_path, monkeypatch):
-    """PIL has Ghostscript run what begins as PostScript, whatever the file is called."""
+    """PIL would run a file that begins as PostScript with Ghostscript, whatever its name."""
     from PIL import EpsImagePlugin
 
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was called"))
@@ -407,7 +407,7 @@ def fuzz_prepared(path, name, contents):
 
 
 def changed_json(whole):
-    """The same, or with any of its values replaced, or bytes that are changed."""
+    """Draws the same file, one with any of its values replaced, or one with changed bytes."""
     tree = json.loads(whole)
 
     def places(node, above=()):
@@ -443,7 +443,7 @@ def test_the_records_of_a_prepared_data_set(prepared_path, name):
 
 
 def test_an_info_that_promises_more_than_there_is(prepared_path):
-    """Before memory is taken for it."""
+    """Refused before memory is allocated for it."""
     file = prepared_path / "dataset_info.json"
     whole = file.read_text()
     tree = json.loads(whole)

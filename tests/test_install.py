@@ -1,4 +1,4 @@
-"""What is installed from a wheel: the commands and the configs, used far from any checkout."""
+"""An installed wheel: the commands and configs, used outside of any checkout."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy, so that the checkout gets no build folder."""
+    """Builds the wheel from a copy, so that the checkout gets no build folder."""
     source = tmp_path_factory.mktemp("source")
     for name in SOURCES:
         shutil.copy(ROOT / name, source)
@@ -47,7 +47,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Where it is installed: a folder for PYTHONPATH, which goes before what this environment has of sas_jax."""
+    """Returns the folder of the installation, for PYTHONPATH: it precedes this environment's own sas_jax."""
     folder = tmp_path_factory.mktemp("installed")
     options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", f"--target={folder}"]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, wheel], check=True)
@@ -94,7 +94,7 @@ def test_a_config_of_ones_own_builds_on_a_shipped_one_from_any_folder(tmp_path, 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs sas-jax; what it runs as a module and with which arguments, and what it says."""
+    """Runs sas-jax; returns the module that it runs, its arguments, and its output."""
 
     def call(*arguments):
         ran = []

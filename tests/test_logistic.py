@@ -1,4 +1,4 @@
-"""Logistic regression against scikit-learn, its own objective in float64, and its promises."""
+"""Logistic regression against scikit-learn, its own objective in float64, and its guarantees."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ TRAIN, TEST = slice(0, 1400), slice(1400, None)
 
 
 def objective(x, y, weights, bias, l2):
-    """The definition, in float64."""
+    """Implements the definition in float64."""
     x, weights, bias = (np.asarray(value, np.float64) for value in (x, weights, bias))
     picked = log_softmax(x @ weights + bias, axis=1)[np.arange(len(y)), y]
     return -picked.mean() + l2 * (weights**2).sum()
@@ -33,12 +33,12 @@ def scikit_learn(x, y, l2):
 
 
 def least(x, y, l2):
-    """The objective's minimum by Newton's method in float64, halving steps that do not descend."""
+    """Finds the objective's minimum by Newton's method in float64, halving steps that do not descend."""
     x = np.asarray(x, np.float64)
-    x = x - x.mean(axis=0)  # the bias takes it up: the minimum is the same
+    x = x - x.mean(axis=0)  # the bias absorbs it: the minimum is the same
     (n, d), c = x.shape, int(max(y)) + 1
     weights, bias = np.zeros((d, c)), np.zeros(c)
-    # Columns of one size keep the solve exact; a step is the same in any coordinates.
+    # Equal scales of the columns keep the solve exact; a Newton step is the same in any coordinates.
     unit = np.r_[np.sqrt((x**2).mean(axis=0) + 2 * l2 + 1e-12), 1.0]
     columns = np.c_[x, np.ones(n)] / unit
     for _ in range(50):
@@ -60,14 +60,15 @@ def least(x, y, l2):
 
 @pytest.mark.parametrize(
     ("l2", "unit", "answers"),
-    # Raw digits are separable at 1e-5: scikit-learn's own loss is then 1e-5 off, and more answers lie on the boundary.
+    # Raw digits are separable at 1e-5: scikit-learn's own loss is then wrong by 1e-5, and more points are near the
+    # boundary.
     [(1e-5, 1 / 16, 2), (1e-3, 1 / 16, 2), (1e-5, 1.0, 4)],
 )
 def test_equals_scikit_learn_on_digits(l2, unit, answers):
     x, y = DIGITS[TRAIN] * unit, LABELS[TRAIN]
     model, reference = logistic.fit(x, y, num_classes=10, l2=l2), scikit_learn(x, y, l2)
     loss = objective(x, y, model.weights, model.bias, l2)
-    # Half of what the docstring of `fit` claims for features in any unit.
+    # Half of the bound in the docstring of `fit` for features in any unit.
     assert loss <= objective(x, y, reference.coef_.T, reference.intercept_, l2) + 3e-5
     np.testing.assert_allclose(model.loss, loss, rtol=1e-3, atol=1e-6)
     right = np.sum(np.asarray(logistic.predict(model, DIGITS[TEST] * unit)) == LABELS[TEST])
@@ -80,7 +81,7 @@ def test_weights_equal_scikit_learns_where_the_optimum_is_sharp():
     sklearn = scikit_learn(x, y, l2)
     loss = objective(x, y, sklearn.coef_.T, sklearn.intercept_, l2)
     np.testing.assert_allclose(model.weights, sklearn.coef_.T, atol=2e-3)
-    # The bias is free up to a constant over the classes.
+    # The bias is determined up to a constant over the classes.
     np.testing.assert_allclose(
         model.bias - model.bias.mean(), sklearn.intercept_ - sklearn.intercept_.mean(), atol=5e-3
     )
@@ -88,7 +89,7 @@ def test_weights_equal_scikit_learns_where_the_optimum_is_sharp():
 
 
 def badly_scaled(n=600, d=40, c=5, seed=0):
-    """Correlated features in units from 1e-3 to 1e3, off centre, one of them constant and two of them equal."""
+    """Makes correlated features in units from 1e-3 to 1e3, off centre; one is constant and two are equal."""
     rng = np.random.default_rng(seed)
     y = rng.integers(c, size=n)
     hidden = rng.normal(size=(c, 6))[y] + rng.normal(size=(n, 6))
@@ -172,7 +173,7 @@ def test_preconditioner_makes_the_hessian_at_zero_the_identity():
     covariance = np.cov(x.T, bias=True)
     p = np.float64(logistic.preconditioner(jnp.asarray(covariance, jnp.float32), l2, num_classes=5))
     hessian = p.T @ (covariance / 5 + 2 * l2 * np.eye(17)) @ p
-    # The ridge of 1e-3 in correlation's units is left out of what it is compared with.
+    # The reference omits the ridge of 1e-3 in units of the correlation.
     np.testing.assert_allclose(hessian, np.eye(17), atol=0.2)
 
 

@@ -1,4 +1,4 @@
-"""The command as a user types it: processes, exit codes, one sentence for a mistake, and kill -9."""
+"""The command as a user runs it: processes, exit codes, one sentence for a mistake, and kill -9."""
 
 import json
 import os
@@ -25,7 +25,7 @@ SMALL = [
     "--config.evaluation.probe_iterations=30",
     "--config.runtime.checkpoint_epochs=1",
 ]
-MORE = [  # of make test-kill
+MORE = [  # for make test-kill
     "--config.arms=(('selected', 0.2, 0), ('random', 0.2, 1, 'byol', 'steps'), ('k_center', 0.2, 0))",
     "--config.evaluation.supervised_fractions=(0.2,)",
 ]
@@ -46,7 +46,7 @@ def run(module, *arguments):
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
-    """In a process of its own; tests/test_command.py has the others."""
+    """In a separate process; tests/test_command.py has the other cases."""
     code, out, err = run("main", "--config=configs/digits.py", "--config.seed=abc", f"--workdir={tmp_path / 'run'}")
     assert err.startswith("sas_jax.main: config.seed must be a whole number from 0 to 2,147,483,647, got 'abc'.")
     assert err.count("\n") == 1
@@ -55,20 +55,20 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
 
 
 def untimed(value):
-    """Without the fields that hold times."""
+    """Returns a value without the fields that hold times."""
     if isinstance(value, dict):
         return {k: untimed(v) for k, v in value.items() if not k.endswith(("_seconds", "_per_second"))}
     return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 def progress(workdir):
-    """How far a run has come: its finished stages and its lines of metrics."""
+    """Returns how far a run has come: its finished stages and its number of lines of metrics."""
     metrics = workdir / "metrics.jsonl"
     return len(list(workdir.glob("stamps/*.json"))) + (len(metrics.read_text().splitlines()) if metrics.exists() else 0)
 
 
 def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_path):
-    """kill -9 wherever it is: proxy, embedding, ranking, arms of two methods, their evaluation; `embed` at the end."""
+    """kill -9 at any point: proxy, embedding, ranking, arms of two methods, their evaluation; `embed` at the end."""
     kills = int(os.environ.get("SAS_JAX_KILLS", 1))
     flags = [*SMALL, *(MORE if kills > 1 else [])]
     code, out, err = run("main", *flags, f"--workdir={tmp_path / 'whole'}")

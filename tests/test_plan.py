@@ -1,4 +1,4 @@
-"""What each field of the config makes anew."""
+"""The stages that depend on each field of the config."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def test_every_comparison_can_be_used(module, number):
     assert len(arms) == number
     assert {arm.method for arm in arms} == {"simclr", "byol", "simsiam", "moco"}
     assert {arm.step_rule for arm in arms} == {"epochs", "steps"}
-    for arm in arms:  # beside each chosen subset stands a random one of its size, trained in the same way
+    for arm in arms:  # each chosen subset has a random one of the same size, trained in the same way
         rival = plan.Arm("random", arm.fraction, arm.seed, arm.method, arm.step_rule)
         assert arm.fraction == 1 or rival in arms
 
@@ -49,12 +49,12 @@ def test_the_comparison_of_partitions_can_be_used():
     arms = plan.arms(config)
     assert {arm.partition for arm in arms} == {"", *plan.partitions(config)}
     assert plan.in_partition(config, "pretrained100").latent_classes.embeddings == "E.npy"
-    for arm in arms[:10]:  # the first pair, by seeds
+    for arm in arms[:10]:  # the first pair, seed by seed
         assert (arm.selector, arm.partition) in (("random", ""), ("sas", "pretrained100"))
 
 
 def changed(**overrides):
-    """The stages whose inputs a change of these fields changes."""
+    """Returns the stages whose inputs a change of these fields changes."""
     config = default.get_config()
     before = fingerprints.inputs(config)
     config.update_from_flattened_dict(overrides)
@@ -161,7 +161,7 @@ def test_supervised_training_is_asked_for_by_fraction_and_once_a_subset():
     )
     config.evaluation.supervised_fractions = (0.2,)
     assert [s for s in fingerprints.inputs(config) if s.startswith("supervised")] == ["supervised/random-0.20-s0"]
-    config.method = "byol"  # also of arms that name no method
+    config.method = "byol"  # also the method of arms that name none
     config.arms = (("random", 0.2, 0), ("random", 0.2, 0, "simclr"))
     found = [stage for stage in fingerprints.inputs(config) if stage.startswith("supervised")]
     assert found == ["supervised/random-0.20-s0-byol"]
@@ -214,7 +214,7 @@ def test_a_field_of_a_partition_makes_anew_what_is_within_it(field, value, stage
 
 
 def test_a_name_of_an_arm_that_is_as_it_was_keeps_what_was_trained():
-    """The stages of a run of an earlier version, which knew neither partitions nor budgets, are not done again."""
+    """Stages of runs of an earlier version, which had neither partitions nor budgets, are not run again."""
     config = default.get_config()
     now = fingerprints.inputs(config)
     del config.partitions, config.selection.budgets, config.selection.similarity_embeddings
@@ -225,7 +225,10 @@ def test_a_name_of_an_arm_that_is_as_it_was_keeps_what_was_trained():
     ("overrides", "message"),
     [
         ({"arms": (("sas@other", 0.2, 0),)}, "The partition of the arm 'sas'.*'fine', 'truth', got 'other'"),
-        ({"arms": (("random@fine", 0.2, 0),)}, "looks at it, got 'random@fine'. Write 'random'"),
+        (
+            {"arms": (("random@fine", 0.2, 0),)},
+            "must follow a selector that uses latent classes, got 'random@fine'. Write 'random'",
+        ),
         ({"partitions": {"a/b": {"method": "labels"}}}, "letters, digits and underscores.*got 'a/b'"),
         ({"partitions": {"_a": {"method": "labels"}}}, "must not start with an underscore, got '_a'"),
         ({"partitions": {3: {"method": "labels"}}}, "letters, digits and underscores.*got 3"),

@@ -1,4 +1,4 @@
-"""Progress, by a clock that the tests set."""
+"""Progress, with a clock that the tests set."""
 
 import io
 
@@ -13,7 +13,7 @@ class Terminal(io.StringIO):
 
 
 def told(stream, reports, total=1000, raises=None):
-    """What is written when these (seconds, done) are reported."""
+    """Returns the output for these reports of (seconds, done)."""
     now = [0.0]
     try:
         with Progress("ranked", stream=stream, clock=lambda: now[0]) as progress:
@@ -65,7 +65,7 @@ def test_an_interrupted_line_is_ended():
 
 
 def test_the_rate_is_that_of_the_last_seconds_and_not_of_what_was_done_before():
-    # Resumed at 500, 50 a second for 10 s, then 1 a second.
+    # Resumed at 500: 50 a second for 10 s, then 1 a second.
     reports = [(second, 500 + 40 * second) for second in range(11)] + [
         (second, 890 + second) for second in range(11, 60)
     ]

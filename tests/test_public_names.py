@@ -1,4 +1,4 @@
-"""`import sas_jax` is cheap, and gives the public names when they are used."""
+"""`import sas_jax` is cheap, and loads the public names on first use."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""From a file of embeddings to a file with their ranking."""
+"""Ranking a file of embeddings."""
 
 import functools
 import importlib
@@ -24,7 +24,7 @@ module = importlib.import_module("sas_jax.rank_file")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Files of 60 examples."""
+    """Writes files for 60 examples."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "e.npy", rng.normal(size=(60, 8)).astype(np.float32))
     np.save(tmp_path / "views.npy", rng.normal(size=(60, 3, 8)))
@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 def run(folder, embeddings="e.npy", output="r.parquet", **options):
-    """What is said of these files of the folder."""
+    """Returns the summary for these files of the folder."""
     for name in ("classes", "weights", "initial", "where", "ids"):
         if name in options:
             options[name] = str(folder / options[name])
@@ -103,9 +103,9 @@ def test_weights_initial_and_where_reach_rank(folder):
     assert_same_ranking(found, expected)
     assert (found.position >= 0).sum() == 38
     assert "Ranked 38 of 60 examples" in said
-    # A fraction of 1 is more than was ranked: the size is told.
+    # A fraction of 1 is more than was ranked, so the summary gives the size.
     assert said.endswith(
-        f"The indices to keep, beside those of i.npy: sas_jax.Ranking.load("
+        f"The indices to keep, in addition to those of i.npy: sas_jax.Ranking.load("
         f"{str(folder / 'r.parquet')!r}).subset(size=38)"
     )
 
@@ -126,13 +126,15 @@ def test_kmeans_makes_the_classes_that_the_pipeline_would(folder, name):
 
 @pytest.mark.parametrize("kmeans", [0, -1, 1.5, "3", True])
 def test_what_is_no_number_of_classes_is_refused(folder, kmeans):
-    """0 would leave all in one class, as if it had not been given."""
-    with pytest.raises(InputError, match=r"^--kmeans must be a whole number, 1 or more, got .*\. Choose one, or none"):
+    """0 would rank all examples as one class, as if no number had been given."""
+    with pytest.raises(
+        InputError, match=r"^--kmeans must be a whole number, 1 or more, got .*\. Give a number of classes"
+    ):
         run(folder, kmeans=kmeans)
 
 
 def test_a_file_larger_than_memory_is_read_in_blocks(folder, monkeypatch):
-    """Its classes are found in passes, and of a class too large to be ranked there is a sentence."""
+    """Its classes are found in passes, and a class too large to be ranked is refused with one sentence."""
     z = np.load(folder / "e.npy")
     unit = (z / np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
     monkeypatch.setattr(devices, "memory", lambda: z.nbytes)
@@ -142,7 +144,7 @@ def test_a_file_larger_than_memory_is_read_in_blocks(folder, monkeypatch):
     assert_same_ranking(found, sas_jax.rank(z, found.classes))
     monkeypatch.setattr(classwise, "_LARGEST_MATRIX", 40)
     monkeypatch.setattr(devices, "free_memory", lambda: 1000)
-    with pytest.raises(InputError, match="must fit in memory to be ranked, got one of 60 examples, which takes"):
+    with pytest.raises(InputError, match="must fit in memory to be ranked, got one of 60 examples, which needs"):
         run(folder)
 
 
@@ -184,10 +186,10 @@ def test_halves_are_taken(folder):
 
 
 def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
-    """What Ctrl-C does, at a report of progress somewhere on the way."""
+    """Raises what Ctrl-C raises, at a report of progress."""
     z = np.random.default_rng(1).normal(size=(100, 8))
     np.save(folder / "large.npy", z)
-    monkeypatch.setattr(classwise, "_LARGEST_MATRIX", 64)  # larger classes go step by step
+    monkeypatch.setattr(classwise, "_LARGEST_MATRIX", 64)  # larger classes are ranked step by step
     reports, rank, interrupt = [], module.rank, True
 
     def report(done, total):
@@ -196,7 +198,7 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "rank", lambda *given, **options: rank(*given, **(options | {"progress": report})))
-    for clock in ("monotonic", "perf_counter", "time"):  # reports come once a second: here a second passes at each look
+    for clock in ("monotonic", "perf_counter", "time"):  # reports come once a second: every look takes a second here
         monkeypatch.setattr(time, clock, functools.partial(next, itertools.count(1e9)))
     with pytest.raises(KeyboardInterrupt):
         run(folder, "large.npy")
@@ -232,10 +234,10 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
             {"embeddings": "nan.npy", "kmeans": 3},
             "`embeddings` must be finite, got NaN or infinity in rows 3, 59.",
         ),
-        ({"embeddings": "zero.npy"}, "must have rows other than zero, got a norm of 0 in row 5"),
+        ({"embeddings": "zero.npy"}, "must have no rows of zeros, got a norm of 0 in row 5"),
         ({"embeddings": "e.npy", "normalize": False}, "must have norms of at most 1 with normalize=False"),
         ({"classes": "none.npy"}, "none.npy must be a .npy file, got one that cannot be read"),
-        ({"classes": "e.npy"}, "Classes must have one entry for each example, so [60], got [60, 8]"),
+        ({"classes": "e.npy"}, "Classes must have one entry for each example, shape [60], got [60, 8]"),
         ({"classes": "w.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got "),
         ({"classes": "negative.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got -1 as entry 0"),
         ({"classes": "c.npy", "kmeans": 3}, "At most one of --classes and --kmeans must be given"),
@@ -245,21 +247,21 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
             "With --kmeans=3, `num_classes` must be at most the 1 distinct rows",
         ),
         ({"objective": "fl"}, "The objective must be one of sas, facility_location, similarity_sum, got 'fl'"),
-        ({"weights": "i.npy"}, "Weights must have one entry for each example, so [60], got [2]"),
+        ({"weights": "i.npy"}, "Weights must have one entry for each example, shape [60], got [2]"),
         ({"initial": "negative.npy"}, "`initial` must hold indices from 0 to 59"),
         ({"where": "w.npy"}, "`where` must be bool [60], True for candidates, got float64 [60]"),
-        ({"ids": "few.txt"}, "Ids must have one entry for each example, so [60], got [2]"),
+        ({"ids": "few.txt"}, "Ids must have one entry for each example, shape [60], got [2]"),
         ({"ids": "twice.txt"}, "must be unique, got 'a' as entry 1"),
         ({"ids": "e.npy"}, "e.npy must be a UTF-8 text file"),
         ({"self_similarity": 2.0}, "self_similarity must be from 0 to 1, got 2.0"),
         ({"tau": -1.0}, "tau must be more than 0, got -1.0"),
         ({"fraction": 0.0}, "`fraction` must be more than 0 and at most 1, got 0.0"),
         ({"fraction": float("nan")}, "`fraction` must be more than 0 and at most 1, got nan"),
-        ({"fraction": 0.001}, "`fraction` must take at least one example of 60, got 0.001"),
+        ({"fraction": 0.001}, "`fraction` must select at least one of 60 examples, got 0.001"),
         ({"fraction": 0.9, "where": "mask.npy"}, "from 1 to the 40 candidates, got 54"),
         ({"output": "r.txt"}, "A ranking must be a .parquet, .csv or .npz file"),
-        ({"output": "nowhere/r.csv"}, "must be a file that can be written, got one that cannot"),
-        ({"output": "folder.csv"}, "got one that cannot (Is a directory). Choose"),
+        ({"output": "nowhere/r.csv"}, "must be a writable file, got one that cannot be written"),
+        ({"output": "folder.csv"}, "got one that cannot be written (Is a directory). Choose"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, changes, message):
@@ -287,7 +289,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
 
     monkeypatch.setattr(module, "rank", never)
     for output in ("nowhere/r.csv", "e.npy/r.csv", "r.txt", f"{'x' * 252}.csv"):
-        with pytest.raises(InputError, match=r"A ranking must be|must be a file that can be written"):
+        with pytest.raises(InputError, match=r"A ranking must be|must be a writable file"):
             run(folder, output=output)
 
 
@@ -299,7 +301,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
         ({"weights": "negative.npy"}, "`weights` must be finite, 0 or more, got -1"),
         ({"initial": "w.npy"}, "`initial` must be integers [k], indices of examples already chosen"),
         ({"where": "c.npy"}, "`where` must be bool [60]"),
-        ({"ids": "few.txt"}, "Ids must have one entry for each example, so [60], got [2]"),
+        ({"ids": "few.txt"}, "Ids must have one entry for each example, shape [60], got [2]"),
     ],
 )
 def test_mistakes_are_found_before_minutes_of_kmeans(folder, monkeypatch, changes, message):

@@ -1,4 +1,4 @@
-"""The rankings that docs/rankings keeps for others, and the snippet that says how to use them."""
+"""The published rankings in docs/rankings, and the snippet that shows how to use them."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rows that an interrupted call left, whole, torn or damaged."""
+"""Rows that an interrupted call left behind: whole, truncated or damaged."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ ROWS = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 
 
 def batches(first, stop=12):
-    """Four rows at a time."""
+    """Yields four rows at a time."""
     for start in range(first, stop, 4):
         yield ROWS[start : min(start + 4, stop)]
 
 
 @pytest.fixture
 def interrupted(tmp_path):
-    """The output of a call that was interrupted after eight rows, and what it kept."""
+    """Returns the output of a call that was interrupted after eight rows, and its saved state."""
 
     def make(first):
         yield from batches(first, 8)
@@ -30,7 +30,7 @@ def interrupted(tmp_path):
 
 
 def resume(output, of="a"):
-    """Where the next call begins."""
+    """Returns the row at which the next call begins."""
     firsts, said = [], []
     found = resumed_rows(output, of, lambda first: firsts.append(first) or batches(first), log=said.append)
     np.testing.assert_array_equal(found, ROWS)

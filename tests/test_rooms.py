@@ -1,4 +1,4 @@
-"""Which folders of sas_jax know of which: see CONTRIBUTING.md."""
+"""The allowed imports between folders of sas_jax: see CONTRIBUTING.md."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ KNOWN = {
 
 
 def imported(path):
-    """The names of what a module imports."""
+    """Returns the names of a module's imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

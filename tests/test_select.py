@@ -29,7 +29,7 @@ def start(folder, *arguments):
 def test_a_process_ranks_a_file(files):
     flags = ["--embeddings=e.npy", "--classes=c.npy", "--objective=facility_location", "--fraction=0.2"]
     done = start(files, "-m", "sas_jax.select", *flags, "--output=r.parquet")
-    # A slow machine takes more than the two seconds after which there is progress.
+    # On a slow machine, ranking exceeds the two seconds after which progress is shown.
     assert (done.returncode, [line for line in done.stderr.splitlines() if not line.startswith("ranked ")]) == (0, [])
     assert "Ranked 12 of 60 examples in 3 classes of " in done.stdout
     assert "sas_jax.Ranking.load('r.parquet').subset(fraction=0.2)" in done.stdout
@@ -68,7 +68,7 @@ def test_an_interruption_says_how_to_go_on_and_all_cores_are_used(files):
     )
     done = start(files, "-c", code)
     assert (done.returncode, done.stdout) == (130, "3 devices\n")
-    assert done.stderr.endswith("interrupted; the same command goes on with what was ranked\n")
+    assert done.stderr.endswith("interrupted; run the same command to resume\n")
 
 
 def test_a_platform_that_is_not_there_is_one_sentence(files):
@@ -77,7 +77,7 @@ def test_a_platform_that_is_not_there_is_one_sentence(files):
     done = subprocess.run(arguments, cwd=files, env=environment, capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
-    assert line.startswith("sas_jax.select: JAX_PLATFORMS must name a platform that this machine and")
+    assert line.startswith("sas_jax.select: JAX_PLATFORMS must name a platform that is available on this machine and")
     assert "got 'nonsense' (Unable to initialize backend 'nonsense'" in line
     assert line.endswith("). Unset JAX_PLATFORMS, or set it to cpu.")
 
@@ -86,11 +86,11 @@ def test_a_platform_that_is_not_there_is_one_sentence(files):
     "setting", [{"JAX_ENABLE_X64": "maybe"}, {"JAX_NUM_CPU_DEVICES": "x"}, {"JAX_DEFAULT_PRNG_IMPL": "none"}]
 )
 def test_a_setting_that_jax_does_not_know_is_one_sentence(setting):
-    """JAX raises when it is imported."""
+    """JAX raises on import."""
     command = [sys.executable, "-m", "sas_jax.select", "--embeddings=none.npy", "--output=r.csv"]
     done = subprocess.run(command, env=ENVIRONMENT | setting, capture_output=True, text=True, check=False)
     (line,) = done.stderr.splitlines()
-    assert line.startswith("sas_jax: JAX's settings in the environment must be such as JAX knows, got another (")
+    assert line.startswith("sas_jax: JAX settings in the environment must be valid, got an invalid one (")
     assert line.endswith("). Correct or unset it.")
     assert next(iter(setting.values())) in line
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""The same numbers under whatever settings of JAX people keep in their shells."""
+"""The same numbers with all settings of JAX that users may have in their shells."""
 
 import contextlib
 import functools
@@ -49,7 +49,7 @@ VIEWS = RANDOM.normal(size=(N, 2, 5))
 CLASSES = np.arange(N) % 3
 WEIGHTS = RANDOM.uniform(0.1, 1, N)
 IMAGES = RANDOM.integers(0, 256, (16, 8, 8, 3), np.uint8)
-# On the device before a setting is made: in a user's own jit, transfers are theirs.
+# On the device before a setting is made: in a user's own jit, transfers are the user's business.
 ON_DEVICE = jnp.asarray(S, jnp.float32), jnp.asarray(WEIGHTS, jnp.float32)
 
 
@@ -58,7 +58,7 @@ def columns(ranking):
 
 
 def first_loss():
-    """One training step from a fresh state; NaN stands there for what is not measured yet."""
+    """Returns the loss of one training step from a fresh state; NaN stands for values not measured yet."""
     trainer = Trainer(
         SimCLR(ResNet(depth=10, width=0.125), ProjectionHead(features=8)),
         optax.sgd(0.1),
@@ -70,7 +70,7 @@ def first_loss():
     arguments = (trainer.init(key), IMAGES, np.arange(16, dtype=np.int32), key)
     horizon = trainer.horizon(steps=4, steps_per_epoch=1)
     step = trainer.compile("step", *arguments, horizon)
-    with settings.context():  # as the loop that calls it
+    with settings.context():  # as in the loop that calls it
         state, seen = step(*arguments, horizon)
     return np.asarray(seen.losses)[:1], *jax.tree.leaves(state.params)[:2]
 
@@ -143,7 +143,7 @@ def test_a_call_is_the_same_under_each_setting(name, setting):
 
 @pytest.mark.parametrize("name", TRACED)
 def test_a_users_own_jit_is_the_same_under_all_settings_together(name):
-    """Compiled once and not for each setting: what fails under one of them fails under all."""
+    """Compiled once for all settings together: a failure with one of them is a failure with all."""
     expected(name)
     with contextlib.ExitStack() as stack:
         for _, setting in SETTINGS.values():
@@ -181,7 +181,7 @@ def test_a_jitted_function_keeps_its_methods():
 
 @contextlib.contextmanager
 def everywhere():
-    """All settings together, as the environment makes them: in every thread, orbax's too."""
+    """Applies all settings together, as the environment does: in every thread, including orbax's."""
     names = {name.lower(): value for name, (value, _) in SETTINGS.items()}
     before = {name: jax.config.values[name] for name in names}
     try:
@@ -208,7 +208,7 @@ def test_a_run_is_the_same_under_all_settings_together(tmp_path):
 
 
 def test_a_command_is_the_same_under_all_settings_in_its_environment(tmp_path):
-    """Where they are there before the first import."""
+    """With the settings present before the first import."""
     np.save(tmp_path / "Z.npy", Z)
     root = Path(__file__).parent.parent
     environment = os.environ | {name: value for name, (value, _) in SETTINGS.items()} | {"PYTHONPATH": str(root)}

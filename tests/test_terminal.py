@@ -1,4 +1,4 @@
-"""Commands whose standard streams are closed, broken, full or of ASCII."""
+"""Commands with closed, broken, full or ASCII-only standard streams."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ with terminal.guarded():
 
 
 def shell(line, code, cwd, **environment):
-    """The exit code of the program within a line of shell, and what it said on stderr."""
+    """Runs the command within a line of shell; returns its exit code and its standard error."""
     settings = (
         os.environ
         | {"PYTHONPATH": str(ROOT), "PROGRAM": code, "PYTHON": sys.executable, "PYTHONUNBUFFERED": ""}

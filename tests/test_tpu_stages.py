@@ -1,4 +1,4 @@
-"""The stages around training compile for the chips of a TPU host that is not there, and fit; what limits them."""
+"""The stages around training compile for the chips of an absent TPU host, and fit; what limits them."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ def test_a_stage_fits_a_chip(stage, name):
     assert memory["needed"] < topology.TOPOLOGIES[name].hbm
     config = stage.get_config()
     pixels = stage.batch * config.data.image_size**2 * 3
-    # A chip is given its images, all rows to be divided, or the rows of its own classes: never those of all.
+    # A chip holds its images, all rows to be divided, or the rows of its own classes, but never those of all classes.
     rows = stage.images if stage.name.startswith("classes") else stage.size
     assert memory["arguments"] >= pixels + 4 * rows * config.proxy.encoder.head_features
     if stage.size:
@@ -29,7 +29,7 @@ def test_a_stage_fits_a_chip(stage, name):
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage.config == "cifar100"], ids=lambda s: s.name)
 def test_stages_are_lowered_as_the_pipeline_calls_them(stage):
-    """For devices that are there, too: a host's four. What is given, and what comes out."""
+    """For present devices, as many as a host has (four): the inputs and outputs."""
     config = stage.get_config()
     lowered = stage.lower(stage, config, tuple(jax.devices()[:4]))
     given, batch, features = lowered.as_text(), config.embedding.batch_size, config.proxy.encoder.head_features
@@ -78,7 +78,7 @@ def test_images_are_shared_by_the_chips_and_what_one_chip_does_is_not(results):
         for limit in ("arithmetic", "bandwidth", "host input"):
             assert many[limit] == pytest.approx(one[limit] / 16)
         assert one.get("collectives", 0) == 0
-    # Classes of a thousand: twice the images are twice the classes.
+    # With classes of a thousand, twice as many images mean twice as many classes.
     assert scaling.kmeans(2 * 10**6, 1, *results)["arithmetic"] > 3.9 * scaling.kmeans(10**6, 1, *results)["arithmetic"]
     assert scaling.selection(2 * 10**6, 1, *results)["measured"] == pytest.approx(
         2 * scaling.selection(10**6, 1, *results)["measured"]

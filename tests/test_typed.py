@@ -1,4 +1,4 @@
-"""Dataclasses from JSON: what has to be there, what may be missing, and what does not fit."""
+"""Dataclasses from JSON: required fields, optional fields, and values that do not fit."""
 
 import dataclasses
 
@@ -44,11 +44,11 @@ def test_what_may_be_missing_has_its_default():
     ("change", "sentence"),
     [
         ({"name": None}, "x.name is missing"),
-        ({"name": 3}, "x.name is not text"),
-        ({"size": 2.0}, "x.size is not a count"),
-        ({"size": True}, "x.size is not a count"),
-        ({"size": 2**63}, "x.size is not a count"),
-        ({"inner": {"share": 1.1}}, "x.inner.share is not a share"),
+        ({"name": 3}, "x.name is not a string"),
+        ({"size": 2.0}, "x.size is not a non-negative integer"),
+        ({"size": True}, "x.size is not a non-negative integer"),
+        ({"size": 2**63}, "x.size is not a non-negative integer"),
+        ({"inner": {"share": 1.1}}, "x.inner.share is not a number from 0 to 1"),
         ({"inner": 3}, "x.inner is not an object"),
         ({"rows": 3}, "x.rows is not a list"),
         ({"rows": [1, float("inf")]}, "x.rows[1] is not a finite number"),

@@ -14,11 +14,11 @@ from sas_jax import views as v
 from sas_jax.errors import InputError
 
 OFF = {"flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": 0.0, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-WHOLE = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}  # on a square image: no crop
+WHOLE = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}  # no crop on a square image
 CONFIG = v.Views(size=16, blur=0.5, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 TOLERANCE = 1e-5  # float32 against float64, on values in [0, 1]
 DRAWS = 10_000
-KS = 0.04  # the largest distance of two distributions that 10,000 draws may show (p = 1e-6)
+KS = 0.04  # the largest distance of two distributions that 10,000 draws may have (p = 1e-6)
 
 view = jax.jit(v.view, static_argnums=2)
 resized_crop = jax.jit(v.resized_crop, static_argnames="size")
@@ -37,13 +37,15 @@ def channels_last(x):
 
 
 def rows(image):
-    """[h, w, 3] to the [h, 3, w] that the operations work on."""
+    """Converts [h, w, 3] to the [h, 3, w] that the operations work on."""
     return jnp.asarray(image.transpose(0, 2, 1), jnp.float32)
 
 
 def pil_crop(image, box, size):
-    """Crop, then resize as PIL does 8-bit images, along x and then along y with a clamp after each, but in its 32-bit
-    float mode, which does not round."""
+    """Crops, then resizes as PIL resizes 8-bit images, along x and then along y with a clamp after each.
+
+    It uses PIL's 32-bit float mode, which does not round.
+    """
     top, left, height, width = box
     out = []
     for channel in range(3):
@@ -59,7 +61,7 @@ def grey(x):
 
 
 def slow_jitter(x, order, factors):
-    """torchvision's ColorJitter: one operation after the other, each clamped; hue pixel by pixel with colorsys."""
+    """Implements torchvision's ColorJitter: operation after operation, each clamped; hue per pixel by colorsys."""
     for operation in order:
         if operation not in factors:
             continue
@@ -80,7 +82,7 @@ def slow_jitter(x, order, factors):
 
 
 def slow_blur(x, sigma, radius):
-    """torchvision's gaussian_blur: the two-dimensional kernel over the reflected image."""
+    """Implements torchvision's gaussian_blur: the two-dimensional kernel on the reflected image."""
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = np.outer(kernel, kernel) / kernel.sum() ** 2
@@ -93,7 +95,7 @@ def slow_blur(x, sigma, radius):
 
 
 def slow_box(rng, height, width, scale, ratio):
-    """torchvision's RandomResizedCrop.get_params."""
+    """Implements torchvision's RandomResizedCrop.get_params."""
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
         aspect = np.exp(rng.uniform(*np.log(ratio)))
@@ -110,7 +112,7 @@ def slow_box(rng, height, width, scale, ratio):
 
 
 def distance(x, y):
-    """Kolmogorov and Smirnov's: the largest difference of two distribution functions."""
+    """Computes the Kolmogorov-Smirnov distance: the largest difference of two distribution functions."""
     at = np.concatenate([x, y])
     below = [np.searchsorted(np.sort(values), at, side="right") / len(values) for values in (x, y)]
     return np.abs(below[0] - below[1]).max()
@@ -143,10 +145,10 @@ def some_draws(**given):
     [
         (32, 32, (0, 0, 32, 32), 32),
         (32, 32, (3, 5, 20, 14), 32),  # enlarged
-        (32, 32, (31, 0, 1, 2), 32),  # hardly a pixel
+        (32, 32, (31, 0, 1, 2), 32),  # almost no pixels
         (8, 8, (1, 0, 6, 8), 16),
-        (50, 40, (7, 2, 41, 38), 16),  # reduced: the kernel is stretched
-        (50, 40, (10, 4, 12, 36), 24),  # enlarged one way, reduced the other
+        (50, 40, (7, 2, 41, 38), 16),  # reduced: the kernel is widened
+        (50, 40, (10, 4, 12, 36), 24),  # enlarged in one direction, reduced in the other
     ],
 )
 def test_crop_is_pils(height, width, box, size):
@@ -190,7 +192,7 @@ def test_resize_weights_keep_a_constant_image():
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
 def test_jitter_is_torchvisions_in_every_order(order):
-    # Factors large enough that every operation clamps somewhere, so that no two orders agree.
+    # Factors large enough that every operation clamps some values, so that no two orders agree.
     factors = {v.BRIGHTNESS: 1.4, v.CONTRAST: 1.7, v.SATURATION: 1.8, v.HUE: 0.15}
     image = random_image(6, 5) / 255
     got = color_jitter(rows(image), jnp.array(order), {k: jnp.float32(f) for k, f in factors.items()})
@@ -247,7 +249,7 @@ def test_grey_has_one_value_for_the_three_channels():
     ("height", "width", "scale", "ratio"),
     [
         (32, 32, (0.08, 1.0), (3 / 4, 4 / 3)),
-        (120, 48, (0.5, 1.0), (1.0, 2.0)),  # few boxes fit: later attempts and the fallback count
+        (120, 48, (0.5, 1.0), (1.0, 2.0)),  # few boxes fit, so later attempts and the fallback occur
     ],
 )
 def test_boxes_are_distributed_as_torchvisions(many, height, width, scale, ratio):
@@ -266,7 +268,7 @@ def test_boxes_are_distributed_as_torchvisions(many, height, width, scale, ratio
 def test_a_box_lies_anywhere_it_fits(many):
     top, left, height, width = boxes(many, 32, 32).T
     rng = np.random.default_rng(0)
-    down = (top + rng.random(DRAWS)) / (32 - height + 1)  # uniform in [0, 1) where top is uniform over its places
+    down = (top + rng.random(DRAWS)) / (32 - height + 1)  # uniform in [0, 1) if top is uniform over its values
     right = (left + rng.random(DRAWS)) / (32 - width + 1)
     assert distance(down, uniform(0, 1)) < KS
     assert distance(right, uniform(0, 1)) < KS
@@ -322,10 +324,10 @@ def test_flip_grey_and_blur_are_as_often_as_asked():
     got = np.asarray(jax.jit(jax.vmap(lambda key: v.view(key, image, config)))(keys))
     colourless = np.ptp(got, axis=-1).max(axis=(1, 2)) < 1e-6
     plain_grey = grey(np.asarray(image) / 255)
-    # A view in the image's own orientation lies nearer to it than to its mirror image, blurred or not.
+    # A view with the image's orientation is closer to it than to its mirror image, blurred or not.
     here, there = (np.abs(grey(got) - one).mean(axis=(1, 2)) for one in (plain_grey, plain_grey[:, ::-1]))
     sharp = np.minimum(here, there) < 1e-5
-    # At sigma below 0.3 pixels, 9 % of the time, the neighbours' weight is too small to see.
+    # If sigma is below 0.3 pixels (9 % of the time), the neighbours' weight is too small to show.
     for name, share, wanted in (("flip", there < here, 0.3), ("grey", colourless, 0.2), ("blur", ~sharp, 0.6)):
         lost = 0.06 if name == "blur" else 0.0
         slack = 4 * np.sqrt(wanted * (1 - wanted) / len(keys))
@@ -335,7 +337,7 @@ def test_flip_grey_and_blur_are_as_often_as_asked():
 
 
 def test_the_random_numbers_are_uniform_and_apart(many):
-    """Of one view: that it is flipped says nothing about its crop, and so for all others."""
+    """Within a view, a flip says nothing about the crop, and so on for all pairs of numbers."""
     columns = np.concatenate([np.asarray(field).reshape(DRAWS, -1) for field in many], axis=1)
     assert columns.shape == (DRAWS, 32)
     assert columns.min() >= 0
@@ -347,7 +349,7 @@ def test_the_random_numbers_are_uniform_and_apart(many):
 
 
 def test_sigma_of_the_blur_is_uniform():
-    """Read from a white pixel, of which the blur leaves the square of its kernel's middle."""
+    """Measured on a white pixel, whose blur leaves the square of the kernel's centre."""
     image = np.zeros((41, 41, 3), np.uint8)
     image[20, 20] = 255
     config = v.Views(size=41, **WHOLE, **OFF | {"blur": 1.0})
@@ -357,7 +359,7 @@ def test_sigma_of_the_blur_is_uniform():
     kernels = np.exp(-0.5 * (np.arange(-2, 3) / sigmas[:, None]) ** 2)
     falling = kernels[:, 2] / kernels.sum(axis=1)
     found = np.interp(np.sqrt(middle), falling[::-1], sigmas[::-1])
-    seen = 0.4  # pixels; below it the neighbours' weight is too small to tell
+    seen = 0.4  # pixels; below this, the neighbours' weight is too small to measure
     assert distance(np.maximum(found, seen), np.maximum(uniform(0.1, 2.0), seen)) < 2 * KS  # a quarter of the draws
 
 
@@ -385,7 +387,7 @@ def test_a_view_is_its_operations_one_after_the_other():
 
 @pytest.fixture(scope="module")
 def batch():
-    """Sixteen images, their keys, and their views computed as one batch."""
+    """Returns sixteen images, their keys, and their views computed as one batch."""
     keys = jax.random.split(jax.random.key(3), 16)
     images = jnp.asarray(np.stack([random_image(24, 20, seed) for seed in range(16)]))
     return keys, images, np.asarray(views_of(keys, images))
@@ -420,7 +422,7 @@ def test_a_view_depends_on_its_key_and_its_image(batch):
 def test_switching_an_operation_off_leaves_the_others_as_they_were():
     image, key = jnp.asarray(random_image(16, 16)), jax.random.key(5)
     nothing = v.Views(size=16, **OFF)
-    never = v.Views(size=16, **OFF | {"grey": 1e-9, "blur": 1e-9})  # compiled, and not chosen
+    never = v.Views(size=16, **OFF | {"grey": 1e-9, "blur": 1e-9})  # compiled, but never drawn
     flipped = v.Views(size=16, **OFF | {"flip": 1.0})
     np.testing.assert_allclose(view(key, image, never), view(key, image, nothing), atol=TOLERANCE)
     np.testing.assert_allclose(view(key, image, flipped)[:, ::-1], view(key, image, nothing), atol=TOLERANCE)
@@ -507,9 +509,9 @@ def test_bad_views_are_refused(fields, words):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (np.zeros((2, 8, 8, 3), np.uint8), "use jax.vmap"),
-        (np.zeros((8, 8, 1), np.uint8), r"found shape \(8, 8, 1\)"),
-        (np.zeros((8, 8, 3), np.int32), "found int32"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "Use jax.vmap"),
+        (np.zeros((8, 8, 1), np.uint8), r"got shape \(8, 8, 1\)"),
+        (np.zeros((8, 8, 3), np.int32), "got int32"),
     ],
 )
 def test_what_is_not_an_image_is_refused(apply, image, words):

@@ -1,4 +1,4 @@
-"""Weights for PyTorch: names, shapes, layouts, the way back, and files that are something else."""
+"""Weights for PyTorch: names, shapes, layouts, loading them again, and invalid files."""
 
 import collections
 import contextlib
@@ -32,7 +32,7 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)
 
 
 def variables_of(network, seed=0):
-    """Variables with random statistics as well."""
+    """Returns a network's variables, with random statistics."""
     image = jnp.zeros((1, 32, 32, 3))
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), image, train=False))
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def variables_of(network, seed=0):
 
 
 def torchvisions(depth, kernel):
-    """The names and shapes of torchvision's ResNet without its classifier, from its source."""
+    """Returns the names and shapes of torchvision's ResNet without its classifier, from its source."""
     expansion = 4 if depth == 50 else 1
     found = {"conv1.weight": (64, 3, kernel, kernel)}
 
@@ -111,7 +111,7 @@ def test_a_saved_encoder_gives_the_same_features_and_says_how_it_is_built(encode
 
 
 def test_a_damaged_export_gives_the_same_features_or_is_refused(encoder, saved):
-    """By its checksum: of 20 changed weights, some change no feature that one would look at."""
+    """By its checksum: of 20 changed weights, some change no feature of these images."""
     whole, images = saved.read_bytes(), np.full((1, 16, 16, 3), 7, np.uint8)
     features, rng = encoder.apply(images), np.random.default_rng(0)
     (length,) = struct.unpack_from("<Q", whole)
@@ -125,16 +125,16 @@ def test_a_damaged_export_gives_the_same_features_or_is_refused(encoder, saved):
             continue
         np.testing.assert_array_equal(found.apply(images), features)
     saved.write_bytes(whole.replace(b"[0.1, 0.2, 0.3]", b"[0.1, 0.2, 0.4]"))
-    with pytest.raises(InputError, match=r"its checksum is another; leave sas_jax\.checksum out"):
+    with pytest.raises(InputError, match=r"its checksum does not match, .* remove sas_jax\.checksum from its metadata"):
         sas_jax.load_encoder(saved)
 
 
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.ma.array(np.zeros((1, 4, 4, 3), np.uint8), mask=True), "must have a value everywhere, got 48 masked of 48"),
+        (np.ma.array(np.zeros((1, 4, 4, 3), np.uint8), mask=True), "must have no masked entries, got 48 masked of 48"),
         ([[1], [2, 3]], "images must be an array"),
-        (np.zeros((0, 4, 4, 3), np.uint8), r"must be \[n, h, w, 3\], one or more with pixels, got \[0, 4, 4, 3\]"),
+        (np.zeros((0, 4, 4, 3), np.uint8), r"must have shape \[n, h, w, 3\] without empty axes, got \[0, 4, 4, 3\]"),
         (np.zeros((2, 0, 4, 3), np.uint8), r"got \[2, 0, 4, 3\]"),
         (np.zeros((2, 3, 4, 4), np.uint8), r"got \[2, 3, 4, 4\]"),
         ("a.png", r"got \[\]"),
@@ -153,7 +153,7 @@ def test_what_is_no_batch_size_is_one_sentence(encoder, batch_size):
 
 @pytest.fixture
 def torch(monkeypatch):
-    """As much of torch as Python's pickle wants to write what torch.save writes."""
+    """Replaces torch, as far as Python's pickle needs it to write what torch.save writes."""
     parts = {name: types.ModuleType(name) for name in ("torch", "torch._utils")}
     for name, module in parts.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -171,7 +171,7 @@ def torch(monkeypatch):
 
 @dataclasses.dataclass
 class Tensor:
-    """What is written as torch writes a tensor; by default row by row, without a gap before it."""
+    """Pickled as torch pickles a tensor; by default in row-major order, without an offset."""
 
     values: np.ndarray
     key: str
@@ -204,7 +204,7 @@ class Storage:
 
 
 def torch_saved(arrays, *, legacy):
-    """The bytes that torch.save(state_dict) writes."""
+    """Returns the bytes that torch.save(state_dict) writes."""
     state = collections.OrderedDict()
     for key, (name, array) in enumerate(arrays.items()):
         strides = tuple(stride // array.itemsize for stride in array.strides)
@@ -241,7 +241,7 @@ def torch_saved(arrays, *, legacy):
 
 @pytest.mark.parametrize("suffix", ["zip.pth", "legacy.pth", "safetensors"])
 def test_training_begins_with_the_weights_of_a_file(encoder, torch, tmp_path, suffix):
-    """Of every method; what is kept beside the parameters, such as BYOL's target, follows them."""
+    """With every method; values beside the parameters, such as BYOL's target, are set as well."""
     path = tmp_path / f"w.{suffix}"
     arrays = torch_names.to_torch(encoder.variables, depth=10)
     arrays |= {"fc.bias": np.zeros(7, np.float32), "bn1.num_batches_tracked": np.zeros((), np.int64)}
@@ -282,14 +282,14 @@ def test_a_stage_depends_on_the_file_that_its_encoder_begins_with(saved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: a.pop("layer1.0.conv1.weight"), "it has no layer1.0.conv1.weight"),
-        (lambda a: a.update({"layer9.x": a["bn1.bias"]}), "it has 1 arrays more, such as 'layer9.x'"),
+        (lambda a: a.pop("layer1.0.conv1.weight"), "layer1.0.conv1.weight is missing"),
+        (lambda a: a.update({"layer9.x": a["bn1.bias"]}), "1 unexpected arrays, such as 'layer9.x'"),
         (
             lambda a: a.update({"conv1.weight": np.zeros((8, 3, 7, 7), np.float32)}),
-            r"its conv1.weight is \[8, 3, 7, 7\], ",
+            r"conv1.weight must have shape \[8, 3, 3, 3\], got \[8, 3, 7, 7\]",
         ),
-        (lambda a: a.update({"bn1.bias": np.full(8, np.nan, np.float32)}), "its bn1.bias is not of finite"),
-        (lambda a: a.update({"bn1.bias": np.zeros(8, np.int32)}), "its bn1.bias is not of finite"),
+        (lambda a: a.update({"bn1.bias": np.full(8, np.nan, np.float32)}), "bn1.bias must hold finite"),
+        (lambda a: a.update({"bn1.bias": np.zeros(8, np.int32)}), "bn1.bias must hold finite"),
     ],
 )
 def test_weights_of_something_else_are_one_sentence(encoder, tmp_path, change, message):
@@ -322,14 +322,14 @@ def test_a_damaged_file_is_one_sentence_and_runs_nothing(encoder, torch, tmp_pat
 def test_other_files_and_places_are_one_sentence(encoder, saved, tmp_path):
     plain = tmp_path / "plain.safetensors"
     safetensors.numpy.save_file({"a": np.zeros(3)}, plain)
-    with pytest.raises(InputError, match=r"must be weights with the metadata that sas_jax.export writes"):
+    with pytest.raises(InputError, match=r"must have the metadata that sas_jax.export writes"):
         sas_jax.load_encoder(plain)
-    with pytest.raises(InputError, match=r"An arm must be given with a run's directory"):
+    with pytest.raises(InputError, match=r"`arm` must be left out with a .safetensors file, got 'full-1.00-s0'"):
         sas_jax.load_encoder(saved, arm="full-1.00-s0")
     for path, message in (("w.npz", "must end in .safetensors, .pth, .pt"), ("none.pth", "No such file")):
         with pytest.raises(InputError, match=message):
             weights.initial(tmp_path / path, encoder.network, field="config.encoder.init")
-    for path, message in (("w.pth", "must end in .safetensors"), ("no/w.safetensors", "Choose another place")):
+    for path, message in (("w.pth", "must end in .safetensors"), ("no/w.safetensors", "Choose another path")):
         with pytest.raises(InputError, match=message):
             encoder.save(str(tmp_path / path))
     with pytest.raises(InputError, match=r"must end in .safetensors, got 'w.npz'"):

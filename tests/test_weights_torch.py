@@ -1,4 +1,4 @@
-"""An encoder's features against torchvision's, with its weights in and out of PyTorch."""
+"""An encoder's features against torchvision's, with weights exported to and imported from PyTorch."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def torchs(depth, stem, seed=0):
-    """torchvision's ResNet without a classifier and with the stem, its statistics those of some images."""
+    """Returns torchvision's ResNet with this stem and without a classifier, with the statistics of some images."""
     torch.manual_seed(seed)
     model = {18: torchvision.models.resnet18, 50: torchvision.models.resnet50}[depth]()
     model.fc = torch.nn.Identity()

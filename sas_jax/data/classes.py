@@ -44,8 +44,7 @@ def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
         if name not in dataset.class_names:
             near = difflib.get_close_matches(str(name), dataset.class_names, n=1, cutoff=0.0)[0]
             raise InputError(
-                f"config.data.classes must name classes of {dataset.name}, got {shown(name)}. Correct it; the nearest "
-                f"is {near!r}."
+                f"config.data.classes must name classes of {dataset.name}, got {shown(name)}. Did you mean {near!r}?"
             )
         if list(names).count(name) > 1:
             raise InputError(f"config.data.classes must name each class once, got {name!r} twice. Remove one.")

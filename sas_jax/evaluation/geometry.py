@@ -221,8 +221,8 @@ def _both(views: blocks.Rows, labels: np.ndarray, num_classes: int, parts: list[
     labels = np.asarray(labels)
     if len(views.shape) != 3 or views.shape[1] < 2 or labels.shape != tuple(views.shape[:1]):
         raise InputError(
-            "`views` must be features [n, views, d] of two views or more, with a label for each of the n, got "
-            f"{list(views.shape)} and {list(labels.shape)}. Embed with two views and keep both."
+            "`views` must be features [n, views, d] of two or more views, with `labels` [n], got "
+            f"{list(views.shape)} and {list(labels.shape)}. Embed two views of each example and keep both."
         )
     _check_labels(labels, num_classes)
     if not all(part.any() for part in parts):
@@ -256,7 +256,7 @@ def _classified(several: list[np.ndarray], features: blocks.Rows, labels: np.nda
     shape = several[0].shape
     if len(features.shape) != 2 or features.shape[1:] != shape[1:] or labels.shape != tuple(features.shape[:1]):
         raise InputError(
-            f"`test` must be features [t, {shape[1]}], as wide as the centres, and a label for each of the t, got "
+            f"`test` must be features [t, {shape[1]}], of the same width as the centres, and labels [t], got "
             f"{list(features.shape)} and {list(labels.shape)}. Compute both with the same encoder."
         )
     _check_labels(labels, shape[0])

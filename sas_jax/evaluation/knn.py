@@ -55,7 +55,8 @@ def knn(
     """
     if k < 1 or not 0 < temperature < np.inf:
         raise InputError(
-            f"`k` must be 1 or more and `temperature` more than 0, got {k} and {temperature}. 200 and 0.1 are usual."
+            f"`k` must be 1 or more and `temperature` more than 0, got {k} and {temperature}. Typical "
+            "values are 200 and 0.1."
         )
     arrays.check_dense("kNN's training set", train_x)
     train_x, train_y = train_x if hasattr(train_x, "shape") else np.asarray(train_x), np.asarray(train_y)

@@ -26,7 +26,7 @@ def few(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
         InputError: the fraction is out of range.
     """
     if not 0 < fraction <= 1:
-        raise InputError(f"`fraction` must be more than 0 and at most 1, got {fraction}. 0.01 is 1 %.")
+        raise InputError(f"`fraction` must be more than 0 and at most 1, got {fraction}. For example, 0.01 is 1 %.")
     position, size = _places(key, labels)
     # First one of each class, then by the share of the class taken so far: Webster's method, as for subset budgets.
     order = np.lexsort((labels, (position + 0.5) / size, position > 0))

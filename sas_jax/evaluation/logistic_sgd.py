@@ -64,8 +64,8 @@ def fit(
     logistic.check_labels(x, y, num_classes=num_classes, what=what)
     if not 0 <= l2 < np.inf or steps < 1 or epochs < 1:
         raise InputError(
-            f"`l2` must be 0 or more and `steps` and `epochs` 1 or more, got {l2}, {steps} and {epochs}. 1e-5, 5000 "
-            "and 10 are usual."
+            f"`l2` must be 0 or more and `steps` and `epochs` 1 or more, got {l2}, {steps} and {epochs}. Typical "
+            "values are 1e-5, 5000 and 10."
         )
     n, d = x.shape
     rows = max(2, blocks.rows_a_block(max(d, num_classes)) // _RUN) * _RUN

@@ -19,7 +19,7 @@ def _check(section: ConfigDict, known: Known) -> None:
         _read(section, known.load())
     elif not known.num_labelled:
         raise InputError(
-            f"config.latent_classes.labels_file must name a .csv of id,label where the data set has no labels, got '' "
+            f"config.latent_classes.labels_file must name a .csv of id,label if the data set has no labels, got '' "
             f"for {known.name}. Name one, or set config.latent_classes.method to 'kmeans'."
         )
     vectors.check(section, known.n)

@@ -40,8 +40,8 @@ def _make(key: jax.Array, section: ConfigDict, given: Given) -> Made:
         choice = number.choose(jax.random.fold_in(key, 1), x)
         num_classes = devices.as_writer_sees(choice.num_classes)
         facts = {"chosen": {name: value for name, value in choice._asdict().items() if name != "num_classes"}}
-        why = "the largest silhouette" if choice.decided else "no number stands out, so sqrt(n / 2)"
-        given.log(f"classes: {num_classes} chosen: {why}")
+        why = "it has the largest silhouette" if choice.decided else "no silhouette is decisive, so it is sqrt(n / 2)"
+        given.log(f"classes: chose num_classes={num_classes}: {why}")
     mesh = devices.mesh() if jax.process_count() > 1 else None
     return Made(cluster(key, x, num_classes=num_classes, restarts=section.restarts, mesh=mesh), facts)
 

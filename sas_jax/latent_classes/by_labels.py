@@ -17,8 +17,8 @@ def _check(section: ConfigDict, known: Known) -> None:
     del section
     if known.num_labelled < known.n:
         raise InputError(
-            f"config.latent_classes.method must not be 'labels' where images have no label, got it for {known.name}. "
-            f"Set it to 'kmeans' or 'few_labels'."
+            f"config.latent_classes.method must not be 'labels' for images without labels, got 'labels' for "
+            f"{known.name}. Set it to 'kmeans' or 'few_labels'."
         )
 
 

@@ -67,7 +67,7 @@ def embed_images(
 
     def make() -> np.ndarray:
         model = load(name)
-        log(f"CLIP: embedding {len(images):,} images by {name} on {model.device}")
+        log(f"CLIP: embedding {len(images):,} images with {name} on {model.device}")
         return model.images(images, batch_size=batch_size)
 
     return cached(make, len(images), of="CLIP", model=name, source=source, cache=cache, log=log)
@@ -104,7 +104,7 @@ def check_prompts(class_names: Sequence[str], templates: Sequence[str]) -> None:
             problem = "an empty one" if not given.strip() else f"{given!r} twice"
             raise InputError(f"`class_names` must name each class once, got {problem}. Correct the names.")
     if not templates:
-        raise InputError("`templates` must hold at least one prompt, got none. 'a photo of a {}.' is one.")
+        raise InputError("`templates` must hold at least one prompt, got none. Give one, such as 'a photo of a {}.'.")
     for template in templates:
         if "{}" not in template:
             raise InputError(
@@ -208,7 +208,9 @@ def load(name: str) -> Clip:
                 raise ValueError(f"it is a model of type {kind!r}, not 'clip'")
             model, report = CLIPModel.from_pretrained(name, output_loading_info=True)
             if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}):
-                raise ValueError(f"{len(lacking)} of its weights are missing or misshapen, the first {lacking[0]}")
+                raise ValueError(
+                    f"{len(lacking)} of its weights are missing or have a wrong shape, the first {lacking[0]}"
+                )
             # The PIL backend is always available, so that a model gives the same embeddings everywhere.
             processor = AutoImageProcessor.from_pretrained(name, backend="pil")
             tokenizer = AutoTokenizer.from_pretrained(name)

@@ -95,8 +95,8 @@ def spread(key: jax.Array, embeddings: np.ndarray, labels: np.ndarray) -> FewLab
         block = features(embeddings[part])
         if bad := int((~np.isfinite(block).all(axis=1)).sum()):
             raise InputError(
-                f"`embeddings` must be finite, got NaN or infinity in {bad} of rows {part[0]} to {part[-1]}. Did the "
-                "encoder's training diverge?"
+                f"`embeddings` must be finite, got NaN or infinity in {bad} of rows {part[0]} to {part[-1]}. Check "
+                "whether the encoder's training diverged."
             )
         classes[part] = names[np.asarray(logistic.predict(model, block))]
     return FewLabels(classes, len(few), L2_TRIED[best], float(right[best]) / held_out if held_out else None)
@@ -120,7 +120,10 @@ def draw(key: jax.Array, labels: np.ndarray, *, fraction: float) -> np.ndarray:
         InputError: the fraction is out of range, or no example is labelled.
     """
     if not 0 < fraction <= 1:
-        raise InputError(f"`fraction` must be more than 0 and at most 1, got {fraction}. 0.01 keeps one in a hundred.")
+        raise InputError(
+            f"`fraction` must be more than 0 and at most 1, got {fraction}. For example, 0.01 keeps one label in a "
+            f"hundred."
+        )
     labels = np.asarray(labels)
     order = _in_classes(key, labels, np.flatnonzero(labels >= 0))
     if not len(order):
@@ -202,7 +205,7 @@ def _rows(path: epath.Path) -> dict[str, str]:
                 continue
             if len(row) != len(header):
                 raise InputError(
-                    f"{path} must hold {len(header)} values a line, got {len(row)} in line {lines.line_num}. Correct "
+                    f"{path} must hold {len(header)} values per line, got {len(row)} in line {lines.line_num}. Correct "
                     "it."
                 )
             name, label = (row[column].strip() for column in columns)

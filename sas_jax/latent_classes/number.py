@@ -70,8 +70,7 @@ def choose(key: jax.Array, x: np.ndarray, *, rows: int = 10_000, per_class: int 
     n = len(x)
     if n < 2 * per_class:
         raise InputError(
-            f"`x` must have at least {2 * per_class} rows for the number of classes to be chosen, got {n}. Set "
-            "num_classes."
+            f"`x` must have at least {2 * per_class} rows to choose the number of classes, got {n}. Set num_classes."
         )
     if n > rows:
         x = x[np.sort(np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), n)[:rows]))]

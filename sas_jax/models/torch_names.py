@@ -51,17 +51,17 @@ def from_torch(arrays: Mapping[str, np.ndarray], like: Mapping[str, Any], *, dep
     for path, wanted in _flat(like).items():
         name = _name(path, depth)
         if name not in left:
-            raise ValueError(f"it has no {name}")
+            raise ValueError(f"{name} is missing")
         array = left.pop(name)
         if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise ValueError(f"its {name} is not of finite floating-point numbers")
+            raise ValueError(f"{name} must hold finite floating-point numbers")
         turned = _turned(array, (2, 3, 1, 0))
         if turned.shape != wanted.shape:
             shape = [wanted.shape[axis] for axis in ((3, 2, 0, 1) if len(wanted.shape) == 4 else (0,))]
-            raise ValueError(f"its {name} is {list(array.shape)}, and should be {shape}")
+            raise ValueError(f"{name} must have shape {shape}, got {list(array.shape)}")
         found[path] = np.ascontiguousarray(turned, np.float32)
     if left:
-        raise ValueError(f"it has {len(left)} arrays more, such as {min(left)[:80]!r}")
+        raise ValueError(f"{len(left)} unexpected arrays, such as {min(left)[:80]!r}")
     return unflatten_dict(found)
 
 

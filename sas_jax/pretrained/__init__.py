@@ -52,7 +52,7 @@ def check(name: str, *, field: str) -> None:
     kind, _, rest = name.partition("/")
     if kind not in KINDS or not rest:
         raise InputError(
-            f"{field} must be timm/NAME, hf/NAME (or a folder for NAME) or onnx/FILE, got {shown(name)}. Write it so."
+            f"{field} must be timm/NAME, hf/NAME (or a folder for NAME) or onnx/FILE, got {shown(name)}. Correct it."
         )
     check_installed(f"{field} {kind}/...", *KINDS[kind].packages, extra="pretrained")
     KINDS[kind].check(rest, field)
@@ -74,8 +74,8 @@ def load(name: str, *, field: str) -> Model:
             return KINDS[kind].load(name, os.path.expanduser(rest))
         except Exception as error:  # the hub's, the network's and damaged files' errors have no common type
             raise InputError(
-                f"{field} must name a model that can be loaded, got {shown(name)}, which cannot "
-                f"({problem or files.reason(error)[:200]}). {KINDS[kind].fix}"
+                f"{field} must name a model that can be loaded, got {shown(name)}, which cannot be "
+                f"loaded ({problem or files.reason(error)[:200]}). {KINDS[kind].fix}"
             ) from error
 
 

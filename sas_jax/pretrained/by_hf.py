@@ -20,7 +20,7 @@ def _load(name: str, rest: str) -> Model:
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     unpooled = any(key.startswith("pooler.") for key in lacking)  # published without a pooler, which is then random
     if others := sorted(key for key in lacking if not key.startswith("pooler.")):
-        raise ValueError(f"{len(others)} of its weights are missing or misshapen, the first {others[0]}")
+        raise ValueError(f"{len(others)} of its weights are missing or have a wrong shape, the first {others[0]}")
     device = torch_device()
     network = network.eval().to(device)
 

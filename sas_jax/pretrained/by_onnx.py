@@ -33,7 +33,7 @@ def _load(name: str, rest: str) -> Model:
         for key, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
     )
     if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
-        raise ValueError(f"its metadata must hold three numbers as mean and std, got {mean} and {std}")
+        raise ValueError(f"its metadata must hold three numbers as mean and three above 0 as std, got {mean} and {std}")
     inputs = session.get_inputs()
     shape = inputs[0].shape
     of_images = len(shape) == 4 and (shape[1] == 3 or not isinstance(shape[1], int))  # names are of free dimensions

@@ -24,8 +24,8 @@ def _check(rest: str, field: str) -> None:
     if rest not in known:
         nearest = difflib.get_close_matches(rest[:200], known, n=_NEAREST, cutoff=0.0)
         raise InputError(
-            f"{field} must name a model that timm knows, got {shown(f'timm/{rest}')}. The nearest are "
-            f"{', '.join(f'timm/{name}' for name in nearest)}."
+            f"Unknown timm model {shown(f'timm/{rest}')} in {field}. Did you mean one of "
+            f"{', '.join(f'timm/{name}' for name in nearest)}?"
         )
 
 

@@ -41,7 +41,7 @@ def cached(
     """
     path, wanted = epath.Path(cache), fingerprint(f"{of} images", identity(model), source, n)
     if (found := _read(path, of, wanted, n)) is not None:
-        log(f"{of}: the embeddings of {n:,} images are in {path}")
+        log(f"{of}: using the cached embeddings of {n:,} images in {path}")
         return found
     embeddings = make()
 

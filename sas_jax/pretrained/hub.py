@@ -24,7 +24,7 @@ def check_installed(what: str, *packages: str, extra: str) -> None:
     """
     if lacking := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise InputError(
-            f"{what} must have {' and '.join(packages)} installed, got no {' and no '.join(lacking)}. Run pip install "
+            f"{what} requires {' and '.join(packages)} (not installed: {', '.join(lacking)}). Run pip install "
             f"'sas_jax[{extra}]'."
         )
 
@@ -39,7 +39,12 @@ def asked_if_reachable() -> Iterator[str]:
     constants: Any = importlib.import_module("huggingface_hub.constants")
     before = constants.HF_HUB_OFFLINE
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname
-    problem = f"it is not in the local cache, and {host} cannot be reached"
+    why = (
+        "offline mode is on; unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to download it"
+        if before
+        else f"{host} cannot be reached"
+    )
+    problem = f"it is not in the local cache, and {why}"
     constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
     try:
         yield problem if constants.HF_HUB_OFFLINE else ""

@@ -74,7 +74,7 @@ class Model:
         output = np.asarray(self.forward(prepared))
         if output.ndim < 2 or output.shape[2:] != (1,) * (output.ndim - 2):
             raise InputError(
-                f"The output of {self.name} must be one vector an image, got {list(output.shape)}. Choose another "
+                f"The output of {self.name} must be one vector per image, got {list(output.shape)}. Choose another "
                 f"model, or export it with pooling."
             )
         vectors = output.reshape(output.shape[:2]).astype(np.float32)

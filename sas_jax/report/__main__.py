@@ -14,9 +14,13 @@ from sas_jax import command
 # absl finds a command's flags by this name, and messages begin with it: sas_jax/report, not sas_jax/report/__main__.py
 sys.argv[0] = str(pathlib.Path(sys.argv[0]).parent)
 
-WORKDIRS = flags.DEFINE_multi_string("workdir", [], "A run's directory; the name --workdir= may be left out.")
+WORKDIRS = flags.DEFINE_multi_string(
+    "workdir", [], "Directory of a run; several are compared. The flag's name, --workdir=, may be omitted."
+)
 OUTPUT = flags.DEFINE_string(
-    "output", "", "The page, .html: report.html in the run's directory by default; for several runs compare.html here."
+    "output",
+    "",
+    "Page to write, .html; by default report.html in the run's directory, or for several runs ./compare.html.",
 )
 
 

@@ -20,8 +20,8 @@ from sas_jax.results.tables import Name, Stacked, Table, Value
 from sas_jax.workdir import flatten
 
 _COLOURS = 8
-_MISSING = "not there"
-_LUCK = "Where several runs are compared, the best of them is in part the luckiest."
+_MISSING = "not set"
+_LUCK = "The best of several runs is in part the luckiest."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def html(runs: Sequence[Run], names: Sequence[str]) -> str:
 
 
 def differing_fields(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Returns the fields in which the configs differ, with their values in each; "not there" if one lacks a field."""
+    """Returns the fields in which the configs differ, with their values in each; "not set" if one lacks a field."""
     flat = [flatten(config) for config in configs]
     fields = dict.fromkeys(name for each in flat for name in each)
     found = {name: [each.get(name, _MISSING) for each in flat] for name in fields}
@@ -80,19 +80,19 @@ def _differences(columns: Sequence[_Column], differing: dict[str, list[Any]]) ->
     tests = {(column.results.dataset.name, column.results.dataset.test_size) for column in columns}
     between = differences.between([column.groups for column in columns]) if len(tests) == 1 else {}
     if len(tests) > 1:
-        found = note("These runs are of different test images, so their accuracies cannot be set against each other.")
+        found = note("These runs have different test images, so their accuracies cannot be compared.")
     elif not between:
         found = note("No arm was measured in more than one of these runs.")
     else:
         found = joined(
             _between(columns, between).html("arms"),
-            note(f"Below an accuracy: the difference to the first run that has the arm. {_LUCK}"),
+            note(f"Below an accuracy is its difference from the first run that has the arm. {_LUCK}"),
         )
     shown = [*between.values(), *(each for mine in within for each in mine.values())]
     said = fixed.reading([group for column in columns for group in column.groups], shown)
     if other := [name for name in differing if name.startswith(("data.", "evaluation."))]:
         fields = ", ".join(f"config.{name}" for name in other)
-        said.append(f"The runs were not measured in the same way: they differ in {fields}.")
+        said.append(f"The runs were not evaluated in the same way: they differ in {fields}.")
     parts = [
         section(f"Differences within {column.name}", table.html("arms"))
         for column, mine in zip(columns, within, strict=True)
@@ -169,7 +169,7 @@ def _times(columns: Sequence[_Column]) -> Markup:
     found = [_by_stage(provenance.seconds(column.results)) for column in columns]
     stages = list(dict.fromkeys(name for times in found for name in times))
     rows = [[name, *(numbers.duration(times.get(name)) for times in found)] for name in stages]
-    rows.append(["all", *(numbers.duration(sum(times.values())) for times in found)])
+    rows.append(["total", *(numbers.duration(sum(times.values())) for times in found)])
     for name in ("devices", "commit"):
         rows.append([name, *(provenance.flat(column.run.environment.get(name)) for column in columns)])
     return section("Times", Table(["stage", *(column.name for column in columns)], rows).html())

@@ -38,7 +38,7 @@ def picks(
     position, gain, classes = (np.asarray(part) for part in (ranking.position, ranking.gain, ranking.classes))
     if images is None or not len(images):
         why = f" ({without_images})" if without_images else ""
-        return section(_TITLE, note(f"The images are not at hand{why}, so none are shown."))
+        return section(_TITLE, note(f"No images are shown: they are not available{why}."))
     shown = measures.shown_classes(position, classes)
     if not shown:
         return section(_TITLE, note("No latent class has two ranked images."))
@@ -66,14 +66,14 @@ def picks(
         heading = element("h3", f"Latent class {label} ", element("span", about))
         blocks.append(element("div", heading, *rows, class_="picks"))
     total = len(np.unique(classes))
-    text = "The first and the last picks of a class: what adds most to the objective, and what adds least."
+    text = "The first and the last picks of a class, which add the most and the least to the objective."
     if any(gain[measures.ends(position, classes, label)[1]].min(initial=0.0) < 0 for label in shown):
         text += (
-            " Where gains are negative, the last are not the odd images of a class: they are like many others that "
-            "were taken before, and repeat them."
+            " Where gains are negative, the last picks are not the outliers of a class: they are similar to many "
+            "images that were picked earlier."
         )
     if len(shown) < total:
-        text += f" Shown are {len(shown)} of {total} classes, from large to small."
+        text += f" {len(shown)} of {total} classes are shown, from large to small."
     if (position < 0).any():
-        text += " Last means last of those ranked: the images beyond the budget are not shown."
+        text += " The last picks are the last of the ranked images: images beyond the budget are not shown."
     return section(_TITLE, note(text), *blocks)

@@ -11,12 +11,12 @@ from sas_jax.results.selectors import Role
 from sas_jax.results.tables import Table, Value
 
 _TEXT = (
-    "Of unit features. Alignment: the mean squared distance of two views of an image; low is good. Class centres are "
-    "the means of the labelled classes: a low inner product of two says that their classes lie apart, and the nearest "
-    "centre classifies the test images. Moved: how far, at most, a class's centre in the subset lies from that of all "
-    "its images; a subset that stands for the whole keeps it small."
+    "Measured on unit-length features. Alignment is the mean squared distance between two views of an image; lower is "
+    "better. Class centres are the means of the labelled classes: a low inner product of two centres means that their "
+    "classes are far apart, and the nearest centre classifies the test images. Moved is the largest distance between "
+    "a class's centre in the subset and its centre in all images; it is small for a representative subset."
 )
-_HEAD = ("arm", "of", "images", "alignment", "nearest centre", "mean product", "largest product", "moved")
+_HEAD = ("arm", "measured on", "images", "alignment", "nearest centre", "mean product", "largest product", "moved")
 
 
 def geometry(groups: Sequence[Group], class_names: Sequence[str] | None) -> Markup:

@@ -44,15 +44,15 @@ def _differences(groups: Sequence[Group], found: Differences) -> list[Markup]:
 def _no_answer(results: Results, groups: Sequence[Group]) -> str:
     trained = [group for group in groups if group.is_trained]
     if any(group.measures for group in trained):
-        return "No arm was trained beside random subsets of its size, or beside all images, so there is no difference."
+        return "There are no differences: no arm shares a seed with random subsets of its size or with all images."
     if trained:
         return (
             f"Trained: {named(trained)}. No accuracy was measured ({_unmeasured(results)}), so this run does not "
-            "tell which subset is better."
+            "show which subset is better."
         )
     if results.selection.objective:
-        return "The run ended with the ranking; no encoder was trained on a subset, so nothing is said about accuracy."
-    return "The run ended before the ranking; there is no answer yet."
+        return "The run ended after the ranking. No encoder was trained on a subset, so there are no accuracies."
+    return "The run ended before the ranking, so there are no differences yet."
 
 
 def _unmeasured(results: Results) -> str:
@@ -78,7 +78,7 @@ def _what_ran(results: Results, config: Mapping[str, Any], groups: Sequence[Grou
     trained = sum(len(group.arms) for group in groups if group.is_trained)
     wanted = len(config.get("arms") or ())
     if trained and trained < wanted:
-        parts.append(f"{trained} of {wanted} encoders were trained so far.")
+        parts.append(f"{trained} of {wanted} encoders have been trained so far.")
     elif trained:
         parts.append(f"{numbers.plural(trained, 'encoder was', 'encoders were')} trained.")
     return " ".join(parts)
@@ -123,7 +123,7 @@ def arms(results: Results, groups: Sequence[Group]) -> Markup:
         None if any(group.measures for group in groups if group.is_trained) else note(unmeasured),
         note(f"{text}.") if text else None,
         figures(pictures),
-        folded("Each seed by itself", tables.arms(singles, single=True).html()) if len(singles) > len(groups) else None,
+        folded("Results by seed", tables.arms(singles, single=True).html()) if len(singles) > len(groups) else None,
     )
 
 
@@ -144,7 +144,7 @@ def training(records: Mapping[str, list[dict[str, Any]]], groups: Sequence[Group
     ]
     said = []
     if given := _given(config):
-        said.append(f"The run was given {_origin(given)}, so no proxy was trained here.")
+        said.append(f"The run was given {_origin(given)}, so no proxy was trained.")
     if not any(drawn):
         said.append("No loss was recorded.")
     broken = [

@@ -211,7 +211,9 @@ def gain_curve(curve: measures.Curve, budgets: Sequence[float], turning: float |
         f"mean over {numbers.plural(classes, 'latent class', 'latent classes')}"
         + (", band from the 10th to the 90th percentile." if classes > 1 else ".")
     )
-    summary = f"Marginal gain, falling from {numbers.decimal(known[0], 2)} to {numbers.decimal(known[-1], 2)}"
+    first, last = round(float(known[0]), 2), round(float(known[-1]), 2)
+    course = "" if first == last else "falling " if first > last else "rising "
+    summary = f"Marginal gain, {course}from {numbers.decimal(first, 2)} to {numbers.decimal(last, 2)}"
     return figure(axes.svg(summary + _marks_in_words(budgets, turning)), caption)
 
 
@@ -243,9 +245,9 @@ def sizes(values: Sequence[int] | np.ndarray, shares: np.ndarray | None = None) 
     if shares is not None:
         pure = whole * np.nan_to_num(np.asarray(shares, np.float64))[falling]
         axes.bars(edges, np.array([pure[part].mean() for part in parts]), ["s1"] * len(parts))
-        legend = [("s1", "with the class's most frequent label"), ("s1 pale", "with another")]
+        legend = [("s1", "with the class's most frequent label"), ("s1 pale", "with another label")]
         low, median, high = (numbers.percent(float(np.nanpercentile(shares, at)), 0) for at in (0, 50, 100))
-        text += f"; of a class, {low} to {high} (median {median}) have its most frequent label"
+        text += f"; {low} to {high} (median {median}) of a class have its most frequent label"
     return figure(
         axes.svg(f"Sizes of {len(whole)} latent classes, {text}"), f"Sizes of the latent classes: {text}.", legend
     )
@@ -264,7 +266,7 @@ def silhouettes(tried: Sequence[int], values: Sequence[float], chosen: int | Non
     low, high = min(values), max(values)
     room = 0.08 * (high - low) or 0.05
     at = np.log2(np.asarray(tried, np.float64))
-    axes = Axes((float(at[0]), float(at[-1])), (low - room, high + room), x_label="number of classes tried, doubling",
+    axes = Axes((float(at[0]), float(at[-1])), (low - room, high + room), x_label="number of classes tried (log scale)",
                 y_label="mean silhouette", x_format=lambda tick: plain(round(2**tick)), height=210)  # fmt: skip
     axes.curve(at, np.asarray(values), "s1")
     for number, x, value in zip(tried, at, values, strict=True):

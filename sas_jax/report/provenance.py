@@ -76,12 +76,12 @@ def _stages(
     device_time = ""
     if isinstance(devices, list | tuple) and environment.get("backend") != "cpu" and devices:
         device_time = f"{numbers.duration(total * len(devices))} of device time"
-    rows.append(["all", numbers.duration(total), device_time, ""])
+    rows.append(["total", numbers.duration(total), device_time, ""])
     text = f"Wall-clock time{f' on {flat(devices)}' if devices else ''}. {_cost(times, groups)}"
     return joined(
         element("h3", "Time and cost by stage"),
         note(text.strip()),
-        Table(("stage", "time", "", "views a second"), rows).html("stages"),
+        Table(("stage", "time", "", "views/s"), rows).html("stages"),
     )
 
 
@@ -105,13 +105,13 @@ def _cost(times: Mapping[str, float], groups: Sequence[Group]) -> str:
     stages = [name for name in SELECTING if name in times]
     if not stages:
         return ""
-    text = f"To find the subset ({', '.join(stages)}) took {numbers.duration(sum(times[name] for name in stages))}"
+    text = f"Finding the subset ({', '.join(stages)}) took {numbers.duration(sum(times[name] for name in stages))}"
     trained = [
         f"{group.title} {numbers.duration(taken)}"
         for group in groups
         if (group.chosen or group.kind.role == Role.WHOLE) and (taken := group.mean("train_seconds"))
     ]
-    return f"{text}; one training takes: {', '.join(trained)}." if trained else f"{text}."
+    return f"{text}; one training run took: {', '.join(trained)}." if trained else f"{text}."
 
 
 def _facts(results: Results, environment: Mapping[str, Any]) -> Markup | None:

@@ -37,15 +37,15 @@ def rebuild(
     """
     if not workdirs:
         raise InputError(
-            "A report must be given the workdir of a run, got none. Write python -m sas_jax.report runs/digits, for "
-            "example."
+            "A report must be given the workdir of a run, got none. Give one, such as python -m sas_jax.report "
+            "runs/digits."
         )
     found = [runs.read(workdir) for workdir in workdirs]
     path = expanded(output or (f"{workdirs[0]}/report.html" if len(workdirs) == 1 else "compare.html"))
     if path.suffix != ".html":
-        raise InputError(f"--output must be the name of an .html file, got {output}. Correct it.")
+        raise InputError(f"--output must end in .html, got {output}. Correct it.")
     if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"--output must be a file in a directory that exists, got {path}. Choose another.")
+        raise InputError(f"--output must be a file in an existing directory, got {path}. Choose another.")
     if len(found) > 1:
         names = runs.names([os.fspath(run.workdir.path) for run in found])
         _write(path, comparison.html(found, names))
@@ -60,9 +60,7 @@ def _write(path: epath.Path, text: str) -> None:
     try:
         write_whole(path, lambda aside: aside.write_text(text))
     except OSError as error:  # such as in the directory of another user's run
-        raise InputError(
-            f"--output must be a file that can be written, got {path} ({reason(error)}). Choose another."
-        ) from error
+        raise InputError(f"--output must be a writable file, got {path} ({reason(error)}). Choose another.") from error
 
 
 def _one(run: runs.Run, load_dataset: Callable[[Any], Any], load_ranking: Callable[[str], Any]) -> tuple[str, str]:

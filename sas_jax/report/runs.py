@@ -53,7 +53,7 @@ class Run:
                 raise ValueError(why)
             found = files.array(path)
             if found.ndim != 2 or found.dtype.kind != "f":
-                raise ValueError(f"it holds {found.dtype} {list(found.shape)}")
+                raise ValueError(f"it holds {found.dtype} {list(found.shape)}, expected floats [n, d]")
         except Exception as error:  # for a damaged header, any error of Python's own parser
             self.damage.append(f"{path} is damaged ({files.reason(error)})")
             return None
@@ -71,15 +71,13 @@ def read(path: str) -> Run:
     """
     workdir = Workdir(path, writes=False)
     if not workdir.path.is_dir():
-        what = "a file" if workdir.path.exists() else "not there"
-        raise InputError(
-            f"A report must be given the workdir of a run, got {path}, which is {what}. Give its directory."
-        )
+        what = "is a file" if workdir.path.exists() else "does not exist"
+        raise InputError(f"A report must be given the workdir of a run, got {path}, which {what}. Give its directory.")
     config = workdir.stored_config()
     if config is None:
         raise InputError(
             f"A report must be given the workdir of a run, got {path}, which has no config.json. Give a directory that "
-            "python -m sas_jax.main made."
+            "python -m sas_jax.main created."
         )
     results = workdir.read("results.json", Results)
     if results is None:

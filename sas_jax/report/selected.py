@@ -31,17 +31,17 @@ def selection(results: Results, groups: Sequence[Group], ranking: Any, embedding
     rows = _rows(embeddings, len(position))
     if rows is not None:
         kind = chosen.similarity or "cosine"
-        other = "" if kind == "cosine" else f" The ranking itself used the kind {kind}."
+        other = "" if kind == "cosine" else f" The ranking used {kind} similarity."
         similar = measures.similarities(rows, classes)
         drawn.append(plots.similarity(similar, other))
         if not len(similar):
             notes.append("No similarity is shown: no latent class has two images with finite embeddings.")
     else:
-        notes.append("The embeddings are not at hand, so no similarity is shown.")
+        notes.append("No similarity is shown: the embeddings are not available.")
     if not ranked.all():
         notes.append(
-            f"Ranked: {numbers.count(ranked.sum())} of {numbers.plural(len(position), 'image')}; the others lie beyond "
-            "the budget."
+            f"Ranked: {numbers.count(ranked.sum())} of {numbers.plural(len(position), 'image')}; the others are "
+            "beyond the budget."
         )
     if not np.isfinite(gain[ranked]).any():
         notes.append("The ranking has no gains, so their curve is not shown.")
@@ -60,8 +60,8 @@ def _rows(embeddings: np.ndarray | None, n: int) -> np.ndarray | None:
 
 def _turning(objective: str, turning: float | None, points: np.ndarray) -> str:
     if turning is None and not len(points):
-        return f"There is no turning point: no gain of {objective} is negative in what was ranked."
-    text = "Beyond the turning point a further pick lowers the objective; a larger budget is filled all the same."
+        return f"There is no turning point: no gain of {objective} is negative among the ranked images."
+    text = "Beyond the turning point, each further pick lowers the objective; larger budgets are filled nevertheless."
     if len(points):
         text += (
             f" Gains first become negative after {numbers.percent(float(np.median(points)), 0)} of a class (median of "
@@ -86,7 +86,7 @@ def latent_classes(
             if (pure := measures.purity(classes, labels)) is not None:
                 some = "" if (labels >= 0).all() else "labelled "
                 notes.append(
-                    f"{numbers.percent(pure)} of the {some}images carry the most frequent label of their latent class."
+                    f"{numbers.percent(pure)} of the {some}images have the most frequent label of their latent class."
                 )
                 shares = np.array([majorities.get(int(name), (0, np.nan))[1] for name in names])
                 listed = _listed(names, sizes, majorities, class_names)
@@ -105,9 +105,9 @@ def _origin(latent: LatentClasses) -> list[str]:
     """Returns how the partition was made, if there is more to say than its method's name."""
     notes = []
     if few := latent.few_labels:
-        text = f"They were spread from {numbers.plural(few.num_labelled or 0, 'labelled image')}"
+        text = f"They were predicted from {numbers.plural(few.num_labelled or 0, 'labelled image')}"
         if numbers.known(few.accuracy):
-            text += f", right for {numbers.percent(few.accuracy)} of those held out in cross-validation"
+            text += f", with an accuracy of {numbers.percent(few.accuracy)} in cross-validation"
         if few.l2 is not None and numbers.known(few.l2):
             text += f" (L2 {few.l2:.0e})"
         notes.append(f"{text}.")
@@ -116,7 +116,8 @@ def _origin(latent: LatentClasses) -> list[str]:
         notes.append(
             f"Their number, {number}, has the largest mean silhouette of those tried."
             if chosen.decided
-            else f"Their number, {number}, is the root of half the number of images: the silhouettes decided nothing."
+            else f"Their number, {number}, is the square root of half the number of images, because the silhouettes "
+            "were inconclusive."
         )
     return notes
 

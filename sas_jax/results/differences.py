@@ -19,9 +19,10 @@ FEWEST_SEEDS = 3
 
 LEVEL = 0.05
 LEGEND = (
-    "ahead, behind: beyond chance after Holm's correction for all comparisons of its table; in bold also on other test "
-    "images, in brackets only without the correction. No word: no difference is shown, which does not show that they "
-    "are equal. Where seeds are counted they are too few for a word."
+    f"Ahead and behind mark differences that are significant (p < {LEVEL}) after Holm's correction for multiple "
+    "comparisons. In bold, the arms' own intervals, which cover other test images, do not overlap either. In brackets, "
+    "the difference is significant only without the correction. No word means that no difference was shown, not that "
+    "the arms are equal. Differences given with their number of seeds have too few seeds for a test."
 )
 
 

@@ -22,19 +22,18 @@ def reading(groups: Sequence[Group], found: Iterable[Difference]) -> list[str]:
     sentences = [f"Accuracies are in %, with 95 % intervals from the {tests} and the seeds (Student's t)."]
     if all(len(group.arms) == 1 for group in trained):
         sentences = [
-            f"Accuracies are in %, with 95 % intervals from the {tests}. Each arm was trained once, and one seed is no "
-            f"evidence that arms differ: another seed changes accuracies as well. Give each arm {FEWEST_SEEDS} seeds "
-            f"or more."
+            f"Accuracies are in %, with 95 % intervals from the {tests}. Each arm has one seed, which cannot show that "
+            f"arms differ, because accuracies also vary between seeds. Give each arm {FEWEST_SEEDS} seeds or more."
         ]
     elif any(len(group.arms) < FEWEST_SEEDS for group in trained):
         sentences.append(
-            f"Arms with fewer than {FEWEST_SEEDS} seeds may differ by more than their intervals show; nothing is "
-            f"claimed of them."
+            f"Intervals of arms with fewer than {FEWEST_SEEDS} seeds may be too narrow, so their differences are not "
+            f"tested."
         )
     if differences := list(found):
         sentences.append("Differences are in percentage points, paired by seed, with 95 % intervals.")
         if any(each.p is not None for each in differences):
-            sentences.append(LEGEND[:1].upper() + LEGEND[1:])
+            sentences.append(LEGEND)
     return sentences
 
 
@@ -49,14 +48,18 @@ def unequal(groups: Sequence[Group], latent_method: str | None) -> list[str]:
     steps = [value for group in groups if group.is_trained and (value := group.mean("steps"))]
     if steps and max(steps) > 1.05 * min(steps):
         sentences.append(
-            f"The arms did not take equally many steps ({numbers.count(min(steps))} to {numbers.count(max(steps))}): "
-            "between sizes, the amount of data and the length of training differ together."
+            f"The arms were trained for different numbers of steps ({numbers.count(min(steps))} to "
+            f"{numbers.count(max(steps))}): subsets of different sizes differ in the amount of data and also in the "
+            "length of training."
         )
     if collapsed := [group.title for group in groups if any(arm.collapsed for arm in group.arms)]:
         sentences.append(
-            f"The outputs of {', '.join(collapsed)} collapsed to nearly one point, in at least one seed: such an "
-            "encoder has learned little, whatever its images."
+            f"The outputs of {', '.join(collapsed)} collapsed to nearly one point in at least one seed. A collapsed "
+            "encoder has learned little, regardless of its images."
         )
     if latent_classes.named(latent_method).labels:
-        sentences.append("The latent classes are the labels themselves: an analysis, since the method must do without.")
+        sentences.append(
+            "The latent classes are the labels themselves. This run is an analysis, because the method itself must not "
+            "use labels."
+        )
     return sentences

@@ -142,7 +142,7 @@ def read(content: Any, place: str = "") -> Results:
         place: The name of the content in error messages.
 
     Raises:
-        ValueError: A value is invalid; names the first one, such as "arms[2].probe.low is not a share".
+        ValueError: A value is invalid; names the first one, such as "arms[2].probe.low is not a number from 0 to 1".
     """
     return typed.build(Results, content, place)
 

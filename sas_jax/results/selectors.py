@@ -43,13 +43,13 @@ _TABLE = (
     Selector("facility_location", "s5", "images that together represent all others best"),
     Selector("facility_location_self0", "s5 dashed", "facility_location in which no image represents itself"),
     Selector("similarity_sum", "s6", "images most similar to all others"),
-    Selector("file", "s8 dashed", "a list of images made elsewhere", is_listed=True),
+    Selector("file", "s8 dashed", "a list of images from a file", is_listed=True),
     Selector("random", "s2", "random images", Role.BASELINE, rival="random subsets of the same size"),
-    Selector("random_balanced", "s4", "random images of each latent class, in proportion", Role.BASELINE),
+    Selector("random_balanced", "s4", "random images within each latent class", Role.BASELINE),
     Selector("prototypes_easy", "s7", "images nearest to their class's mean", Role.BASELINE),
     Selector("prototypes_hard", "s7 dashed", "images farthest from their class's mean", Role.BASELINE),
-    Selector("k_center", "s8", "images that leave no other far from all of them", Role.BASELINE),
-    Selector("semdedup", "s4 dashed", "images that are least like another one of their class", Role.BASELINE),
+    Selector("k_center", "s8", "images chosen so that every image is near one of them", Role.BASELINE),
+    Selector("semdedup", "s4 dashed", "the least redundant images of each class", Role.BASELINE),
     Selector("full", "s3", "all images", Role.WHOLE, rival="all images"),
 )
 SELECTORS = {selector.name: selector for selector in _TABLE}

@@ -173,8 +173,8 @@ def differences(groups: Sequence[Group], found: Differences, names: Iterable[str
     known = {name: title for name, title in titles(groups).items() if name in names}
     head, rows = ["arm"], []
     for title in known.values():
-        to = [f"to {rival.name}" for rival in selectors.RIVALS]
-        head += [title, *to] if accuracies else [f"{title} {each}" for each in to]
+        versus = [f"vs {rival.name}" for rival in selectors.RIVALS]
+        head += [title, *versus] if accuracies else [f"{title} {each}" for each in versus]
     for group in groups:
         row: list[Value] = [Name(group.title, group.selector.style)]
         for name in known:

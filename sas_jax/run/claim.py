@@ -47,19 +47,19 @@ def check(
         stored = workdir.stored_config()
     except InputError as error:  # not needed: the stamps record what each stage depends on
         stored = None
-        log(f"{workdir / 'config.json'} is damaged ({reason(error.__cause__ or error)}): it is written again")
+        log(f"{workdir / 'config.json'} is damaged ({reason(error.__cause__ or error)}) and will be rewritten")
     wanted, found = (plan.that_matters(flatten(jsonable(each))) for each in (config, stored or config))
     # A field that the stored config lacks is newer than the run; if it matters, it has changed a stage's inputs.
     fields = [name for name, value in sorted(found.items()) if name not in wanted or wanted[name] != value]
     changed = [stage for stage in inputs if (stamp := workdir.stamp(stage)) and stamp["inputs"] != inputs[stage]]
     if not fields and not changed:
         return
-    what = "; ".join(f"config.{name} was {found.get(name)}, is {wanted.get(name)}" for name in fields)
+    what = "; ".join(f"config.{name} was {found.get(name)}, is now {wanted.get(name)}" for name in fields)
     redo = [stage for stage in inputs if not workdir.is_done(stage, inputs[stage])]
     raise InputError(
-        f"{workdir.path} must hold a run of this config, got another "
-        f"({what or 'files it reads, or the devices, have changed'}). Give --rerun to redo "
-        f"{', '.join(redo) or 'nothing'} and keep the rest, --restart to begin anew, or another --workdir."
+        f"{workdir.path} must hold a run of this config, got a different one "
+        f"({what or 'its input files or the devices have changed'}). Give --rerun to redo "
+        f"{', '.join(redo) or 'nothing'} and keep the rest, --restart to start over, or another --workdir."
     )
 
 
@@ -90,7 +90,7 @@ def take_checkpoints(folder: epath.Path, inputs: str, *, vouched: bool, log: Cal
         of = _owner(owner)
     except (OSError, ValueError) as error:
         of = None
-        log(f"{owner} is damaged ({reason(error)}): it is written again")
+        log(f"{owner} is damaged ({reason(error)}) and will be rewritten")
     if of == inputs:
         return
     if of is not None and not vouched:
@@ -99,7 +99,7 @@ def take_checkpoints(folder: epath.Path, inputs: str, *, vouched: bool, log: Cal
         aside = folder / "checkpoints-of-unknown-inputs"
         remove(aside)
         checkpoints.rename(aside)
-        log(f"{checkpoints} may be of another config: it is renamed to {aside.name}, and training begins anew")
+        log(f"{checkpoints} may belong to another config: renamed to {aside.name}, training starts over")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(owner, sealed({"inputs": inputs}))
 
@@ -113,5 +113,5 @@ def _owner(path: epath.Path) -> str | None:
         return text.decode()
     inputs = read_sealed(path).get("inputs")
     if not isinstance(inputs, str):
-        raise ValueError("it names no inputs")
+        raise ValueError("its inputs are missing or not text")
     return inputs

@@ -84,7 +84,7 @@ def _carry_out(run: Run, stop_after: str, *, rerun: bool, restart: bool) -> dict
     finally:
         run.metrics.close()
     if run.stamps.done_before:
-        run.log(f"nothing to do again for: {', '.join(run.stamps.done_before)}")
+        run.log(f"already done: {', '.join(run.stamps.done_before)}")
     return results.collect(run.config, inputs, run.workdir)
 
 
@@ -128,7 +128,7 @@ def _check_sizes(run: Run, wanted: Sequence[str], *, fresh: bool) -> int:
         check_batch(name, size, section.batch_size, steps=steps, section=where)
         if section.batch_size % size_of_mesh:
             raise InputError(
-                f"{where}.batch_size must be a multiple of the {size_of_mesh} devices, got {section.batch_size}. "
+                f"{where}.batch_size must be divisible by the {size_of_mesh} devices, got {section.batch_size}. "
                 f"Choose {-(-section.batch_size // size_of_mesh) * size_of_mesh}."
             )
     for name in plan.partitions_of_arms(config) if "classes" in wanted else ():

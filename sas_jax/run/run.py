@@ -68,7 +68,7 @@ class Stamps:
             if done:
                 why = self.damage(*names) or damage()
             if why:
-                self._log(f"{why}: {stage} is done again")
+                self._log(f"{why}: redoing {stage}")
                 done = False
         if devices.as_writer_sees(done):
             self.done_before.append(stage)
@@ -127,8 +127,9 @@ class Data:
         same = stamp is not None and stamp["train_images"] == facts["train_images"]
         if stamp and same and stamp["train_content"] != facts["train_content"]:
             raise InputError(
-                f"The images of {dataset.name} must be those that the run in {self._workdir.path} began with, got "
-                f"others ({stamp['train_size']} then, {len(dataset.train)} now). Give --restart, or another --workdir."
+                f"The images of {dataset.name} must be those that the run in {self._workdir.path} started with, got "
+                f"different ones ({stamp['train_size']} then, {len(dataset.train)} now). Give --restart to start "
+                "over, or another --workdir."
             )
         return dataset
 
@@ -275,7 +276,8 @@ class Chosen:
         try:
             found = files.map_array(path) if mapped else files.array(path)
             if found.ndim != ndim or len(found) != self._n or found.dtype.kind != kind:
-                raise ValueError(f"it holds {found.dtype} {list(found.shape)}, of {self._n} images")
+                wanted = f"{ndim}-dimensional {'floats' if kind == 'f' else 'integers'} with {self._n} rows"
+                raise ValueError(f"it holds {found.dtype} {list(found.shape)}, expected {wanted}")
         except Exception as error:  # for a damaged header, any error of Python's own parser
             raise InputError(_damaged(path, files.reason(error))) from error
         return found
@@ -337,14 +339,15 @@ def given_embeddings(config: ConfigDict, n: int, *, log: Callable[[str], None]) 
         vectors = read_embeddings(name, n=n, field=GIVEN, log=log)
     if (vectors is None or vectors.ndim == 2) and plan.compares_views(config):
         raise InputError(
-            f"config.selection.similarity must be 'cosine' where {GIVEN} holds one vector an image, "
-            f"got {config.selection.similarity!r}, which compares all pairs of views. Set it, or give [n, views, d]."
+            f"config.selection.similarity must be 'cosine' if {GIVEN} holds one vector per image, got "
+            f"{config.selection.similarity!r}, which compares all pairs of views. Set it to 'cosine', or give "
+            "embeddings [n, views, d]."
         )
     return vectors
 
 
 def _damaged(path: epath.Path, reason: str) -> str:
     return (
-        f"{path} must be as this run wrote it, got a damaged file ({reason}). Remove the file and run the same command "
-        f"again, which makes it anew."
+        f"{path} must be intact, got a damaged file ({reason}). Remove the file and run the same command again to "
+        f"recreate it."
     )

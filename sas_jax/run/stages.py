@@ -35,11 +35,11 @@ def data(run: Run) -> None:
     dataset, facts = run.data.dataset, run.data.found[1]
     with run.stamps.doing("data") as stamped:
         stamped |= facts
-    run.log(f"data: {facts['train_size']:,} images of {dataset.name}, {facts['test_size']:,} to test on")
+    run.log(f"data: {facts['train_size']:,} training and {facts['test_size']:,} test images of {dataset.name}")
     for path in dataset.skipped[:10]:
-        run.log(f"data: left out {path}")
+        run.log(f"data: skipped {path}")
     if len(dataset.skipped) > 10:
-        run.log(f"data: left out {len(dataset.skipped) - 10} more")
+        run.log(f"data: skipped {len(dataset.skipped) - 10} more files")
 
 
 def proxy(run: Run) -> None:
@@ -141,8 +141,8 @@ def classes(run: Run) -> None:
             facts |= about
         if method.clusters and not section.embeddings and not run.config.proxy.embeddings:
             run.log(
-                "classes: these are clusters of the proxy's embeddings; a pretrained network's embeddings usually make "
-                "better ones (config.latent_classes.embeddings, docs/latent_classes.md)"
+                "classes: the latent classes are clusters of the proxy's embeddings; embeddings of a pretrained "
+                "network usually give better ones (config.latent_classes.embeddings, docs/latent_classes.md)"
             )
 
 
@@ -152,7 +152,7 @@ def rankings(run: Run) -> None:
         stage, file = plan.rank_stage(run.config, selector, name), plan.ranking_file(run.config, selector, name)
         if not run.stamps.todo(stage, file):
             continue
-        run.log(f"{stage}: {run.stamps.facts('data')['train_size']:,} images by {plan.within(selector, name)}")
+        run.log(f"{stage}: ranking {run.stamps.facts('data')['train_size']:,} images by {plan.within(selector, name)}")
         with run.stamps.doing(stage) as facts, run.workdir.writing(file) as path:
             _rank(run, selector, name, path, facts)
 
@@ -222,8 +222,8 @@ def train(run: Run) -> None:
                 facts |= _facts(fitted) | {"size": len(subset)}
             if facts["collapsed"]:
                 run.log(
-                    f"{stage}: the outputs collapsed to nearly one point (spread {facts['spread']}, where 1 is "
-                    f"even around the sphere): the arm has learned little; try a lower learning rate"
+                    f"{stage}: the outputs collapsed to nearly one point (spread {facts['spread']}; 1 is uniform on "
+                    f"the sphere), so the arm has learned little; try a lower learning rate"
                 )
         if run.evaluates:
             _evaluate(run, arm)
@@ -240,7 +240,7 @@ def evaluate(run: Run) -> None:
                 facts |= _supervised(run, stage, arm)
             _write_results(run)
     if run.workdir.writes and (why := run.workdir.damage("results.json")):
-        run.log(f"{run.workdir / 'results.json'} is written again ({why})")
+        run.log(f"rewriting {run.workdir / 'results.json'} ({why})")
         _write_results(run)
 
 
@@ -254,14 +254,14 @@ def make_report(run: Run) -> None:
         if not (why := run.workdir.damage("report.html")):
             run.stamps.done_before.append("report")
             return
-        run.log(f"{run.workdir / 'report.html'} is made again ({why})")
+        run.log(f"rebuilding {run.workdir / 'report.html'} ({why})")
     current = {"proxy"} & run.stamps.inputs.keys()
     current |= {f"{kind}/{arm.name}" for kind in ("arms", "supervised") for arm in run.arms}
     dataset = run.data.dataset
     with run.workdir.doing("report", inputs):
         _write_results(run)
         if lines := run.metrics.damaged():
-            run.log(f"report: {lines} lines of {run.workdir / 'metrics.jsonl'} are damaged and left out")
+            run.log(f"report: {lines} lines of {run.workdir / 'metrics.jsonl'} are damaged and were skipped")
         html = report.html(
             results=found,
             config=jsonable(run.config.to_dict()),
@@ -296,7 +296,8 @@ def _fit(
     devices.wait_for_all(f"the checkpoints of {directory} are this run's")
     if not run.data.fits_devices:
         in_memory = isinstance(run.data.dataset.train.images, np.ndarray)
-        run.log(f"{directory}: the images are {'sent batch by batch' if in_memory else 'decoded as they are wanted'}")
+        how = "sent to the devices batch by batch" if in_memory else "decoded on demand"
+        run.log(f"{directory}: the images are {how}")
     return fit(
         trainer,
         run.data.to_train_on,

@@ -56,7 +56,7 @@ def random_balanced(key: jax.Array, classes: np.ndarray, *, ids: np.ndarray | No
     """
     classes = checks.array("Classes", classes)
     if not classes.size:
-        raise InputError("`classes` must hold at least one, got none. Give one for each example.")
+        raise InputError("`classes` must have at least one entry, got none. Give one for each example.")
     return _ranking("random_balanced", key, *checks.classes(classes, len(np.atleast_1d(classes))), ids)
 
 

@@ -42,7 +42,9 @@ def order(position: np.ndarray, classes: np.ndarray, *, budgets: str = PROPORTIO
 def check(budgets: str) -> None:
     """Raises InputError unless this is one of BUDGETS."""
     if budgets not in BUDGETS:
-        raise InputError(f"budgets must be {' or '.join(map(repr, BUDGETS))}, got {checks.shown(budgets)}. Choose one.")
+        raise InputError(
+            f"`budgets` must be {' or '.join(map(repr, BUDGETS))}, got {checks.shown(budgets)}. Choose one."
+        )
 
 
 def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int, *, budgets: str = PROPORTIONAL) -> np.ndarray:
@@ -55,11 +57,9 @@ def divide(sizes: np.ndarray, candidates: np.ndarray, budget: int, *, budgets: s
 
 def check_fraction(fraction: float) -> float:
     """Returns the fraction as a float; raises InputError unless 0 < fraction <= 1."""
-    found = checks.number("A fraction", fraction)
+    found = checks.number("`fraction`", fraction)
     if not 0 < found <= 1:
-        raise InputError(
-            f"`fraction` must be more than 0 and at most 1, got {checks.shown(fraction)}. Give such a number."
-        )
+        raise InputError(f"`fraction` must be more than 0 and at most 1, got {checks.shown(fraction)}. Correct it.")
     return found
 
 
@@ -71,7 +71,7 @@ def size_of(fraction: float, n: int) -> int:
     """
     size = round(check_fraction(fraction) * n)
     if not size:
-        raise InputError(f"`fraction` must take at least one example of {n}, got {fraction}. Give a larger one.")
+        raise InputError(f"`fraction` must select at least one of {n} examples, got {fraction}. Increase it.")
     return size
 
 
@@ -85,8 +85,8 @@ def take(position: np.ndarray, classes: np.ndarray, size: int, *, budgets: str =
     found = checks.integer(size)
     if found is None or not 1 <= found <= ranked:
         raise InputError(
-            f"`size` must be a whole number from 1 to {ranked}, as many as were ranked, got {checks.shown(size)}. Give "
-            "another, or rank with a larger budget."
+            f"`size` must be a whole number from 1 to {ranked}, the number of ranked examples, got "
+            f"{checks.shown(size)}. Correct it, or rank with a larger budget."
         )
     return np.sort(order(position, classes, budgets=budgets)[:found])
 
@@ -104,10 +104,10 @@ def take_floor(position: np.ndarray, classes: np.ndarray, fraction: float) -> np
     short = np.flatnonzero(wanted > ranked)
     if short.size:
         raise InputError(
-            f"`fraction` must take no more than was ranked, got {fraction}, which takes {wanted[short[0]]} examples of "
-            f"class {labels[short[0]]}, of which {ranked[short[0]]} were ranked. Give a smaller one, or rank with a "
+            f"`fraction` must select ranked examples only, got {fraction}, which selects {wanted[short[0]]} examples "
+            f"of class {labels[short[0]]}, of which only {ranked[short[0]]} were ranked. Reduce it, or rank with a "
             "larger budget."
         )
     if not wanted.any():
-        raise InputError(f"`fraction` must take at least one example of a class, got {fraction}. Give a larger one.")
+        raise InputError(f"`fraction` must select at least one example of a class, got {fraction}. Increase it.")
     return np.flatnonzero((position >= 0) & (position < wanted[places]))

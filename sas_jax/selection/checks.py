@@ -63,17 +63,17 @@ def embeddings(values: np.ndarray, *, normalize: bool) -> arrays.LazyRows:
         long += (begin + np.flatnonzero((extent > arrays.LARGEST_NORM).any(1))).tolist()
     if not_finite:
         raise InputError(
-            f"`embeddings` must be finite, got NaN or infinity in {_rows(not_finite)}. Leave them out or embed them "
+            f"`embeddings` must be finite, got NaN or infinity in {_rows(not_finite)}. Remove them, or embed them "
             "again."
         )
     if normalize and zero:
         raise InputError(
-            f"`embeddings` must have rows other than zero, got a norm of 0 in {_rows(zero)}. Leave them out, or pass "
-            "normalize=False if the norms mean something."
+            f"`embeddings` must have no rows of zeros, got a norm of 0 in {_rows(zero)}. Remove them, or pass "
+            "normalize=False if the norms are meaningful."
         )
     if not normalize and long:
         raise InputError(
-            f"`embeddings` must have norms of at most 1 with normalize=False, got more in {_rows(long)}. Pass "
+            f"`embeddings` must have norms of at most 1 with normalize=False, got larger ones in {_rows(long)}. Pass "
             "normalize=True."
         )
     return arrays.LazyRows(values, _unit if normalize else lambda rows: np.asarray(rows, np.float32))
@@ -96,7 +96,7 @@ def similarity(values: np.ndarray) -> np.ndarray:
     values = array("A similarity matrix", values)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not len(values):
         raise InputError(
-            f"`similarity` must be [n, n], one row and one column an example, got {_shape(values)}. Give the "
+            f"`similarity` must be [n, n], one row and one column per example, got {_shape(values)}. Give the "
             "similarities of all pairs of the same examples."
         )
     floating("A similarity matrix", values)
@@ -120,8 +120,8 @@ def similarity(values: np.ndarray) -> np.ndarray:
         if differ.any():
             i, j = (int(place[0]) for place in np.nonzero(differ))
             raise InputError(
-                f"A similarity matrix is symmetric, and row {begin + i}, column {j} is {rows[i, j]:.8g} where row {j}, "
-                f"column {begin + i} is {float(values[j, begin + i]):.8g}; use (S + S.T) / 2 if that is meant."
+                f"`similarity` must be symmetric, got {rows[i, j]:.8g} at row {begin + i}, column {j} and "
+                f"{float(values[j, begin + i]):.8g} at row {j}, column {begin + i}. Correct it, or use (S + S.T) / 2."
             )
     return values
 
@@ -137,7 +137,7 @@ def candidates(values: np.ndarray | None, n: int) -> np.ndarray:
     """Returns the candidates as bool [n]; all if None."""
     if values is None:
         return np.ones(n, bool)
-    values = array("where=", values)
+    values = array("`where`", values)
     if values.shape != (n,) or values.dtype != bool:
         raise InputError(
             f"`where` must be bool [{n}], True for candidates, got {values.dtype} {_shape(values)}. Give one bool for "
@@ -152,7 +152,7 @@ def initial(values: np.ndarray | None, n: int) -> np.ndarray:
     """Returns the indices of examples already chosen as int64 [k], in the given order; empty for None."""
     if values is None:
         return np.zeros(0, np.int64)
-    values = array("initial=", values)
+    values = array("`initial`", values)
     if values.shape == (0,):  # an empty list becomes float64
         return np.zeros(0, np.int64)
     if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
@@ -163,13 +163,13 @@ def initial(values: np.ndarray | None, n: int) -> np.ndarray:
     bad = np.flatnonzero((values < 0) | (values >= n))
     if bad.size:
         raise InputError(
-            f"`initial` must hold indices from 0 to {n - 1}, got {values[bad[0]]} as entry {bad[0]}. Do they belong to "
-            "the same examples?"
+            f"`initial` must hold indices from 0 to {n - 1}, got {values[bad[0]]} as entry {bad[0]}. Check that "
+            "they belong to the same examples."
         )
     if (index := _repeated(values)) is not None:
         raise InputError(
             f"`initial` must hold each index once, got {values[index]} more than once. Use numpy.unique if the order "
-            "means nothing."
+            "does not matter."
         )
     return values.astype(np.int64)
 
@@ -186,15 +186,15 @@ def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
     bad = np.flatnonzero(~((result >= 0) & (result <= _LARGEST_GAIN)))
     if bad.size:
         raise InputError(
-            f"`weights` must be finite, 0 or more, got {values[bad[0]]} as entry {bad[0]}. Correct it, or scale them "
-            "all."
+            f"`weights` must be finite, 0 or more, got {values[bad[0]]} as entry {bad[0]}. Correct it, or scale "
+            "all weights."
         )
     if not result.any():
-        raise InputError("`weights` must have an entry above 0, got none. Raise at least one.")
+        raise InputError("`weights` must have at least one entry above 0, got none. Increase at least one.")
     if (total := result.sum()) > _LARGEST_GAIN:
         raise InputError(
-            f"Gains are float32 and can reach the weights' sum, so that must be at most {_LARGEST_GAIN:.3g}, and it is "
-            f"{total:.3g}; divide all weights by one number, which changes no pick."
+            f"`weights` must have a sum of at most {_LARGEST_GAIN:.3g}, because gains are float32 and can reach it, "
+            f"got {total:.3g}. Divide all weights by the same number, which does not change the picks."
         )
     return result
 
@@ -219,16 +219,17 @@ def weights_range(values: np.ndarray, of: np.ndarray) -> str:
     if lost.size:
         i = lost[np.argmin(share[lost])]
         raise InputError(
-            f"`weights` of a class must be 0 or at least {_LOST:.1e} times its largest, got {lost.size:,} that are "
-            f"less, such as entry {i}, {values[i]:.3g} beside {largest[of[i]]:.3g}. Raise them, or set them to 0."
+            f"`weights` must be 0 or at least {_LOST:.1e} times the largest of their class, got {lost.size:,} smaller "
+            f"ones, such as {values[i]:.3g} as entry {i}, where the largest is {largest[of[i]]:.3g}. Increase them, or "
+            "set them to 0."
         )
     coarse = (values > 0) & (share < _COARSE)
     if coarse.sum() <= _FEW * np.count_nonzero(values):
         return ""
     return (
         f"{coarse.sum():,} of {np.count_nonzero(values):,} weights are less than {_COARSE:.1e} times the largest of "
-        f"their class (the least {share[coarse].min():.1e} times), and gains are summed in steps of {_LOST:.1e} times "
-        f"it, so these examples count inexactly; raise them, or lower the largest."
+        f"their class (the smallest is {share[coarse].min():.1e} times). Gains are summed in steps of {_LOST:.1e} "
+        f"times the largest weight, so these examples count inexactly. Increase these weights, or reduce the largest."
     )
 
 
@@ -256,9 +257,9 @@ def largest_similarity(values: np.ndarray, self_similarity: float | None) -> tup
     warning = self_similarity_warning(other, largest)
     if not warning and coarse.sum() > _FEW * n:
         warning = (
-            f"{coarse.sum():,} of {n:,} examples of a class have no similarity above {counts[coarse].max():.1e} where "
-            f"the largest is {largest:.1e}, and gains are summed in steps of {_LOST * largest:.1e}, so these examples "
-            f"count inexactly or not at all; rank them as a class of their own, or put all on one scale."
+            f"{coarse.sum():,} of {n:,} examples of a class have no similarity above {counts[coarse].max():.1e}, but "
+            f"the largest is {largest:.1e}. Gains are summed in steps of {_LOST * largest:.1e}, so these examples "
+            f"count inexactly or not at all. Rank them as a separate class, or bring all similarities to one scale."
         )
     return largest, warning
 
@@ -268,9 +269,9 @@ def self_similarity_warning(other: float, largest: float) -> str:
     if not 0 < other < _COARSE * largest:
         return ""
     return (
-        f"Similarities to other examples are at most {other:.1e} beside self-similarities of up to {largest:.1e}, and "
-        f"gains are summed in steps of {_LOST * largest:.1e}, so the others count inexactly or not at all; give "
-        f"self_similarity=0, or put both on one scale."
+        f"Similarities to other examples are at most {other:.1e}, but self-similarities are up to {largest:.1e}. Gains "
+        f"are summed in steps of {_LOST * largest:.1e}, so similarities to other examples count inexactly or not at "
+        f"all. Set self_similarity=0, or bring both to one scale."
     )
 
 
@@ -278,15 +279,16 @@ def budget(value: int | None, number: int) -> int:
     """Returns the budget, from 1 to the number of candidates; that number for None."""
     if not number:
         raise InputError(
-            "`where` must leave a candidate that is not in `initial`, got none. Mark others, or choose fewer."
+            "`where` must mark at least one candidate that is not in `initial`, got none. Mark more, or shorten "
+            "`initial`."
         )
     if value is None:
         return number
     found = integer(value)
     if found is None or not 1 <= found <= number:
         raise InputError(
-            f"`budget` must be a whole number from 1 to the {number} candidates, got {shown(value)}. Give as many as "
-            "there are, or leave it out to rank all."
+            f"`budget` must be a whole number from 1 to the {number} candidates, got {shown(value)}. Correct it, "
+            "or omit it to rank all candidates."
         )
     return found
 
@@ -311,13 +313,14 @@ def ids(values: np.ndarray | None, n: int) -> np.ndarray | None:
         "".join(names).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"Ids are text that UTF-8 can hold, and one of them has the character {error.object[error.start]!r}, "
-            f"which it cannot; rename that example."
+            f"`ids` must be text that UTF-8 can encode, got one with the character {error.object[error.start]!r}. "
+            "Rename that example."
         ) from error
     if len(set(names)) < n:
         index = _repeated(values)
         raise InputError(
-            f"`ids` must be unique, got {names[index]!r} as entry {index} and before it. Rename one, or leave them out."
+            f"`ids` must be unique, got {names[index]!r} as entry {index} and as an earlier one. Rename one, or omit "
+            f"`ids`."
         )
     return values
 
@@ -330,15 +333,15 @@ def mesh(value: "Mesh | None") -> "Mesh | None":
         return None
     if not isinstance(value, jax.sharding.Mesh) or len(value.axis_names) != 1:
         is_mesh = isinstance(value, jax.sharding.Mesh)
-        found = f"one of the axes {', '.join(value.axis_names)}" if is_mesh else shown(value)
+        found = f"one with the axes {', '.join(value.axis_names)}" if is_mesh else shown(value)
         raise InputError(
             f"`mesh` must be a jax.sharding.Mesh of one axis, got {found}. Make one with sas_jax.devices.mesh()."
         )
     processes, count = {each.process_index for each in value.devices.flat}, jax.process_count()
     if len(processes) < count and processes != {jax.process_index()}:
         raise InputError(
-            f"`mesh` must hold devices of this process or of all {count}, got one of other {len(processes)}. Make one "
-            "with sas_jax.devices.mesh()."
+            f"`mesh` must hold the devices of this process (of index {jax.process_index()}) or of all {count}, got "
+            f"those of the processes {sorted(processes)}. Make one with sas_jax.devices.mesh()."
         )
     return value
 
@@ -396,8 +399,8 @@ def _one_each(what: str, values: Any, n: int) -> np.ndarray:
     values = array(what, values)
     if values.shape != (n,):
         raise InputError(
-            f"{what} must have one entry for each example, so [{n}], got {_shape(values)}. Do they belong to the same "
-            "examples?"
+            f"{what} must have one entry for each example, shape [{n}], got {_shape(values)}. Check that they belong "
+            "to the same examples."
         )
     return values
 

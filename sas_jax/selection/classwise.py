@@ -135,8 +135,8 @@ class Run:
         needed = 3 * 4 * number * features // processes
         if number > _LARGEST_MATRIX and needed > (free := devices.free_memory()):
             raise InputError(
-                f"A latent class must fit in memory to be ranked, got one of {number:,} examples, which takes "
-                f"{needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free. Make more latent classes."
+                f"A latent class must fit in memory to be ranked, got one of {number:,} examples, which needs "
+                f"{needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free. Use more latent classes."
             )
 
     def from_matrices(

@@ -27,7 +27,7 @@ def check(position: Any, gain: Any, classes: Any, ids: Any) -> tuple[Columns, li
     ids = None if ids is None else checks.array("Ids", ids)
     if position.ndim != 1 or not len(position):
         raise InputError(
-            f"`position` must be [n], one entry or more, got {list(position.shape)}. Give one for each example."
+            f"`position` must be [n], at least one entry, got {list(position.shape)}. Give one for each example."
         )
     for name, values in (("gain", gain), ("classes", classes), ("ids", ids)):
         if values is not None and values.shape != position.shape:
@@ -66,7 +66,7 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
         place = int(np.searchsorted(first, slot, side="right")) - 1
         raise InputError(
             f"`position` must be 0 to {counts[place] - 1}, each once, in class {labels[place]}, got "
-            f"{slot - first[place]} {times[slot]} times. Rank the examples again."
+            f"{slot - first[place]}, which occurs {times[slot]} times. Rank the examples again."
         )
     return position.astype(np.int32, copy=False)
 

@@ -95,7 +95,8 @@ def problem(
     if OBJECTIVES[objective].cut:
         if weights is not None:
             raise InputError(
-                f"`weights` must be left out for {objective}, got some. An example counts where it is not picked."
+                f"`weights` must be omitted for {objective}, a sum over pairs of a picked and an unpicked example, got "
+                "some. Omit them."
             )
         self_similarity = 0.0  # of no effect
     scale = jnp.float32(1)
@@ -147,7 +148,7 @@ def start(problem: Problem, *, budget: int, where: ArrayLike | None = None, init
     """
     if (checks.integer(budget) or 0) < 1:
         raise InputError(
-            f"`budget` must be a whole number of picks, 1 or more, got {checks.shown(budget)}. Choose one."
+            f"`budget` must be a whole number of picks, 1 or more, got {checks.shown(budget)}. Correct it."
         )
     n = problem.size
     where = jnp.ones(n, bool) if where is None else jnp.asarray(where)
@@ -296,7 +297,7 @@ def _checked(similarity, embeddings) -> jax.Array:
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise InputError(f"`similarity` and `embeddings` must be floating point, got {values.dtype}. Convert them.")
     if embeddings is not None and (values.ndim != 2 or values.shape[0] == 0):
-        raise InputError(f"`embeddings` must be [n, d], one row an example, got {list(values.shape)}. Reshape them.")
+        raise InputError(f"`embeddings` must be [n, d], one row per example, got {list(values.shape)}. Reshape them.")
     if similarity is not None and (values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] == 0):
         raise InputError(f"`similarity` must be [n, n], got {list(values.shape)}. Give all pairs of the same examples.")
     return _undifferentiated(values.astype(jnp.float32))
@@ -311,7 +312,7 @@ def _undifferentiated(values: jax.Array) -> jax.Array:
 @_undifferentiated.defjvp
 def _refuse_derivative(primals, tangents):
     raise InputError(
-        "Gains and picks have no derivative here, for gains are summed in integers; differentiate the objective at the "
+        "Picks and gains have no derivative, because gains are sums of integers. Differentiate the objective at the "
         "picks, and pass jax.lax.stop_gradient of the similarity, embeddings and weights to this function."
     )
 

@@ -85,7 +85,7 @@ def rank(
     mesh = checks.mesh(mesh)
     if progress is not None and not callable(progress):
         raise InputError(
-            f"progress= must be a function of two numbers, got {checks.shown(progress)}. Give one, or none."
+            f"`progress` must be a function of two numbers, got {checks.shown(progress)}. Pass one, or omit it."
         )
     if self_similarity is not None:
         self_similarity = checks.unit_interval("self_similarity", self_similarity)
@@ -108,7 +108,8 @@ def rank(
     ids = checks.ids(ids, n)
     if weights is not None and OBJECTIVES[objective].cut:
         raise InputError(
-            f"`weights` must be left out for {objective}, got some. An example counts where it is not picked."
+            f"`weights` must be omitted for {objective}, a sum over pairs of a picked and an unpicked example, got "
+            "some. Omit them."
         )
     where[initial] = False
     number = int(where.sum())

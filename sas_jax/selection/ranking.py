@@ -80,11 +80,11 @@ class Ranking:
         if rounding not in ("nearest", "floor"):
             raise InputError(f"`rounding` must be 'nearest' or 'floor', got {rounding!r}. Choose one.")
         if rounding == "floor" and budgets not in (None, division.PROPORTIONAL):
-            raise InputError(f"budgets must be 'proportional' with rounding='floor', got {budgets!r}. Leave one out.")
+            raise InputError(f"`budgets` must be 'proportional' with rounding='floor', got {budgets!r}. Omit one.")
         budgets = self._budgets(budgets)
         if size is not None:
             if rounding == "floor":
-                raise InputError("`rounding` must be left out with a size, which is exact, got 'floor'. Leave it out.")
+                raise InputError("`rounding` must be omitted with `size`, which is exact, got 'floor'. Omit it.")
             return division.take(self.position, self.classes, size, budgets=budgets)
         assert fraction is not None
         if rounding == "floor":
@@ -103,9 +103,9 @@ class Ranking:
         complete = parameters.get("budget") == parameters.get("candidates")
         if wanted != ranked_by and not complete:
             raise InputError(
-                f"A subset with {wanted} budgets must come from a ranking of every candidate, or one with {wanted} "
+                f"A subset with budgets={wanted!r} must be of a ranking of every candidate, or of one with these "
                 f"budgets, got one of {parameters.get('budget')} of {parameters.get('candidates')} candidates with "
-                f"{ranked_by} budgets. Rank again with budgets={wanted!r}."
+                f"budgets={ranked_by!r}. Rank again with budgets={wanted!r}."
             )
         return wanted
 
@@ -181,45 +181,49 @@ class Ranking:
         known = {name: self.metadata.get(name) for name in ("objective", "source", "fingerprint")}
         made = (f"by {known['objective']} " if known["objective"] else "") + "from "
         made += _origin(len(self), known["source"], known["fingerprint"])
-        wrong = f"The ranking {path} was made {made}, and is to be used on"
-        remedy = "load the ranking of these, or rank them."
+        wrong = f"The ranking {path} was made {made} and cannot be used on"
+        remedy = "Load the ranking of these examples, or rank them."
         if n is not None and checks.integer(n) != len(self):
-            raise InputError(f"{wrong} {checks.shown(n)} examples; {remedy}")
+            raise InputError(f"{wrong} {checks.shown(n)} examples. {remedy}")
         if of is not None:
-            values = checks.array("of=", of)
+            values = checks.array("`of`", of)
             if known["fingerprint"] is None:
                 raise InputError(
-                    f"The ranking {path} was made {made} and carries no fingerprint to compare with of=; give ids= or "
-                    f"n= instead."
+                    f"The ranking {path} was made {made} and has no fingerprint to compare with `of`. Pass `ids` or "
+                    f"`n` instead."
                 )
             try:
                 given = fingerprint(values)
             except (TypeError, ValueError) as error:  # it has no length, or is not numeric
                 raise InputError(
-                    f"of= is what was ranked, floats [n, ...], and this is {values.dtype} {list(values.shape)}; give "
+                    f"`of` must be the ranked array, floats [n, ...], got {values.dtype} {list(values.shape)}. Pass "
                     f"the array that was given to rank."
                 ) from error
             if (len(values), given) != (len(self), known["fingerprint"]):
                 source = os.path.basename(getattr(of, "filename", None) or "")  # of a mapped file
-                raise InputError(f"{wrong} {_origin(len(values), source, given)}; {remedy}")
+                raise InputError(f"{wrong} {_origin(len(values), source, given)}. {remedy}")
         if ids is not None:
-            given_ids = checks.array("ids=", ids)
+            given_ids = checks.array("`ids`", ids)
             if self.ids is None:
                 raise InputError(
-                    f"The ranking {path} was made {made} and carries no ids to compare with ids=; give of= or n= "
+                    f"The ranking {path} was made {made} and has no ids to compare with `ids`. Pass `of` or `n` "
                     f"instead."
                 )
             if given_ids.shape != self.ids.shape:
-                raise InputError(f"{wrong} examples with ids of the shape {list(given_ids.shape)}; {remedy}")
+                raise InputError(f"{wrong} examples with ids of the shape {list(given_ids.shape)}. {remedy}")
             names = checks.ids(given_ids, len(self))
             assert names is not None
             differ = np.flatnonzero(names != self.ids)
             if differ.size:
                 i = differ[0]
-                order = " (the same names in another order)" if set(names.tolist()) == set(self.ids.tolist()) else ""
+                order = (
+                    " (they are the same names in a different order)"
+                    if set(names.tolist()) == set(self.ids.tolist())
+                    else ""
+                )
                 raise InputError(
-                    f"{wrong} others: entry {i} is {str(self.ids[i])!r} in the ranking and {str(names[i])!r} here, and "
-                    f"{differ.size} of {len(self)} differ{order}; {remedy}"
+                    f"{wrong} other examples: entry {i} is {str(self.ids[i])!r} in the ranking and {str(names[i])!r} "
+                    f"here, and {differ.size} of {len(self)} differ{order}. {remedy}"
                 )
 
 

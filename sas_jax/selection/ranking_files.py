@@ -45,7 +45,7 @@ def save(path: str, of: Columns, metadata: Mapping[str, Any]) -> None:
         known = json.loads(json.dumps(dict(metadata)))  # as it will be read back: tuples become lists, keys text
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"A ranking's metadata are of JSON's types, and these are not ({files.reason(error)}); convert them."
+            f"`metadata` must hold values of JSON's types only, got others ({files.reason(error)}). Convert them."
         ) from error
     text = json.dumps(known | {_CHECKSUM: _checksum(of, known)})
     position, gain, classes, ids = of
@@ -76,7 +76,7 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
     try:
         data = files.whole(path)
     except (OSError, ValueError) as error:  # a path with a null character raises ValueError
-        raise InputError(f"The ranking {path} cannot be read ({files.reason(error)}); check the path.") from error
+        raise InputError(f"The ranking {path} cannot be read ({files.reason(error)}). Check the path.") from error
     try:
         found, text = _READERS[suffix](data)
         metadata = {} if text is None else json.loads(text)
@@ -86,20 +86,20 @@ def load(path: str) -> tuple[Columns, dict[str, Any]]:
     # On damaged files, the three libraries raise all kinds of exceptions.
     except Exception as error:
         raise InputError(
-            f"The ranking {path} is cut short, damaged or not a ranking ({files.reason(error)}); write it again with "
+            f"The ranking {path} is truncated, damaged or not a ranking ({files.reason(error)}). Write it again with "
             f"Ranking.save."
         ) from error
     try:
         if not np.array_equal(found["index"], np.arange(np.size(found["index"]))):
-            raise InputError("its index column must be 0, 1, 2, ... in this order; sort the rows by it.")
+            raise InputError("its index column must be 0, 1, 2, ... in this order. Sort the rows by it.")
         of, names = columns.check(found["position"], found["gain"], found["class"], found["id"])
     except InputError as error:
         edited = "cannot be used" if checksum is None else "is damaged or was edited"
         raise InputError(f"The ranking {path} {edited}: {error}") from error
     if checksum is not None and checksum != _checksum(of, metadata):
         raise InputError(
-            f"The ranking {path} is not what Ranking.save wrote, by its checksum: it was damaged or edited; write it "
-            f"again with Ranking.save."
+            f"The ranking {path} does not match its checksum: it was damaged or edited. Write it again with "
+            f"Ranking.save."
         )
     return of, metadata | ({} if names is None else {columns.CLASS_NAMES: names})
 
@@ -112,7 +112,7 @@ def _read_parquet(data: bytes) -> _Found:
     # Read on this thread: one of pyarrow's may still hold the bytes at interpreter exit, and abort the process.
     file = pyarrow.parquet.ParquetFile(pa.BufferReader(data))
     if file.metadata.num_rows > MOST:
-        raise ValueError(f"it has {file.metadata.num_rows:,} rows, and may have {MOST:,}")
+        raise ValueError(f"it has {file.metadata.num_rows:,} rows, more than the limit of {MOST:,}")
     table = file.read(use_threads=False)
     text = (table.schema.metadata or {}).get(KEY)
     return _from_table(table), None if text is None else text.decode()
@@ -125,7 +125,7 @@ def _read_csv(data: bytes) -> _Found:
         first, data = data.split(b"\n", 1)
         text = first.removeprefix(b"# ").decode()
         if not data.endswith(b"\n"):
-            raise ValueError("the last line has no end")
+            raise ValueError("its last line has no line break at the end")
     table = pyarrow.csv.read_csv(
         pa.BufferReader(data),
         read_options=pyarrow.csv.ReadOptions(use_threads=False),  # see _read_parquet
@@ -142,7 +142,7 @@ def _read_npz(data: bytes) -> _Found:
     with np.load(io.BytesIO(data)) as arrays:
         found = {name: arrays[name] for name in arrays.files}
     if missing := [name for name in ("index", "class", "position", "gain") if name not in found]:
-        raise InputError(f"it has no array {missing[0]!r}, which a ranking has; give a file that Ranking.save wrote.")
+        raise InputError(f"it has no array {missing[0]!r}. Give a file that Ranking.save wrote.")
     return {"id": None} | found, str(found["metadata"]) if "metadata" in found else None
 
 
@@ -154,7 +154,7 @@ def _from_table(table: pa.Table) -> dict[str, Any]:
     for name in _SCHEMA.names:
         if (number := table.column_names.count(name)) != 1 and not (name == "id" and number == 0):
             raise InputError(
-                f"it has {number} columns {name!r}, and a ranking has one; its columns are {', '.join(_SCHEMA.names)}."
+                f"it has {number} columns named {name!r}, expected one of each of {', '.join(_SCHEMA.names)}."
             )
         if not number:
             continue
@@ -165,7 +165,7 @@ def _from_table(table: pa.Table) -> dict[str, Any]:
             if name == "id" and empty == len(table):
                 continue
             if name not in ("id", "gain"):  # other programs write gains of nan as empty entries
-                raise InputError(f"{empty} entries of its column {name!r} are empty; fill them.")
+                raise InputError(f"{empty} entries of its column {name!r} are empty. Fill them.")
         found[name] = np.array(column.to_pylist(), object) if name == "id" else column.to_numpy()
     return found
 
@@ -212,5 +212,5 @@ def _write_whole(path: str, data: bytes) -> None:
 
 def _cannot_be_written(path: str, reason: str) -> InputError:
     return InputError(
-        f"{path} must be a file that can be written, got one that cannot ({reason}). Choose another place."
+        f"{path} must be a writable file, got one that cannot be written ({reason}). Choose another path."
     )

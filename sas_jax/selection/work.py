@@ -114,21 +114,21 @@ class Work:
             write_whole(self._path, lambda aside: aside.write_bytes(buffer.getvalue()))
         except OSError as error:
             raise InputError(
-                f"The state of the run cannot be written to {self._path} ({error.strerror or error}); choose a place "
-                f"that can be written, with room for {buffer.tell():,} bytes."
+                f"The state of the ranking cannot be written to {self._path} ({error.strerror or error}). Choose a "
+                f"writable path with {buffer.tell():,} bytes of free disk space."
             ) from error
         self._saved = time.monotonic()
 
     def _load(self, path: epath.Path) -> None:
         refused = (
-            f"{path} is not the state of an interrupted ranking, which would be kept there; move it away, or remove it "
-            f"if it was one."
+            f"{path} must be the saved state of an interrupted ranking, got another file or a damaged one. Move it "
+            f"away, or remove it if it was a saved state."
         )
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
+            raise InputError(f"{path} cannot be read ({error.strerror or error}). Check the path.") from error
         except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(refused) from error
         if str(arrays.get("format")) != _FORMAT:

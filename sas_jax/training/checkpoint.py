@@ -63,7 +63,7 @@ class Checkpoints:
         self._log = log
         self._keep = keep
         self._saving: int | None = None
-        self._lost: int | None = None  # the last step that failed to be written, until a later one succeeds
+        self._lost: tuple[int, str] | None = None  # the last failed step and the reason, until a later one succeeds
         self._failures: list[int] = []
         self._manager = self._open()
 
@@ -124,17 +124,18 @@ class Checkpoints:
             self._failed(step, error)
 
     def _failed(self, step: int, error: Exception) -> None:
-        self._saving, self._lost = None, step
+        why = _reason(error)
+        self._saving, self._lost = None, (step, why)
         self._failures.append(step)
         self._manager.close()
         if devices.is_writer():
             _remove(self.directory / str(step))
             self._remove_unfinished()
         self._manager = self._open()
-        last = f"checkpoint {self.newest} is kept" if self.newest is not None else "there is none before it"
+        last = "there is no earlier one" if self.newest is None else f"checkpoint {self.newest} is kept"
         self._log(
-            f"the checkpoint of step {step} could not be written to {self.directory} ({_reason(error)}), and {last}: "
-            f"make room; the next one is tried as ever"
+            f"cannot write the checkpoint of step {step} to {self.directory}: {why}; {last}. {_remedy(why)} before the "
+            "next checkpoint is due."
         )
 
     def _remove_unfinished(self) -> None:
@@ -184,13 +185,16 @@ class Checkpoints:
             InputError: the last checkpoint could not be written.
         """
         self.finish()
+        newest = self.newest
         self._manager.close()
         if devices.is_writer():
             self._remove_unfinished()  # again, because a thread of a failed write may have recreated it
         if self._lost is not None:
+            step, why = self._lost
+            then = "start over" if newest is None else f"resume from checkpoint {newest}"
             raise InputError(
-                f"The checkpoint of step {self._lost} must be written to {self.directory}, got a full disk. Free some "
-                "space and run the same command again; it resumes from the checkpoint before."
+                f"Cannot write the checkpoint of step {step} to {self.directory}: {why}. {_remedy(why)}, then run the "
+                f"same command to {then}."
             )
 
 
@@ -211,7 +215,7 @@ def damage(directory: epath.Path, step: int, *, last: int | None = None) -> str 
         return f"{manifest} is damaged ({reason(error)})"
     found = _hashes(directory / str(step))
     bad = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    return f"{directory / str(step) / bad[0]} is not as it was written" if bad else None
+    return f"{directory / str(step) / bad[0]} has changed since it was written" if bad else None
 
 
 def _remove(folder: epath.Path, *, tries: int = 50) -> None:
@@ -238,6 +242,12 @@ def _reason(error: Exception) -> str:
     if words := next((w for w in map(os.strerror, FULL) if w in str(error)), None):
         return words
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _remedy(why: str) -> str:
+    """Returns the imperative that fixes a failed write, given its `_reason`."""
+    full = why in map(os.strerror, FULL)
+    return "Free disk space" if full else "Check that the directory is reachable and writable"
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:

@@ -62,9 +62,9 @@ class FitResult:
 def check_batch(name: str, size: int, batch_size: int, *, steps: int, section: str) -> None:
     """Raises InputError if the `size` images of `name` do not fill a batch, or `steps` overflows int32."""
     if size < batch_size:
+        other = ", or raise the fraction in config.arms" if section == "config.train" else ""
         raise InputError(
-            f"{section}.batch_size must be at most the {size} images of {name}, got {batch_size}. Lower it, or raise "
-            "the fraction in config.arms."
+            f"{section}.batch_size must be at most the {size} images of {name}, got {batch_size}. Lower it{other}."
         )
     if steps > MOST_STEPS:
         raise InputError(
@@ -169,10 +169,10 @@ def load_trained(trainer: Trainer, directory: epath.Path, *, steps: int, allow_o
     found = None if state is None else int(state.step)
     if found is None or (found != steps and not allow_older):
         why = next(iter(damaged.values()), f"checkpoint {steps} of {directory} is missing")
-        older = "" if found is None else f" Or use the one of step {found} with allow_older=True (--allow_older)."
+        older = "" if found is None else f", or use checkpoint {found} with allow_older=True (--allow_older)"
         raise InputError(
-            f"The last checkpoint in {directory} must be as the run wrote it, got a damaged one ({why}). Run python -m "
-            f"sas_jax.main on this workdir again, which trains the rest anew.{older}"
+            f"The last checkpoint in {directory} must be intact, got a damaged or missing one ({why}). Run python -m "
+            f"sas_jax.main on this workdir again to train the missing steps{older}."
         )
     return state
 
@@ -338,12 +338,12 @@ class _Record:
         skipped = int(seen.skipped)
         if not finite.all() and (not self._allowed or skipped > self._allowed):
             bad = step - count + int(np.argmin(finite)) + 1
-            many = f", one of {skipped} such steps where {self._section}.skip_nonfinite is {self._allowed}"
-            kept = f"checkpoint {self.saved} in {self._directory}" if self.saved else "no checkpoint yet"
+            many = f"{skipped} such steps in total, {self._section}.skip_nonfinite allows {self._allowed}; "
+            kept = f"last good checkpoint: {self.saved} in {self._directory}" if self.saved else "no checkpoint yet"
             raise InputError(
                 f"The loss of {self._stage} must be finite, got {values[bad - 1 - step + count]} at step {bad} of "
-                f"{self._course.total}{many if self._allowed else ''} (last good: {kept}). Lower "
-                f"{self._section}.learning_rate, raise {self._section}.temperature, or raise "
+                f"{self._course.total} ({many if self._allowed else ''}{kept}). Lower the learning rate or raise the "
+                f"temperature (in {self._section}, or in config.methods for a method that sets its own), or raise "
                 f"{self._section}.skip_nonfinite to skip a few such steps."
             )
         return float(values[finite].mean(dtype=np.float64)) if finite.any() else math.nan

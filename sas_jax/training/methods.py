@@ -248,8 +248,8 @@ class MoCo(_WithTarget):
         batch, groups, keys = train.batch_size, train.batch_norm_groups, train.queue_size
         if batch % groups or batch < 2 * groups:
             raise InputError(
-                f"config.train.batch_size must be a multiple, and at least twice, of the {groups} BatchNorm groups of "
-                f"MoCo, got {batch}. Change it, or config.methods.moco.batch_norm_groups."
+                f"config.train.batch_size must be a multiple of MoCo's {groups} BatchNorm groups and at least "
+                f"{2 * groups}, got {batch}. Change it, or config.methods.moco.batch_norm_groups."
             )
         if keys < 2 * batch or keys % (2 * batch):
             raise InputError(

@@ -37,7 +37,7 @@ def server(folder):
 
 
 def write_archive(official, path):
-    """A small archive laid out as the official one: of an image a byte a label, then its reds, greens and blues."""
+    """Writes a small archive in the official layout: per image a byte per label, then reds, greens and blues."""
     source = official._cifar_info.fget(official)
     classes = {key: official(data_dir="/nowhere").info.features[key].num_classes for key in source.label_keys}
     random = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def test_the_prepared_data_set_is_tfdss_own(name, tmp_path, monkeypatch):
         np.testing.assert_array_equal(split.images, images[index])
         np.testing.assert_array_equal(split.labels, labels["label"][index])
 
-    builder = tfds.builder(name, data_dir=data_dir)  # the official builder takes it for its own
+    builder = tfds.builder(name, data_dir=data_dir)  # the official builder accepts it as its own
     assert builder.info.full_name == f"{name}/{official.VERSION}"
     example = builder.as_data_source("train")[0]
     assert set(example) == {"id", "image", *labels}
@@ -100,7 +100,7 @@ def test_the_prepared_data_set_is_tfdss_own(name, tmp_path, monkeypatch):
 
 def test_no_network_is_said_at_once_with_the_way_out(tmp_path, monkeypatch):
     with server(tmp_path) as address:
-        pass  # nobody listens there any more
+        pass  # nobody listens on that port any more
     point_to(monkeypatch, OFFICIAL["cifar100"], f"{address}/archive.tar.gz", "0")
     start = time.monotonic()
     with pytest.raises(

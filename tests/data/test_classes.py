@@ -71,8 +71,8 @@ UNLABELLED = dataclasses.replace(split((0, 1)), labels=None)
 @pytest.mark.parametrize(
     ("given", "names", "sentence"),
     [
-        (dataset(), ("cta",), r"must name classes of toy, got 'cta'\. Correct it; the nearest is 'cat'"),
-        (dataset(), (3,), r"got 3\. Correct it; the nearest is"),
+        (dataset(), ("cta",), r"must name classes of toy, got 'cta'\. Did you mean 'cat'\?"),
+        (dataset(), (3,), r"got 3\. Did you mean"),
         (dataset(), ("cat", "fox", "cat"), r"must name each class once, got 'cat' twice\. Remove one"),
         (Dataset("toy", split((0, 1)), None, None), ("cat",), r"without labels, got 1 names for toy\. Empty it"),
         (dataset(train=(0, 1)), ("eel",), r"that have training images, got classes without any"),

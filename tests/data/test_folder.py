@@ -20,7 +20,7 @@ from sas_jax.errors import InputError
 
 def draw(path, seed=0, shape=(8, 8, 3), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.name.startswith(".") or path.suffix.lower() == ".pgm":  # PIL does not know the format by the name
+    if path.name.startswith(".") or path.suffix.lower() == ".pgm":  # PIL does not know the format by the file name
         options.setdefault("format", "PPM" if path.suffix.lower() == ".pgm" else "PNG")
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     Image.fromarray(pixels).save(path, **options)
@@ -58,7 +58,7 @@ def test_no_labels_in_a_flat_or_mixed_folder_or_one_sub_folder(tmp_path, paths):
 
 
 def image_folder(root):
-    """The paths that torchvision 0.29's ImageFolder samples, in its order (find_classes and make_dataset)."""
+    """Returns the paths that torchvision 0.29's ImageFolder samples, in its order (find_classes and make_dataset)."""
     suffixes = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
     paths = []
     for name in sorted(entry.name for entry in os.scandir(root) if entry.is_dir()):
@@ -71,7 +71,7 @@ def image_folder(root):
     "paths",
     [
         ("a/z.png", "a/a/0.png", "a/b.png", "b/0.png"),
-        ("cat/1.png", "cat-big/1.png", "cat.png/1.png", "cat big/0.png"),  # one name begins another's
+        ("cat/1.png", "cat-big/1.png", "cat.png/1.png", "cat big/0.png"),  # one name is a prefix of another
         ("a/b/1.png", "a/b-c/1.png", "a/b/z/1.png", "a/b.png", "A/1.png"),
         ("a/0.gif", "a/1.png", "b/2.GIF", "b/1.png"),
         ("a/1.pgm", "a/0.png", "b/0.ppm", "b/1.PPM"),
@@ -139,17 +139,17 @@ def test_the_order_does_not_depend_on_the_threads(tmp_path):
 
 def test_the_cameras_orientation_is_honoured(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it a quarter to the right
+    exif[0x0112] = 6  # orientation: display rotated by 90 degrees clockwise
     pixels = draw(tmp_path / "0.png", exif=exif)
     np.testing.assert_array_equal(folder.read_folder(str(tmp_path), image_size=8)[0].images[0], np.rot90(pixels, -1))
 
 
 TIFF = b"II*\0\x08\0\0\0"
-TURNED = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)  # orientation, a short, one of them: 6
+TURNED = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)  # the orientation tag: one short, 6
 
 
 def ifd(*entries):
-    """EXIF of these entries."""
+    """Returns EXIF data with these entries."""
     return b"Exif\0\0" + TIFF + struct.pack("<H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
 
 
@@ -157,13 +157,13 @@ def ifd(*entries):
 @pytest.mark.parametrize(
     ("exif", "turned"),
     [
-        (ifd(TURNED, struct.pack("<HHII", 0x100, 99, 1, 5)), True),  # a width of no known type
+        (ifd(TURNED, struct.pack("<HHII", 0x100, 99, 1, 5)), True),  # a width of an unknown type
         (ifd(TURNED, struct.pack("<HHI4s", 0x101, 2, 4, b"abc\0")), True),  # a height that is text
         (ifd(TURNED, struct.pack("<HHII", 0x11A, 4, 1, 72)), True),  # a resolution that is an integer
-        (ifd(TURNED, struct.pack("<HHII", 0x8769, 2, 9, 0)), True),  # a place that is text
-        (ifd(struct.pack("<HHI4s", 0x112, 5, 1, b"\xff" * 4)), False),  # the orientation beyond the end
+        (ifd(TURNED, struct.pack("<HHII", 0x8769, 2, 9, 0)), True),  # an offset that is text
+        (ifd(struct.pack("<HHI4s", 0x112, 5, 1, b"\xff" * 4)), False),  # an orientation at an offset beyond the end
         (ifd(struct.pack("<HHIHH", 0x112, 3, 2, 6, 6)), True),  # two orientations
-        (ifd(struct.pack("<HHIHH", 0x112, 3, 1, 0, 0)), False),  # none of 1 to 8
+        (ifd(struct.pack("<HHIHH", 0x112, 3, 1, 0, 0)), False),  # an orientation outside 1 to 8
         (ifd(TURNED)[:-9], False),
         (b"Exif\0\0II*\0" + b"\xff" * 20, False),
         (b"Exif\0\0MM\0+garbage", False),
@@ -183,7 +183,7 @@ def test_pil_warns_of_nothing_that_is_read(tmp_path, monkeypatch):
     draw(tmp_path / "cut.jpg", 1, exif=ifd(TURNED)[:-9])
     Image.fromarray(np.zeros((8, 8), np.uint8)).convert("P").save(tmp_path / "p.png", transparency=bytes(range(256)))
     before = list(warnings.filters)
-    for split, _, skipped in read_both(tmp_path):  # a warning is an error here, and would make a broken image
+    for split, _, skipped in read_both(tmp_path):  # warnings are errors here, and would make an image count as broken
         assert (split.images[:].shape, skipped) == ((3, 8, 8, 3), ())
         assert split.images[0].shape == (8, 8, 3)
     assert list(warnings.filters) == before
@@ -287,18 +287,18 @@ def test_links_that_lead_back_are_not_followed(tmp_path):
 
 
 def read_both(path, size=8, **options):
-    """What is in memory, and what is streamed."""
+    """Returns what is read into memory, and what is streamed."""
     return [folder.read_folder(str(path), image_size=size, placement=p, **options) for p in ("host", "stream")]
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Files of every format, of several shapes, some of them turned; and the images by a plain read."""
+    """Makes files of every format and of several shapes, some of them rotated, and reads the images plainly."""
     path = tmp_path_factory.mktemp("many")
     exif = Image.Exif()
     exif[0x0112] = 6
     for i in range(120):
-        suffix = folder.SUFFIXES[i % 9]  # all but GIF, which is left out where there are classes
+        suffix = folder.SUFFIXES[i % 9]  # all suffixes but GIF, which is skipped in folders with classes
         options = {"exif": exif} if suffix in (".jpg", ".png") and i % 3 else {}
         draw(path / "ab"[i % 2] / f"{i:03d}{suffix}", i, (20 + i % 7, 30, 3) if i % 5 else (90, 70, 3), **options)
     return path, folder.read_folder(str(path), image_size=16)[0]
@@ -340,7 +340,7 @@ def test_several_threads_may_ask_at_a_time(many):
 def test_another_process_opens_the_files_again(many):
     path, whole = many
     streamed = folder.read_folder(str(path), image_size=16, placement="stream")[0].images
-    _ = streamed[:2]  # with its threads started
+    _ = streamed[:2]  # starts its threads
     order = np.array([7, 7, 119, 0])
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(streamed))[order], whole.images[order])
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -377,7 +377,7 @@ def test_what_turns_out_broken_when_it_is_decoded_is_named(tmp_path):
     for i in range(3):
         draw(tmp_path / f"{i}.png", i, (64, 64, 3))
     data = bytearray((tmp_path / "1.png").read_bytes())
-    data[len(data) // 2] ^= 4  # the ends say nothing of it
+    data[len(data) // 2] ^= 4  # the first and last bytes do not reveal this damage
     (tmp_path / "1.png").write_bytes(data)
     split = folder.read_folder(str(tmp_path), image_size=8, placement="stream")[0]
     (tmp_path / "2.png").unlink()

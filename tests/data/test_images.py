@@ -64,7 +64,7 @@ def test_a_palette_with_transparency_gives_its_colours_and_no_warning(tmp_path):
 
 
 def tiff(pixels, bits, photometric=1, sample_format=1):
-    """An uncompressed greyscale TIFF, int [h, w]."""
+    """Returns an uncompressed greyscale TIFF of the pixels, int [h, w]."""
     if bits == 12:
         high, low = pixels.reshape(-1, 2).T
         data = np.stack([high >> 4, (high & 15) << 4 | low >> 8, low & 255], 1).astype(np.uint8).tobytes()
@@ -161,7 +161,7 @@ def test_in_threads_does_every_image_once(count, capsys):
 
 
 def test_in_threads_uses_every_core_for_a_batch_and_no_more_threads_for_many():
-    """Of several callers at a time each gets its own work done, by the threads of one pool."""
+    """Concurrent callers each get their own work done, by the threads of one pool."""
     cores = devices.cpu_count()
     names = set()
     together = threading.Barrier(cores)
@@ -169,7 +169,7 @@ def test_in_threads_uses_every_core_for_a_batch_and_no_more_threads_for_many():
     def meet(start, stop):
         names.add(threading.current_thread().name)
         if start < cores:
-            together.wait(20)  # passes when as many threads as cores are here
+            together.wait(20)  # passes once as many threads wait as there are cores
 
     images.in_threads(meet, 4 * cores)
     done = np.zeros((16, 100), int)

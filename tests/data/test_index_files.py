@@ -1,4 +1,4 @@
-"""Lists of examples as files: what is written comes back, what others write is read, and all else is a sentence."""
+"""Lists of examples as files: written files read back equal, files of other programs are read, the rest is refused."""
 
 import csv
 import io
@@ -62,7 +62,7 @@ def test_any_list_comes_back_or_is_refused_in_writing(tmp_path_factory, data):
         try:
             index_files.write(path, indices, ids)
         except InputError as error:
-            assert suffix != "npy"  # which holds no ids
+            assert suffix != "npy"  # .npy holds no ids
             assert " file, got ids that are not (" in str(error)  # noqa: PT017
             assert any(not name.isprintable() or not name for name in ids)
         else:
@@ -142,7 +142,7 @@ def parquet(**columns):
         ("txt", b"\xef\xbb\xbf5\r\n\r\n 1 \r\n", [5, 1], ["5", " 1 "]),
         ("txt", b"a.png\n12\n", None, ["a.png", "12"]),
         ("txt", b"9223372036854775807\n", [2**63 - 1], ["9223372036854775807"]),
-        ("txt", b"9223372036854775808\n", None, ["9223372036854775808"]),  # a name of digits
+        ("txt", b"9223372036854775808\n", None, ["9223372036854775808"]),  # a name that consists of digits
         ("txt", b"/data/a b.png", None, ["/data/a b.png"]),
         ("pkl", pickle.dumps([5, 1]), [5, 1], None),
         ("pickle", pickle.dumps(np.array([5, 1], np.int32), 2), [5, 1], None),
@@ -168,7 +168,7 @@ def zip_of(**members):
 
 
 def claiming(shape, kind):
-    """A .npy whose header says that it holds more than it does."""
+    """Returns a .npy whose header claims more data than there is."""
     header = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode().ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
 

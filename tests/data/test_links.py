@@ -46,7 +46,7 @@ def test_paths_are_absolute_whatever_the_folder_is_called(tmp_path, images, monk
 
 def test_a_folder_of_links_is_replaced_and_nothing_else_is(tmp_path, images):
     target = tmp_path / "subset"
-    target.mkdir()  # an empty folder is as good as none
+    target.mkdir()  # an empty folder counts as a missing one
     links.make(str(target), str(images), IDS)
     links.make(str(target), str(images), IDS[1:2])
     assert tree(target) == [links.MARK, IDS[1]]
@@ -55,7 +55,7 @@ def test_a_folder_of_links_is_replaced_and_nothing_else_is(tmp_path, images):
 
 
 def others(folder, images):
-    """Folders that no links may replace."""
+    """Makes folders that links must not replace."""
     (folder / "with-a-file").mkdir(parents=True)
     (folder / "with-a-file" / "notes.txt").write_text("mine")
     links.make(str(folder / "of-links-with-a-file"), str(images), IDS)

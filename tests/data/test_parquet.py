@@ -1,4 +1,4 @@
-"""Parquet and arrow files, written by the package datasets itself: the same images, labels and ids as in a folder."""
+"""Parquet and arrow files written by the package datasets give the same images, labels and ids as a folder."""
 
 import io
 import json
@@ -38,7 +38,7 @@ HUB = features(image={"_type": "Image"}, label={"names": list(CLASSES), "_type":
 
 
 def write(path, rows, *, metadata=HUB, label="int64", group=4):
-    """Rows as (bytes, path, label)."""
+    """Writes rows given as (bytes, path, label)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array(
@@ -54,7 +54,7 @@ def rows(count, *, first=0, names=True):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A folder of images, whose relative paths are the others' paths."""
+    """A folder of images; the other formats store their paths relative to it."""
     root = tmp_path_factory.mktemp("images")
     for k in range(14):
         (root / CLASSES[k % 2]).mkdir(exist_ok=True)
@@ -87,14 +87,14 @@ def test_what_datasets_writes_is_read_as_the_folder_is(images, tmp_path, kind, p
     np.testing.assert_array_equal(found.train.images[:], split.images)
     np.testing.assert_array_equal(found.train.labels, split.labels)
     np.testing.assert_array_equal(found.train.marks, split.marks)
-    ids = np.array([name[4:] for name in split.ids]) if kind == "arrow" else split.ids  # save_to_disk keeps names alone
+    ids = np.array([name[4:] for name in split.ids]) if kind == "arrow" else split.ids  # save_to_disk drops the folders
     assert found.train.ids.tolist() == ids.tolist()
     assert (found.class_names, found.skipped) == (CLASSES, ())
     assert found.test.ids.tolist() == ids[[3, 1]].tolist()
     order = [9, 0, 5, 5]
     again = pickle.loads(pickle.dumps(found.train.images))[order]
     np.testing.assert_array_equal(again, split.images[order])
-    subset = np.array([2, 3, 11])  # and a subset's indices select the same images there
+    subset = np.array([2, 3, 11])  # and the indices of a subset select the same images with datasets
     chosen = made.select(subset)
     for at, example in enumerate(chosen):
         assert np.asarray(example["image"]).shape == (12, 9, 3)
@@ -191,7 +191,7 @@ def test_a_path_that_holds_no_such_file_is_one_sentence(tmp_path, path):
     ],
 )
 def test_what_is_no_file_beside_the_others_is_one_sentence(tmp_path, kind, reason):
-    """Of which a pipe would be waited for without end."""
+    """Reading a pipe would block forever."""
     write(tmp_path / "train-00000.parquet", rows(3))
     path = tmp_path / "train-00001.parquet"
     {"pipe": os.mkfifo, "folder": os.mkdir, "link to nothing": lambda path: path.symlink_to("none")}[kind](path)
@@ -229,7 +229,7 @@ def test_other_columns_are_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"x\.parquet: row 0' must be one of the 2 classes, got 7"):
         load(tmp_path / "wrong")
     write(tmp_path / "mixed" / "train-0.parquet", rows(2))
-    for other in (pa.table({"image": one}), pa.table({"image": one, "label": [1]})):  # bytes, and structs before
+    for other in (pa.table({"image": one}), pa.table({"image": one, "label": [1]})):  # bytes; structs before
         pq.write_table(other, tmp_path / "mixed" / "train-1.parquet")
         with pytest.raises(
             InputError, match=r"must have the same columns, got different columns in '.*train-1\.parquet'"
@@ -254,7 +254,7 @@ def test_damaged_files_are_one_sentence_that_names_them(tmp_path, suffix):
         if attempt % 2:
             at = int(rng.integers(len(whole) - 16))
             damaged[at : at + 4] = rng.integers(0, 256, 4, np.uint8).tobytes()
-        path.unlink()  # a mapped file must not be cut under the map
+        path.unlink()  # a mapped file must not be truncated in place
         path.write_bytes(damaged)
         try:
             found = load(path)

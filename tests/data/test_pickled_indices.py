@@ -1,4 +1,4 @@
-"""Pickled integers are read, and nothing in a pickle is ever run."""
+"""Pickled integers are read, and no code in a pickle is ever run."""
 
 import builtins
 import io
@@ -21,13 +21,13 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 def by_numpy_1(data):
-    """The same pickle as NumPy 1 writes it."""
+    """Returns the same pickle as NumPy 1 writes it."""
     out, numpy_2, numpy_1 = io.BytesIO(), b"numpy._core", b"numpy.core"
     steps = [*pickletools.genops(data), (None, None, len(data))]
     for (opcode, argument, begin), (_, _, end) in itertools.pairwise(steps):
         piece = data[begin:end]
         if opcode.name == "FRAME":
-            continue  # its length would be another
+            continue  # the name's length would differ
         if isinstance(argument, str) and argument.startswith("numpy._core"):
             if opcode.name == "SHORT_BINUNICODE":
                 text = piece[2:].replace(numpy_2, numpy_1)
@@ -90,12 +90,12 @@ def test_an_arrays_shape_and_order_come_back(protocol, order):
     ids=["list", "array"],
 )
 def test_pickles_of_python_2_are_read(data, expected):
-    assert pickle.loads(data, encoding="latin1") is not None  # they are pickles
+    assert pickle.loads(data, encoding="latin1") is not None  # they are valid pickles
     assert pickled_indices.loads(data).tolist() == expected
 
 
 class Runs:
-    """What a pickle calls, when Python reads it."""
+    """Calls a function when Python unpickles it."""
 
     def __init__(self, function, *arguments, state=None):
         self.parts = (function, arguments) if state is None else (function, arguments, state)
@@ -135,12 +135,12 @@ def test_a_malicious_pickle_is_refused_and_harms_nothing(tmp_path, name, protoco
 
 
 def test_the_pickles_would_do_harm(tmp_path):
-    """The test above would be empty if Python's own reader were harmless."""
+    """Python's own reader runs the code, so that the test above is not vacuous."""
     for name in ("os.system", "eval", "in a list", "in the arguments"):
         path = tmp_path / name.replace(" ", "-")
         try:
             pickle.loads(pickle.dumps(malicious(path)[name]))
-        except TypeError:  # after the harm
+        except TypeError:  # raised after the code ran
             assert name == "in the arguments"
         assert path.exists()
 
@@ -175,16 +175,16 @@ def test_other_things_are_refused(value, message, protocol):
         pickled_indices.loads(pickle.dumps(value, protocol))
 
 
-DEPTH = 200_000  # at which Python's hash of tuples in tuples ends the process
+DEPTH = 200_000  # at this depth, Python's hash of nested tuples crashes the process
 
 
 def deep(depth):
-    """A tuple of a tuple of a tuple ..., which kills Python's hash and repr."""
+    """Returns a tuple of a tuple of a tuple ..., which crashes Python's hash and repr."""
     return b"\x80\x02)" + b"\x85" * depth
 
 
 def laughs(depth):
-    """A list of ten lists of ten lists ...: small, until someone writes it out."""
+    """Returns a list of ten lists of ten lists ...: small as a pickle, huge as text."""
     return b"\x80\x02]q\x00" + b"".join(
         b"](" + b"h" + bytes([k]) + (b"h" + bytes([k])) * 9 + b"eq" + bytes([k + 1]) for k in range(depth)
     )
@@ -217,7 +217,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_claims_to_be_huge_is_refused_at_no_cost(name):
     data = BOMBS[name]
-    if len(data) < DEPTH:  # tracing takes its time, and there is nothing to trace in what only is deep
+    if len(data) < DEPTH:  # tracing is slow, and a merely deep pickle has no calls to trace
         tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"."):

@@ -24,7 +24,7 @@ def picture(split, i, side=6):
 
 
 def toy(*, own_id=True, label="class", image_keys=("image",), toy_name="toy", version="1.2.0", sizes=None):
-    """A builder of images of several shapes, whose ids are their generated order and so not their stored one."""
+    """A builder of images of several shapes; the ids number them in the order of generation, not the stored order."""
     features = {key: tfds.features.Image(shape=(None, None, 3), encoding_format="png") for key in image_keys}
     features["bounds"] = tfds.features.Sequence(tfds.features.BBoxFeature())
     if own_id:
@@ -128,7 +128,7 @@ def test_integer_ids_and_labels_that_are_no_classes(data_dir):
 
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_stl10_is_in_its_published_order(tmp_path, num_shards):
-    """Its records carry no id, and are stored in an order of tfds's own."""
+    """Its records have no ids, and tfds stores them in its own order."""
     builder = toy(own_id=False, toy_name="stl10")(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False, num_shards=num_shards)
@@ -153,7 +153,7 @@ def test_stl10_is_in_its_published_order(tmp_path, num_shards):
     alone = read(path, train="unlabelled", placement="stream").train
     assert list(alone.ids) == names[70:]
     np.testing.assert_array_equal(alone.images[:], published("unlabelled"))
-    part = read(path, train="train[10:30]").train  # of the stored order, as always
+    part = read(path, train="train[10:30]").train  # positions are in the stored order, as always
     assert len(part) == 20
     assert list(part.ids) == sorted(part.ids)
     for name, image in zip(part.ids, part.images, strict=True):
@@ -216,7 +216,7 @@ def test_a_process_that_was_second_finds_the_first_ones_work(tmp_path):
         name = "toy"
 
         def _split_generators(self, dl_manager):
-            prepared.prepare(first, data_dir)  # another process begins and ends while this one is at work
+            prepared.prepare(first, data_dir)  # another process prepares it while this one is preparing
             return super()._split_generators(dl_manager)
 
     path = prepared.prepare(Second, data_dir)
@@ -231,7 +231,7 @@ def test_a_data_dir_that_cannot_be_written(tmp_path):
 
 
 def as_tfrecord(path, target):
-    """Copies a data set prepared in array_record to TFRECORD, byte for byte as the format is defined."""
+    """Copies a data set prepared in array_record to TFRECORD, byte by byte as the format is defined."""
     info = tfds.builder_from_directory(path).info
     target.mkdir(parents=True)
     for file in path.glob("*.json"):
@@ -241,7 +241,7 @@ def as_tfrecord(path, target):
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
         records = [source[i] for i in range(len(source))]
-        # The name says how many files there are, and is the same but for the format.
+        # The file name states the number of files, and differs only in the format.
         name = info.splits[split].filenames[0].replace("array_record", "tfrecord")
         (target / name).write_bytes(b"".join(struct.pack("<QI", len(r), 0) + r + struct.pack("<I", 0) for r in records))
     return target
@@ -374,7 +374,7 @@ def test_auto_counts_the_images_of_both_splits_before_it_decodes_one(toy_path, m
 
 
 def test_a_record_that_is_damaged_is_said_when_it_can_be_known(toy_path, tmp_path):
-    """A cut image at once; one with other bits in its middle when it is decoded."""
+    """A truncated image is found at once, one with changed bits in the middle only when it is decoded."""
     target = as_tfrecord(toy_path, epath.Path(tmp_path) / "toy" / "1.2.0")
     (file,) = target.glob("*train*")
     whole = file.read_bytes()

@@ -9,7 +9,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (N, SIZE, SIZE, 3), dtype=np.
 
 
 class Counted(streamed.StreamedImages):
-    """Takes what is asked for out of PIXELS, and counts."""
+    """Returns the requested rows of PIXELS, and counts them."""
 
     def __init__(self):
         super().__init__(N, SIZE)

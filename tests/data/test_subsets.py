@@ -1,4 +1,4 @@
-"""What a list of examples names in a data set, in either order and by ids."""
+"""The examples of a data set that a list names, in either order and by ids."""
 
 import re
 
@@ -11,7 +11,7 @@ from sas_jax.data.index_files import IndexList
 from sas_jax.data.subsets import resolve
 from sas_jax.errors import InputError
 
-SHUFFLED = np.array([f"train_{i:05d}" for i in (4, 0, 3, 1, 2)])  # as tfds stores CIFAR
+SHUFFLED = np.array([f"train_{i:05d}" for i in (4, 0, 3, 1, 2)])  # the order in which tfds stores CIFAR
 FOLDER = np.array(["cat/1.png", "cat/2.png", "dog/1.png"])
 JOINED = np.array(["train_1", "unlabelled_0", "train_0", "unlabelled_2", "unlabelled_1"])
 
@@ -34,12 +34,12 @@ def silent(_):
         (listed([1], ["train_00003"]), SHUFFLED, {"order": "positions"}, [1]),
         (listed([1], ["train_00003"]), SHUFFLED, {"order": "original"}, [3]),
         (listed([1], ["train_00003"]), SHUFFLED, {"order": "ids"}, [2]),
-        (listed([2, 0]), FOLDER, {}, [0, 2]),  # these have no numbers
+        (listed([2, 0]), FOLDER, {}, [0, 2]),  # these ids have no numbers
         (listed(None, ["dog/1.png", "cat/1.png"]), FOLDER, {}, [0, 2]),
         (listed(None, ["/data/dog/1.png", "cat/1.png"]), FOLDER, {"root": "/data"}, [0, 2]),
         (listed(None, ["/data/dog/1.png"]), FOLDER, {"root": "/data/"}, [2]),
-        (listed([2, 0], ["2", "0"]), FOLDER, {}, [0, 2]),  # lines of integers
-        (listed([2, 0]), np.sort(SHUFFLED), {}, [0, 2]),  # where both are the same
+        (listed([2, 0], ["2", "0"]), FOLDER, {}, [0, 2]),  # lines that are integers
+        (listed([2, 0]), np.sort(SHUFFLED), {}, [0, 2]),  # both orders are equal here
         (listed([2, 0]), np.array(["0", "1", "2"]), {}, [0, 2]),
         (listed([2, 0]), np.array(["2", "7", "0"]), {"order": "original", "split": "train"}, [0, 2]),
         (listed([2, 0]), np.array(["2", "7", "0"]), {"order": "ids"}, [0, 2]),
@@ -59,7 +59,7 @@ def test_a_list_names_examples(given_list, ids, options, expected):
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_the_original_order_means_the_same_images_wherever_they_lie(data):
-    """Against the slow, obvious form: look each name up."""
+    """Compares with the slow, obvious form, which looks up each name."""
     stored = data.draw(st.permutations(range(data.draw(st.integers(1, 12)))))
     ids = np.array([f"a_b_{i:03d}" for i in stored])
     wanted = data.draw(st.lists(st.sampled_from(range(len(stored))), min_size=1, unique=True))

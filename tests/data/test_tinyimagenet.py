@@ -1,4 +1,4 @@
-"""TinyImageNet in a small copy of its layout: what is read, and what is said of a copy that is not whole."""
+"""TinyImageNet from a small copy of its layout: what is read, and the errors for incomplete copies."""
 
 import os
 
@@ -9,9 +9,9 @@ from PIL import Image
 from sas_jax.data import images, tinyimagenet
 from sas_jax.errors import InputError
 
-WNIDS = ("n02", "n01", "n03")  # in the file they are in no order
+WNIDS = ("n02", "n01", "n03")  # not sorted in the file either
 WORDS = "n00\tentity\nn01\tcrane\nn02\tgoldfish, Carassius auratus\nn03\tcrane, derrick\n"
-MODES = ("RGB", "L", "CMYK", "RGB", "L")  # TinyImageNet has the first two
+MODES = ("RGB", "L", "CMYK", "RGB", "L")  # TinyImageNet itself has only the first two
 
 
 def draw(path, seed):
@@ -21,7 +21,7 @@ def draw(path, seed):
 
 
 def draw_copy(root, *, train=5, val=4):
-    """As the archive unpacks, with so many images a class."""
+    """Writes a folder as the archive unpacks, with a few images per class."""
     for i, wnid in enumerate(WNIDS):
         for k in range(train):
             draw(root / "train" / wnid / "images" / f"{wnid}_{k * 5}.JPEG", 100 * i + k)

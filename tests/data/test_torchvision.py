@@ -1,4 +1,4 @@
-"""The archives that torchvision downloads: pickles in the official layout, and tfds's ids."""
+"""The archives that torchvision downloads: pickles in the official layout, with tfds's ids."""
 
 import contextlib
 import pickle
@@ -18,7 +18,7 @@ def load(path, **options):
 
 
 class Python2(pickle._Pickler):
-    """Writes texts and arrays as Python 2 did, whose pickles the archives hold: all of it bytes of one kind."""
+    """Pickles text and arrays as Python 2 did, as in the archives: everything is byte strings of one kind."""
 
     def save(self, obj, save_persistent_id=True):
         if isinstance(obj, str | bytes):
@@ -55,7 +55,7 @@ def pixels(count):
 
 @pytest.fixture
 def cifar10(tmp_path):
-    """The folder, and its data by the file's name."""
+    """Returns the folder, and its data by file name."""
     root, data = tmp_path / "cifar-10-batches-py", {}
     for at, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
         data[name] = pixels(4)
@@ -113,7 +113,7 @@ def test_stl10(tmp_path):
     found = load(tmp_path, train_split="train+unlabelled", image_size=96)
     assert found.train.labels.tolist() == [0, 9, 1, 2, -1, -1, -1]
     assert found.train.ids.tolist()[3:5] == ["train_00003", "unlabelled_00000"]
-    expected = np.concatenate([data["train"], data["unlabeled"]]).transpose(0, 3, 2, 1)  # stored by columns
+    expected = np.concatenate([data["train"], data["unlabeled"]]).transpose(0, 3, 2, 1)  # stored column by column
     np.testing.assert_array_equal(found.train.images, expected)
     assert load(tmp_path, train_split="unlabeled", test_split="").train.labels is None
     (root / "train_y.bin").write_bytes(bytes([1, 0, 2, 3]))

@@ -1,4 +1,4 @@
-"""Tar shards, written by the package webdataset itself: the same images, labels and ids as in a folder."""
+"""Tar shards written by the package webdataset give the same images, labels and ids as a folder."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ def load(path, test_path="", **options):
 
 
 def write(path, members):
-    """Members as (name, bytes)."""
+    """Writes members given as (name, bytes)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in members:
@@ -53,7 +53,7 @@ def test_what_webdataset_writes_is_read_as_the_folder_is(tmp_path, kind, placeme
     assert (found.test, found.class_names) == (None, ("0", "1"))
     images = pickle.loads(pickle.dumps(found.train.images))
     np.testing.assert_array_equal(images[[7, 0, 7]], split.images[[7, 0, 7]])
-    subset = {str(found.train.ids[k]) for k in (1, 8)}  # the keys of a subset select the same images there
+    subset = {str(found.train.ids[k]) for k in (1, 8)}  # the keys of a subset select the same images with webdataset
     found = []
     for number in range(2):
         with open(tmp_path / "tars" / f"train-{number:06d}.tar", "rb") as file:
@@ -136,7 +136,7 @@ def test_tar_files_cut_short_or_damaged_are_one_sentence(tmp_path):
         else:
             damaged = whole[: rng.integers(len(end))]
         path.write_bytes(damaged)
-        short = attempt % 2 == 0  # a file that is cut short is not read as a shorter one
+        short = attempt % 2 == 0  # a truncated file must not be read as a shorter one
         with pytest.raises(InputError) if short else contextlib.suppress(InputError):  # any other error fails the test
             load(path)
     path.with_suffix(".tar.gz").write_bytes(b"")

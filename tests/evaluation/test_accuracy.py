@@ -19,7 +19,7 @@ def test_ends_solve_wilsons_equation(right, n):
     found = accuracy(flags(right, n))
     assert (found.value, found.n) == (right / n, n)
     assert 0 <= found.low <= found.value <= found.high <= 1
-    # An end q is where the observed share lies exactly 1.96 of the deviations that q itself would give.
+    # At an end q, the observed share lies exactly 1.96 standard deviations away, with the deviation that q implies.
     for end in (found.low, found.high):
         assert (found.value - end) ** 2 == pytest.approx(1.959963984540054**2 * end * (1 - end) / n, abs=1e-12)
     assert found.high > found.low

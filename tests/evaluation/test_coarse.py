@@ -1,11 +1,11 @@
-"""CIFAR-100's superclasses against the table that torch users pass around."""
+"""CIFAR-100's superclasses against the table that is widely used with PyTorch."""
 
 import numpy as np
 
 from sas_jax.evaluation import coarse_classes
 from sas_jax.evaluation.coarse import CIFAR100
 
-# By alphabetical fine label; it was checked against both labels of all 60,000 images as well (2026-11).
+# In alphabetical order of the fine labels; also checked against both labels of all 60,000 images (2026-11).
 BY_NUMBER = (
     "4 1 14 8 0 6 7 7 18 3 3 14 9 18 7 11 3 9 7 11 6 11 5 10 7 6 13 15 3 15 0 11 1 10 12 14 16 9 11 5 5 19 8 8 15 13 "
     "14 17 18 10 16 4 17 4 2 0 17 4 18 17 10 3 2 12 12 16 12 1 9 19 2 10 0 1 16 12 9 13 15 13 16 19 2 4 6 19 5 5 8 19 "

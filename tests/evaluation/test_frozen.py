@@ -23,7 +23,7 @@ def flat(variables, images):
 
 @pytest.fixture(scope="module")
 def splits():
-    """Images whose brightness tells, with noise, which of three classes they are of."""
+    """Images whose brightness, with noise, determines which of three classes they are of."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 90).astype(np.int32)
     images = np.clip(rng.normal(60 + 50 * labels[:, None, None, None], 60, (90, 4, 4, 3)), 0, 255).astype(np.uint8)
@@ -65,7 +65,7 @@ def test_few_labels_coarse_labels_and_the_choice_of_l2(splits):
 
 
 def test_an_encoders_scale_does_not_matter(splits):
-    """Without that an untrained encoder, whose features are small, would look worse than it is."""
+    """Otherwise an untrained encoder, whose features are small, would look worse than it is."""
     assert measured(splits, 1e-4) == measured(splits)
 
 
@@ -98,7 +98,7 @@ def test_geometry_is_that_of_two_random_views_of_each_image(splits, monkeypatch)
     assert found.whole.alignment == pytest.approx(by_hand.whole.alignment, rel=1e-5)
     assert found.subset.largest_product == pytest.approx(by_hand.subset.largest_product, rel=1e-5)
     assert found.whole.nearest_centre == by_hand.whole.nearest_centre
-    # In blocks of 7 images each draws views of its own, and no image is passed over.
+    # In blocks of 7 images, each image gets views of its own, and none is skipped.
     monkeypatch.setattr(blocks, "rows_a_block", lambda entries: 7)
     in_blocks = encoder_geometry(flat, jnp.float32(2.0), *splits, subset=subset, **options)
     assert in_blocks.whole.n == 60

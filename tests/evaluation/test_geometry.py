@@ -19,14 +19,14 @@ def unit(x):
 
 
 def slow_alignment(views):
-    """E over x of E over its different views of |f(x1) - f(x2)|^2: Huang et al., equation (4)."""
+    """Computes E over x of E over its pairs of different views of |f(x1) - f(x2)|^2: Huang et al., equation (4)."""
     views = unit(np.float64(views))
     pairs = list(itertools.permutations(range(views.shape[1]), 2))
     return np.mean([np.mean([np.sum((each[a] - each[b]) ** 2) for a, b in pairs]) for each in views])
 
 
 def slow_centre(views, labels, number):
-    """E over x in the class of E over its views of f(x'): Huang et al., section 2."""
+    """Computes E over x in the class of E over its views of f(x'): Huang et al., section 2."""
     members = [
         np.mean(unit(np.float64(each)), axis=0) for each, label in zip(views, labels, strict=True) if label == number
     ]
@@ -41,7 +41,7 @@ def slow_right(centres, features, labels):
 
 
 def example(n=230, m=2, d=7, c=5, seed=0):
-    """Classes around directions, views around examples, of all scales; some have no label."""
+    """Makes classes around directions and views around examples, at all scales; some examples have no label."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(c, size=n)
     where = rng.normal(size=(c, d))
@@ -55,7 +55,7 @@ def example(n=230, m=2, d=7, c=5, seed=0):
 
 @pytest.fixture(params=[1, 2000, 1 << 26])
 def block_bytes(request, monkeypatch):
-    """A row a block, some, and all."""
+    """Blocks of one row, of some rows, and of all."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", request.param)
 
 
@@ -184,14 +184,17 @@ def test_ties_go_to_the_lowest_class():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"views": np.zeros((10, 1, 3))}, r"of two views or more.* got \[10, 1, 3\] and \[10\]"),
+        ({"views": np.zeros((10, 1, 3))}, r"of two or more views.* got \[10, 1, 3\] and \[10\]"),
         ({"views": np.zeros((10, 3))}, r"got \[10, 3\] and \[10\]"),
         ({"labels": np.zeros(9, int)}, r"got \[10, 2, 3\] and \[9\]"),
         ({"labels": np.full(10, 4)}, "integers below 4, got int64 up to 4"),
         ({"labels": np.zeros(10)}, "got float64"),
         ({"views": np.full((10, 2, 3), np.inf)}, "must be finite"),
         ({"subset": np.zeros(0, int)}, "at least one example, got none"),
-        ({"test": (np.zeros((5, 4)), np.zeros(5, int))}, r"features \[t, 3\], as wide .* got \[5, 4\] and \[5\]"),
+        (
+            {"test": (np.zeros((5, 4)), np.zeros(5, int))},
+            r"features \[t, 3\], of the same width .* got \[5, 4\] and \[5\]",
+        ),
         ({"test": (np.zeros((5, 3)), np.zeros(4, int))}, r"got \[5, 3\] and \[4\]"),
         ({"test": (np.full((5, 3), np.nan), np.zeros(5, int))}, "must be finite"),
         ({"test": (np.zeros((5, 3)), np.full(5, -1))}, "at least one test example"),

@@ -16,7 +16,7 @@ DIGITS, LABELS = load_digits(return_X_y=True)
 
 
 def slow(train_x, train_y, test_x, k, temperature, num_classes):
-    """The definition, in float64, a row at a time."""
+    """Implements the definition in float64, one row at a time."""
     predicted = []
     train_x = train_x / np.linalg.norm(train_x, axis=1, keepdims=True)
     for row in test_x:
@@ -36,7 +36,7 @@ def noisy(n=300, t=100, d=16, c=7, seed=0):
 
 
 def predicted(train_x, train_y, test_x, temperature, *, num_classes, k, rows=None):
-    """The classes, the training set taken `rows` at a time."""
+    """Predicts the classes, with the training set in blocks of `rows`."""
     train_x, test_x = (jnp.asarray(x, jnp.float32) for x in (train_x, test_x))
     train_y = jnp.asarray(train_y, jnp.int32)
     found, rows = module.none_yet(len(test_x), k), rows or len(train_x)
@@ -84,9 +84,9 @@ def test_blocks_of_any_size_give_the_same_classes(monkeypatch, entries):
     whole = predicted(train_x, train_y, test_x, 0.1, num_classes=7, k=20)
     accuracy = module.knn(train_x, train_y, test_x, test_y, num_classes=7, k=20)
     monkeypatch.setattr(module, "_BLOCK_ENTRIES", entries)
-    jax.clear_caches()  # the block's size is a constant of the compiled programs
+    jax.clear_caches()  # the block size is a constant of the compiled programs
     np.testing.assert_array_equal(predicted(train_x, train_y, test_x, 0.1, num_classes=7, k=20), whole)
-    for rows in (7, 60, 299):  # fewer training rows than neighbours, a whole number of blocks, and one left over
+    for rows in (7, 60, 299):  # fewer rows per block than neighbours, a whole number of blocks, and one row left over
         np.testing.assert_array_equal(predicted(train_x, train_y, test_x, 0.1, num_classes=7, k=20, rows=rows), whole)
     monkeypatch.setattr(module, "_TRAIN_BYTES", 4 * 16 * 70)
     assert module.knn(train_x, train_y, test_x, test_y, num_classes=7, k=20) == accuracy
@@ -107,7 +107,7 @@ def test_similarities_are_never_all_held_at_once():
 
 def test_ties_go_to_the_nearest_lowest_row_and_the_lowest_class():
     test_x = jnp.asarray([[1.0, 0.0]])
-    same = jnp.asarray([[2.0, 0.0], [3.0, 0.0], [1.0, 0.0]])  # one direction, so equally similar
+    same = jnp.asarray([[2.0, 0.0], [3.0, 0.0], [1.0, 0.0]])  # all in one direction, so equally similar
     for rows in (3, 2, 1):
         for k, expected in ((1, 2), (2, 1), (3, 0)):
             assert predicted(same, [2, 1, 0], test_x, 0.1, num_classes=3, k=k, rows=rows) == expected
@@ -138,7 +138,7 @@ def test_rows_of_zeros_are_like_nothing():
         ({"k": 0}, "`temperature` more than 0, got 0 and"),
         ({"temperature": 0.0}, "got 200 and 0.0"),
         ({"temperature": np.nan}, "got 200 and nan"),
-        ({"test_x": np.zeros((4, 3))}, r"kNN must have .* one width, got \[5, 2\] and \[4, 3\]"),
+        ({"test_x": np.zeros((4, 3))}, r"kNN must have .* the same width, got \[5, 2\] and \[4, 3\]"),
         ({"test_x": np.full((4, 2), np.nan)}, "kNN's test set must have finite features, got .* in 4 of its 4 rows"),
         (
             {"train_x": np.full((5, 2), np.nan)},

@@ -1,4 +1,4 @@
-"""Which labels a probe sees."""
+"""The labels that a probe sees."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from sas_jax.errors import InputError
 from sas_jax.evaluation import labelled
 
 KEY = jax.random.key(0)
-# Ten classes from 3 to 400 examples, in a random order, their numbers with gaps.
+# Ten classes of 3 to 400 examples, in random order, with gaps in their numbers.
 LABELS = np.random.default_rng(0).permutation(np.repeat(3 * np.arange(10), [3, 5, 8, 20, 50, 90, 100, 150, 174, 400]))
 
 
@@ -21,7 +21,7 @@ def test_a_fraction_is_drawn_in_proportion_with_one_of_each_class(fraction):
     classes, sizes = np.unique(LABELS, return_counts=True)
     drawn = np.array([np.sum(LABELS[found] == each) for each in classes])
     assert (drawn >= 1).all()
-    # The forced one of each small class is taken from the large ones, in proportion to them.
+    # The guaranteed one of each small class is taken from the large ones, in proportion to their sizes.
     free = drawn > 1
     share = drawn[free].sum() / sizes[free].sum() if free.any() else 0
     assert (np.abs(drawn - share * sizes)[free] <= 1).all()
@@ -39,7 +39,7 @@ def test_every_example_is_drawn_as_often_as_the_others_of_its_class():
     times = np.bincount(
         np.concatenate([labelled.few(jax.random.key(seed), labels, fraction=0.4) for seed in range(400)]), minlength=20
     )
-    # 2 of 5 and 6 of 15, four hundred times: 160 each, and a standard deviation of 10.
+    # 2 of 5 and 6 of 15, four hundred times: 160 on average, with a standard deviation of 10.
     assert np.abs(times - 160).max() < 45
 
 

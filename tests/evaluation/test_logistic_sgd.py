@@ -1,4 +1,4 @@
-"""The streamed probe against L-BFGS, and that it never holds the features."""
+"""The streamed probe against L-BFGS; it never holds all features."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 
 
 class Watched:
-    """Features that are told apart from an array: rows by slice, and how many were asked for at a time."""
+    """Features that are not an array: rows by slice; records the number of rows of each request."""
 
     def __init__(self, x):
         self._x, self.shape, self.dtype, self.asked = x, x.shape, x.dtype, []
@@ -30,7 +30,7 @@ class Watched:
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of 320 rows: five of the digits' training set."""
+    """Blocks of 320 rows: five for the digits' training set."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 64 * 320)
 
 
@@ -41,7 +41,7 @@ def accuracy(model):
 @pytest.mark.parametrize("l2", [1e-5, 1e-3])
 @pytest.mark.parametrize("small", [False, True])
 def test_is_as_good_as_lbfgs(l2, small, request):
-    """In the order of the classes, which blocks of neighbouring rows would not survive."""
+    """Rows are sorted by class, which blocks of neighbouring rows would not cope with."""
     if small:
         request.getfixturevalue("small_blocks")
     exact = logistic.fit(X, Y, num_classes=10, l2=l2)
@@ -96,7 +96,7 @@ def test_an_epoch_visits_every_example_once_in_mixed_blocks():
         assert (np.diff(numbers) == 1).mean() < 0.1
     assert len(seen) == 5
     assert max(len(block) for block, _ in seen) == 320
-    # Neighbouring rows would fill a block with three classes.
+    # A block of neighbouring rows would contain only three classes.
     assert np.mean([len(np.unique(Y[BY_CLASS][numbers])) for _, numbers in seen[:4]]) > 5
 
 
@@ -124,7 +124,7 @@ def test_predict_in_blocks_is_predict():
         ({"l2": -1.0}, "`l2` must be 0 or more and"),
         ({"l2": np.inf}, "got inf, "),
         ({"steps": 0}, "`steps` and `epochs` 1 or more, got 1e-05, 0 and"),
-        ({"epochs": 0}, "and 0. 1e-5"),
+        ({"epochs": 0}, "and 0. Typical values"),
     ],
 )
 def test_bad_input(change, sentence):

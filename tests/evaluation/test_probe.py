@@ -1,4 +1,4 @@
-"""The linear probe against scikit-learn; few labels, the penalty by validation, and which solver is taken."""
+"""The linear probe against scikit-learn; few labels, the penalty by validation, and the choice of the solver."""
 
 import functools
 import json
@@ -30,7 +30,7 @@ GIVEN = {
 def test_equals_scikit_learn_on_digits(l2):
     found = linear_probe(KEY, **GIVEN, num_classes=10, l2=l2)
     model = LogisticRegression(C=1 / (2 * 1400 * l2), max_iter=5000, tol=1e-6).fit(DIGITS[TRAIN] / 16, LABELS[TRAIN])
-    # Two of 397 test digits may lie on the boundary.
+    # Two of the 397 test digits may lie on the boundary.
     assert found.accuracy.value == pytest.approx(model.score(DIGITS[TEST] / 16, LABELS[TEST]), abs=0.0051)
     assert (found.accuracy.n, found.train_size, found.solver, found.l2, found.validated) == (397, 1400, "lbfgs", l2, ())
 
@@ -54,7 +54,7 @@ def test_a_fraction_is_a_probe_on_the_drawn_examples(fraction):
 
 
 def test_the_draw_is_the_same_for_all_encoders():
-    """What the features are must not matter: arms are compared on the same few labels."""
+    """The features must not matter, because arms are compared on the same few labels."""
     drawn = []
     few = labelled.few
     with pytest.MonkeyPatch.context() as patch:
@@ -132,7 +132,7 @@ def test_what_is_too_large_for_lbfgs_is_streamed(monkeypatch):
     monkeypatch.setattr(logistic, "fit", None)
     whole = linear_probe(KEY, **given, num_classes=10)
     assert whole == linear_probe(KEY, **given, num_classes=10, solver="sgd")
-    # A part that fits is not streamed.
+    # A part that fits in memory is not streamed.
     monkeypatch.undo()
     monkeypatch.setattr(probe, "LARGEST_FIT_BYTES", size - 1)
     assert linear_probe(KEY, **given, num_classes=10, fraction=0.1).solver == "lbfgs"
@@ -175,7 +175,7 @@ def test_to_dict_is_json_with_the_accuracys_fields():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"test_x": np.zeros((397, 3))}, r"The probe must have .* one width, got \[1400, 64\] and \[397, 3\]"),
+        ({"test_x": np.zeros((397, 3))}, r"The probe must have .* the same width, got \[1400, 64\] and \[397, 3\]"),
         ({"test_y": np.full(397, 10)}, r"The probe's test set must have labels in \[0, 10\)"),
         ({"train_y": np.full(1400, -1)}, r"The probe's training set must have labels in \[0, 10\)"),
         ({"test_x": np.full((397, 64), np.nan)}, "The probe's test set must have finite features"),
@@ -187,7 +187,7 @@ def test_to_dict_is_json_with_the_accuracys_fields():
 )
 def test_bad_input(change, sentence, solver):
     with pytest.raises(InputError, match=sentence):
-        # Test features are looked at after the fit; these need no good one.
+        # Test features are used only after the fit; these tests need no good fit.
         linear_probe(KEY, **GIVEN | change, num_classes=10, solver=solver, max_iterations=1)
 
 

@@ -1,4 +1,4 @@
-"""Latent classes made elsewhere."""
+"""Latent classes from a file."""
 
 import io
 
@@ -86,7 +86,7 @@ def saved(array):
     )
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@pytest.mark.filterwarnings("ignore")  # Python's parser comments on what it finds in a damaged header
+@pytest.mark.filterwarnings("ignore")  # Python's parser warns about the content of a damaged header
 def test_any_bytes_are_read_or_refused(tmp_path, content):
     path = tmp_path / "classes.npy"
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What of CLIP needs no PyTorch: zero-shot classes, prompts, the cache, the sentence where the extra is missing.
+"""The parts of CLIP without PyTorch: zero-shot classes, prompts, the cache, the error if the extra is missing.
 
 tests/latent_classes/test_clip_model.py loads a real, tiny model.
 """
@@ -29,7 +29,7 @@ def test_zero_shot_is_the_most_similar_name(monkeypatch):
         found = clip.zero_shot(images, names)
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.int32
-    np.testing.assert_array_equal(clip.zero_shot(images, names[[0, 0]]), np.zeros(50))  # ties to the lowest
+    np.testing.assert_array_equal(clip.zero_shot(images, names[[0, 0]]), np.zeros(50))  # ties go to the lowest class
     with pytest.raises(InputError, match=r"of one width, got \[50, 8\] and \[5, 7\]"):
         clip.zero_shot(images, names[:, 1:])
 
@@ -57,7 +57,7 @@ def test_bad_prompts(names, templates, sentence):
 
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"got no torch.*\. Run pip install 'sas_jax\[clip\]'\.$"):
+    with pytest.raises(InputError, match=r"\(not installed: torch.*\)\. Run pip install 'sas_jax\[clip\]'\.$"):
         clip.load("openai/clip-vit-base-patch32")
 
 
@@ -88,8 +88,8 @@ def test_images_are_embedded_once(tmp_path, stub):
     again = clip.embed_images("hub/name", IMAGES, source="s", **options)
     np.testing.assert_array_equal(first, again)
     assert stub.calls == 1
-    assert "embedding 9 images by hub/name on cpu" in said[0]
-    assert "of 9 images are in" in said[1]
+    assert "embedding 9 images with hub/name on cpu" in said[0]
+    assert "using the cached embeddings of 9 images in" in said[1]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["clip.npz"]
 
 

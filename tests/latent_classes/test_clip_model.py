@@ -1,4 +1,4 @@
-"""CLIP's loading and embedding on a tiny model with random weights that the test saves to disk."""
+"""Loading and embedding with CLIP, on a tiny model with random weights that the tests save to disk."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: a wrong name is not looked for in the network
+os.environ["HF_HUB_OFFLINE"] = "1"  # read on import of transformers: no look-up of wrong names on the network
 reason = "make test-torch runs these, with PyTorch and transformers"
 torch = pytest.importorskip("torch", reason=reason)
 transformers = pytest.importorskip("transformers", reason=reason)
@@ -25,7 +25,7 @@ NAMES = ("red_fox", "bee", "whale")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A CLIPModel of two layers a tower, and its CLIPProcessor, saved as transformers saves them."""
+    """Saves a CLIPModel with two layers per tower and its CLIPProcessor, as transformers saves them."""
     path = tmp_path_factory.mktemp("clip")
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + ["."]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -58,7 +58,7 @@ def unit(x):
 
 
 def slow_images(model, images):
-    """One image at a time, through PIL and the towers' own parts."""
+    """Embeds one image at a time, with PIL and the towers' own parts."""
     found = []
     for pixels in images:
         small = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BICUBIC), np.float64) / 255
@@ -104,14 +104,14 @@ def test_names_are_the_mean_over_templates_of_unit_vectors(folder, model):
     for name in ("red fox", "bee", "whale"):
         vectors = []
         for template in templates:
-            tokens = tokenizer([template.replace("{}", name)], return_tensors="pt")  # alone: without padding
+            tokens = tokenizer([template.replace("{}", name)], return_tensors="pt")  # by itself, so without padding
             with torch.no_grad():
                 vectors.append(unit(model.text_projection(model.text_model(**tokens).pooler_output)[0].numpy()))
         expected.append(unit(np.mean(vectors, axis=0)))
     found = clip.embed_names(str(folder), NAMES, templates=templates)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert found.dtype == np.float32
-    # Each template counts: with one alone the vectors are others.
+    # Every template counts: the first one alone gives other vectors.
     assert np.abs(clip.embed_names(str(folder), NAMES, templates=templates[:1]) - found).max() > 1e-3
 
 
@@ -133,7 +133,7 @@ def test_all_ways_to_classes(folder, tmp_path):
 
 
 def test_a_folder_with_a_processors_own_files(folder, model, tmp_path):
-    """The layout of the models on the hub: preprocessor_config.json, vocab.json and merges.txt."""
+    """The layout of models on the hub: preprocessor_config.json, vocab.json and merges.txt."""
     model.save_pretrained(tmp_path)
     transformers.AutoImageProcessor.from_pretrained(folder, backend="pil").save_pretrained(tmp_path)
     transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
@@ -165,7 +165,7 @@ def test_models_that_cannot_be_loaded(folder, tmp_path):
     for name, sentence in (
         (other, "type 'bert', not 'clip'"),
         (damaged, "cannot be loaded"),
-        (lacking, "1 of its weights are missing or misshapen, the first visual_projection.weight"),
+        (lacking, "1 of its weights are missing or have a wrong shape, the first visual_projection.weight"),
         (no_weights, "cannot be loaded"),
         (tmp_path / "empty", "cannot be loaded"),
         (tmp_path / "none", "cannot be loaded"),

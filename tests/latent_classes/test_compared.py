@@ -15,7 +15,7 @@ from sas_jax.latent_classes import agreement
 def test_agreement_equals_the_definitions(sizes):
     rng = np.random.default_rng(sum(sizes))
     classes, labels = (rng.integers(size, size=200) for size in sizes)
-    # Every one-to-one matching, the smaller side's parts each to a different one of the larger side's.
+    # All one-to-one matchings: each part of the smaller side is matched with a different one of the larger side.
     small, large = (classes, labels) if sizes[0] <= sizes[1] else (labels, classes)
     matchings = itertools.permutations(range(max(sizes)), min(sizes))
     best = max(np.mean(np.asarray(matching)[small] == large) for matching in matchings)
@@ -51,7 +51,7 @@ def test_agreement_of_a_thousand_classes_takes_little_memory_whatever_their_numb
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found["accuracy"] == pytest.approx(1.0)
-    assert peak < 10 * 1000 * 1000 * 8  # a handful of tables of a thousand by a thousand
+    assert peak < 10 * 1000 * 1000 * 8  # a few tables of 1,000 x 1,000
 
 
 def test_agreement_wants_one_label_per_class():

@@ -1,4 +1,4 @@
-"""Classes from few labels, against scikit-learn's logistic regression and its cross-validation; the .csv reader."""
+"""Classes from few labels, against scikit-learn's logistic regression and cross-validation; the .csv reader."""
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ def test_few_digits_name_the_rest(digits):
 
 def test_the_labelled_keep_their_label():
     rng = np.random.default_rng(0)
-    x, labels = rng.normal(size=(60, 3)), rng.integers(0, 3, size=60)  # which no line can tell apart
+    x, labels = rng.normal(size=(60, 3)), rng.integers(0, 3, size=60)  # not linearly separable
     labels[40:] = -1
     found = few_labels.spread(KEY, x, labels).classes
     np.testing.assert_array_equal(found[:40], labels[:40])
@@ -192,7 +192,7 @@ def read(tmp_path, content, **options):
         ("\ufeffid, label\n\n x , 2147483647 \n", [-1, -1, 2**31 - 1, -1]),
         ("id,label\nx,7\nx,7\ntrain_7,\n", [-1, -1, 7, -1]),
         ("id,label\nx,wolf\na/1.png,bee\ntrain_7,wolf", [0, -1, 1, 1]),  # numbered in alphabetical order
-        ("id,label\nx,-1\na/1.png,2", [1, -1, 0, -1]),  # names, since one is no whole number
+        ("id,label\nx,-1\na/1.png,2", [1, -1, 0, -1]),  # names, because -1 is no class number
     ],
 )
 def test_csv(tmp_path, text, labels):
@@ -205,7 +205,7 @@ def test_csv_of_the_data_sets_class_names(tmp_path):
     names = ("fish", "bee", "7", "wolf")
     text = "id,label\nx,wolf\na/1.png,bee\ntrain_7,7"
     np.testing.assert_array_equal(read(tmp_path, text, class_names=names), [1, -1, 3, 2])
-    # One unknown name: then they are names of their own.
+    # One name is unknown, so the file's names get their own numbers.
     np.testing.assert_array_equal(read(tmp_path, text, class_names=names[1:]), [0, -1, 2, 1])
     np.testing.assert_array_equal(read(tmp_path, text.replace("7,7", "7,cat"), class_names=names), [0, -1, 2, 1])
 
@@ -218,7 +218,7 @@ def test_csv_of_the_data_sets_class_names(tmp_path):
         ("id,label,id\n", "got 'id,label,id'"),
         ("id,label\n", "at least one example, got none"),
         ("id,label\nx,\n", "at least one example, got none"),
-        ("id,label\nx,1,2\n", "2 values a line, got 3 in line 2"),
+        ("id,label\nx,1,2\n", "2 values per line, got 3 in line 2"),
         ("id,label\nx,1\n\nx,2\n", "got '1' for 'x' and, in line 4, '2'"),
         ("id,label\nz,1\nx,2\ny,2", "got 2 of 3 ids that are not in it, the first 'z'. Write ids such as 'a/1.png'"),
         ("id,label\nx,4000000000\n", "labels up to 2.31 - 1, got 4000000000"),

@@ -1,4 +1,4 @@
-"""k-means against scikit-learn, against Lloyd's iteration in NumPy, and its promises."""
+"""k-means against scikit-learn, against Lloyd's iteration in NumPy, and its guarantees."""
 
 import functools
 import importlib
@@ -35,7 +35,7 @@ def mixture(n=1500, d=8, k=12, seed=0):
 
 
 def lloyd(x, centres, iterations):
-    """The definition, in float64: nearest centre (argmin takes the lowest), then means, until nothing changes."""
+    """Implements the definition in float64: nearest centre (argmin takes the lowest), then means, until convergence."""
     x, labels = np.float64(x), None
     for _ in range(iterations):
         new = np.argmin(((x[:, None] - centres[None]) ** 2).sum(-1), axis=1)
@@ -82,10 +82,10 @@ def test_lloyd_equals_numpy_from_the_same_seeds(iterations):
 
 @pytest.mark.parametrize("entries", [1, 8 * 7])
 def test_blocks_of_any_size_give_the_same_classes(monkeypatch, entries):
-    x = jnp.asarray(mixture(n=205))  # blocks of 7 leave 2: the last one overlaps
+    x = jnp.asarray(mixture(n=205))  # blocks of 7 leave 2 rows, so the last block overlaps
 
     def run():
-        # A new function each time: the block's size is a constant of the compiled program.
+        # A new function each time, because the block size is a constant of the compiled program.
         return jax.jit(lambda x: module._finish(rows(x), module._lloyd(rows(x), x[:8], 100)))(x)
 
     whole = run()
@@ -98,7 +98,7 @@ def test_blocks_of_any_size_give_the_same_classes(monkeypatch, entries):
 
 @pytest.mark.parametrize("k", [module._FEWEST_SCATTERED - 1, module._FEWEST_SCATTERED])
 def test_sums_and_numbers_of_each_class_are_numpys_and_padding_is_left_out(k):
-    x, labels = mixture(n=500), np.random.default_rng(1).integers(k + 1, size=500)  # k: in no class
+    x, labels = mixture(n=500), np.random.default_rng(1).integers(k + 1, size=500)  # k means no class
     sums, numbers = jax.jit(module._added_by_class, static_argnums=2)(x, labels, k)
     expected = np.zeros((k + 1, x.shape[1]))
     np.add.at(expected, labels, x)
@@ -112,14 +112,14 @@ def test_a_million_rows_into_a_thousand_classes_take_one_matrix():
     x, key = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
     solved = module.solve.lower(key, x, num_classes=k, iterations=9).compile().memory_analysis()
     assert solved.argument_size_in_bytes + solved.temp_size_in_bytes < 1.05 * matrix
-    # Scaling writes over its argument.
+    # Scaling overwrites its argument.
     scaled = module._to_unit_box.lower(x, number=n).compile().memory_analysis()
     assert scaled.alias_size_in_bytes == matrix
     assert scaled.temp_size_in_bytes < 0.01 * matrix
 
 
 def test_the_rows_given_are_not_written_over():
-    x = mixture(n=64, k=3)  # float32: nothing had to be converted
+    x = mixture(n=64, k=3)  # float32: no conversion needed
     on_device, before = jnp.asarray(x), x.copy()
     for given in (x, on_device):
         kmeans(KEY, given, num_classes=3, restarts=1)
@@ -140,7 +140,7 @@ def test_restarts_return_the_best_run():
     x = mixture()
     points, scale, _ = module._to_unit_box(jnp.array(x), number=len(x))
     keys = jax.random.split(jax.random.key(6), 4)
-    # Few iterations, so that the runs end apart.
+    # Few iterations, so that the runs end differently.
     runs = [float(module.solve(key, points, num_classes=12, iterations=1)[2]) for key in keys]
     assert np.argmin(runs) not in (0, 3)
     best = kmeans(jax.random.key(6), x, num_classes=12, restarts=4, iterations=1).inertia
@@ -157,7 +157,7 @@ def test_seeds_are_rows_and_reach_every_far_cluster():
     corners = np.eye(20, dtype=np.float32) * 10
     x = np.concatenate([corners, corners[:1].repeat(2000, axis=0)]) + 1e-2 * rng.normal(size=(2020, 20))
     found = np.asarray(seeds(KEY, np.float32(x), 20))
-    # Uniform seeds would nearly all come from the crowd at the first corner.
+    # Uniformly drawn seeds would nearly all come from the crowd at the first corner.
     assert len({int(np.argmax(seed)) for seed in found}) == 20
     assert all((np.abs(np.float32(x) - seed).max(axis=1) == 0).any() for seed in found)
 
@@ -177,7 +177,7 @@ def test_seeding_cost_is_near_scikit_learns():
 
 def test_empty_class_starts_again_at_the_farthest_row():
     x = np.concatenate([np.zeros((20, 2)), [[9.0, 0.0]], np.ones((20, 2))]).astype(np.float32)
-    # The second centre is beyond everything and loses all rows; the row at (9, 0) is the farthest from the first.
+    # The second centre is far from all rows and loses them; the row at (9, 0) is the farthest from the first centre.
     start = jnp.asarray([[0.5, 0.5], [100.0, 100.0]])
     centres = np.asarray(module._lloyd(rows(x), start, 1))
     np.testing.assert_allclose(centres[0], x.mean(axis=0), rtol=1e-5)
@@ -262,10 +262,10 @@ def test_a_mesh_finds_the_same_centres(devices):
 
 
 def test_a_mesh_with_devices_of_padding_alone_and_with_empty_classes():
-    x = np.repeat(np.arange(5, dtype=np.float32)[:, None] ** 2, 2, axis=0)[:9]  # of 8 devices three have none
+    x = np.repeat(np.arange(5, dtype=np.float32)[:, None] ** 2, 2, axis=0)[:9]  # three of the 8 devices have no rows
     run = kmeans(KEY, x, num_classes=5, restarts=1, iterations=1, mesh=mesh(8))
     np.testing.assert_array_equal(run.labels, [0, 0, 1, 1, 2, 2, 3, 3, 4])
-    start = jnp.asarray([[0.5, 0.5], [100.0, 100.0]])  # as in the test of one device above
+    start = jnp.asarray([[0.5, 0.5], [100.0, 100.0]])  # as in the test on one device above
     x = np.concatenate([np.zeros((20, 2)), [[9.0, 0.0]], np.ones((20, 2))]).astype(np.float32)
 
     def lloyd(x):

@@ -1,4 +1,4 @@
-"""The latent classes a config asks for, by a run that stops at them."""
+"""The latent classes of a config, from runs that stop after making them."""
 
 import csv
 import functools
@@ -31,7 +31,7 @@ def dataset(digits):
 
 @pytest.fixture(scope="module")
 def pixels(dataset, tmp_path_factory):
-    """A .npy of the images themselves: k-means finds most digits in them."""
+    """Writes a .npy of the images themselves, in which k-means finds most digits."""
     path = tmp_path_factory.mktemp("pixels") / "pixels.npy"
     images = dataset.train.images[..., 0].reshape(len(dataset.train), -1).astype(np.float32)
     np.save(path, images)
@@ -46,7 +46,7 @@ def config(digits, **overrides):
 
 
 def classes(workdir, digits, pixels, **overrides):
-    """The classes, and what results.json says of them."""
+    """Returns the classes and their facts in results.json."""
     fields = {f"latent_classes.{name}": value for name, value in overrides.items()}
     results = pipeline.run(
         config(digits, **{"proxy.embeddings": pixels}, **fields), workdir, stop_after="classes", log=lambda _: None
@@ -111,7 +111,7 @@ def test_the_number_of_classes_is_chosen(tmp_path, digits, pixels, dataset):
 
 
 class Brightness:
-    """In the place of a CLIP model: the halves of an image that are bright, and names that say which."""
+    """Replaces a CLIP model: embeds images by which of their halves is bright, and names by which half they mean."""
 
     device = "cpu"
 
@@ -137,7 +137,7 @@ def test_zero_shot_compares_images_with_the_names_given(tmp_path, digits, pixels
     halves = Brightness().images(dataset.train.images, batch_size=1)
     np.testing.assert_array_equal(found, np.argmax(halves, axis=1))
     assert facts["num_classes"] == 2
-    assert brightness == ["openai/clip-vit-base-patch32"] * 2  # once for the images, once for the names
+    assert brightness == ["openai/clip-vit-base-patch32"] * 2  # once for the images and once for the names
 
 
 def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, brightness):
@@ -159,7 +159,7 @@ def test_clip_embeddings_are_made_once(tmp_path, digits, pixels, dataset, bright
 
 @pytest.fixture
 def network(monkeypatch):
-    """In the place of a pretrained network: the images' pixels."""
+    """Replaces a pretrained network; its features are the images' pixels."""
     loaded = []
     pixels = pretrained.Model("timm/fake", 8, "cpu", lambda x: x, lambda x: x[..., 0].reshape(len(x), -1))
     monkeypatch.setattr(pretrained, "check", lambda name, field: None)
@@ -168,7 +168,7 @@ def network(monkeypatch):
 
 
 def test_features_of_a_pretrained_network_are_made_once_and_used_as_those_of_a_file(tmp_path, digits, pixels, network):
-    """In place of the proxy, of the run's own partition and of another one."""
+    """In place of the proxy, for the run's own classes and for another partition."""
     given, _ = classes(tmp_path / "file", digits, pixels, embeddings=pixels)
     for num_classes in (10, 3):
         fields = {"latent_classes.embeddings": "timm/fake", "latent_classes.num_classes": num_classes}
@@ -217,7 +217,7 @@ def test_what_cannot_be_used_is_found_before_anything_is_computed(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("timm/resnet18", r"^config\.proxy\.embeddings timm/\.\.\. must have torch and timm installed, got no torch"),
+        ("timm/resnet18", r"^config\.proxy\.embeddings timm/\.\.\. requires torch and timm \(not installed: torch"),
         ("onnx/none.onnx", r"^config\.proxy\.embeddings must name an ONNX file, got 'none\.onnx'"),
     ],
 )
@@ -237,8 +237,8 @@ def test_a_network_gives_one_vector_an_image(tmp_path, digits, network):
 @pytest.mark.parametrize(
     ("method", "num_labelled", "message"),
     [
-        ("labels", 5, "must not be 'labels' where images have no label, got it for few"),
-        ("few_labels", 0, "must name a .csv of id,label where the data set has no labels, got '' for few"),
+        ("labels", 5, "must not be 'labels' for images without labels, got 'labels' for few"),
+        ("few_labels", 0, "must name a .csv of id,label if the data set has no labels, got '' for few"),
     ],
 )
 def test_methods_that_need_labels(method, num_labelled, message):

@@ -1,4 +1,4 @@
-"""The number of latent classes: the silhouette against scikit-learn's, and what the rule finds."""
+"""The number of latent classes: the silhouette against scikit-learn's, and the number that the rule chooses."""
 
 import jax
 import numpy as np
@@ -22,8 +22,8 @@ def groups(k, n, spread, d=16, seed=0):
 def test_silhouette_equals_scikit_learns(monkeypatch, n, k):
     x = groups(k, n, 0.7) + 100
     labels = np.random.default_rng(0).permutation(np.arange(n) % k)
-    labels[0] = k  # alone in its class: 0
-    for block in (512, 64):  # the last block is not full
+    labels[0] = k  # alone in its class: its silhouette is 0
+    for block in (512, 64):  # the last block is incomplete
         monkeypatch.setattr(number, "_BLOCK", block)
         number._silhouette.clear_cache()
         assert number.silhouette(x, labels) == pytest.approx(silhouette_score(x, labels), abs=1e-4)
@@ -36,7 +36,7 @@ def test_silhouette_of_equal_rows_is_zero():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """scikit-learn's k-means, which compiles nothing for each number of classes."""
+    """Uses scikit-learn's k-means, which needs no compilation for each number of classes."""
 
     class Found:
         def __init__(self, key, x, *, num_classes, restarts, iterations):
@@ -49,7 +49,7 @@ def test_groups_that_stand_apart_are_counted():
     found = number.choose(KEY, groups(3, 200, 0.2), rows=100)
     assert found.num_classes == 3
     assert found.decided
-    assert found.tried == (2, 3, 4)  # 100 rows, 20 a class
+    assert found.tried == (2, 3, 4)  # 100 rows, at least 20 per class
     assert len(found.silhouettes) == len(found.tried)
     assert max(found.silhouettes) == found.silhouettes[1] > 0.5
     assert number.choose(KEY, groups(3, 200, 0.2), rows=100) == found

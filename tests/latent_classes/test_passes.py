@@ -1,4 +1,4 @@
-"""k-means by passes over a file: the classes of k-means in memory where these are plain, in blocks of any size."""
+"""k-means by passes over a file finds the classes of k-means in memory if they are distinct, with any block size."""
 
 import math
 
@@ -69,7 +69,7 @@ def test_what_is_not_finite_beyond_the_sample_is_found(small):
 
 
 def test_passes_end_where_float32_tells_rows_apart_and_their_distances_do_not(small):
-    """As `kmeans` does, a class that stays empty gets a row."""
+    """As in `kmeans`, an empty class is given a row."""
     near = np.nextafter(np.float32(1), np.float32(2), dtype=np.float32)
     values = np.array([1, near, np.nextafter(near, np.float32(2)), -3, 5], np.float32)
     x = np.stack([values[np.arange(200) % 5], np.ones(200, np.float32)], axis=1)
@@ -83,7 +83,7 @@ def test_passes_end_where_float32_tells_rows_apart_and_their_distances_do_not(sm
     (False, 1e9, 1000, "all"), (False, 1e9, 200, "passes"), (True, 1000, 1000, "passes"),
 ])  # fmt: skip
 def test_passes_are_for_what_no_memory_holds(tmp_path, monkeypatch, file, memory, of_one, how):
-    """2,400 bytes, on one of the eight devices, on all of them, or by passes."""
+    """2,400 bytes: on one of the eight devices, on all of them, or by passes."""
     np.save(tmp_path / "E.npy", np.zeros((50, 4), np.float32))
     monkeypatch.setattr(passes, "kmeans", lambda *_, mesh, **__: passes.KMeans("all" if mesh else "one", None, 0.0))
     monkeypatch.setattr(passes, "kmeans_by_passes", lambda *_, **__: passes.KMeans("passes", None, 0.0))

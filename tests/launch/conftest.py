@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-GCLOUD = shutil.which("gcloud")  # the real one, which knows whether a command line is one of its own
+GCLOUD = shutil.which("gcloud")  # the real one, which can check the command lines
 
 
 class Stage:
-    """Runs scripts where fakes are first on PATH."""
+    """Runs scripts with fakes first on PATH."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -25,7 +25,7 @@ class Stage:
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.records = folder / "launch" / "digits"
-        self.checkout = folder / "checkout"  # what the scripts take for theirs, so that they write there
+        self.checkout = folder / "checkout"  # the scripts take this for their checkout and write here
         self.checkout.mkdir()
         (self.checkout / "launch").symlink_to(ROOT / "launch")
         self.play()
@@ -39,7 +39,7 @@ class Stage:
         return path
 
     def play(self, **play):
-        """What the fakes do from now on."""
+        """Sets what the fakes do from now on."""
         (self.folder / "play.json").write_text(json.dumps(play))
 
     def environment(self, **settings):
@@ -56,21 +56,21 @@ class Stage:
         return self.started[-1]
 
     def end(self):
-        """Ends what a test left running."""
+        """Ends the processes that a test left running."""
         for process in self.started:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
 
     def run(self, script, *arguments, code=0, **settings):
-        """The script's (output, messages), after its exit code was found to be this one."""
+        """Runs a script, checks its exit code, and returns its (output, messages)."""
         process = self.start(script, *arguments, **settings)
         out, err = process.communicate(timeout=60)
         assert process.returncode == code, out + err
         return out, err
 
     def interrupted(self, verb, times, script, *arguments, program="gcloud", **settings):
-        """What the script says to Ctrl-C, which comes when this verb of the program was called so often."""
+        """Sends Ctrl-C once this verb of the program was called `times` times, and returns the script's messages."""
         process = self.start(script, *arguments, **settings)
         self.wait(lambda: self.names(program).count(verb) >= times)
         os.killpg(process.pid, signal.SIGINT)
@@ -90,14 +90,14 @@ class Stage:
         return [call[1:] for call in calls if call[0] == program]
 
     def names(self, program="gcloud"):
-        """What was done, in order: the verb of each call."""
+        """Returns the verb of each call, in order."""
         verbs = ("create", "describe", "delete", "list", "ssh", "scp", "rsync", "cp", "read", "bundle", "clone")
         return [next((word for word in call if word in verbs), call[0]) for call in self.calls(program)]
 
 
 @pytest.fixture
 def ctrl_c():
-    """Lets what is started hear Ctrl-C also where the tests run in the background, whose programs ignore it."""
+    """Makes started programs react to Ctrl-C even if the tests run in the background, where programs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -115,9 +115,9 @@ def stage(tmp_path, ctrl_c, gcloud_calls):
 
 @pytest.fixture(scope="module")
 def gcloud_calls(tmp_path_factory):
-    """A command line of each shape, which the real gcloud, where it is installed, is to take; nothing is sent.
+    """Command lines, one of each shape, that the real gcloud must accept if it is installed; nothing is sent.
 
-    It is asked once about all of a module, for its start takes seconds.
+    It checks all command lines of a module at once, because it takes seconds to start.
     """
     lines: dict[str, str] = {}
     yield lines

@@ -1,12 +1,12 @@
-"""Stands in for gcloud, xpk, git, sbatch and others: notes how it was called and plays what the test wrote down.
+"""Replaces gcloud, xpk, git, sbatch and others: records its calls, and does what the test has scheduled.
 
-$FAKE/calls.jsonl gets [program, argument, ...] of each call. $FAKE/play.json holds, by name, what happens at the first
-call, the second, ... (the last one again and again):
-    "states"   what describing a queued resource prints; NOT_FOUND and UNAVAILABLE are errors.
-    "reports"  what the workers say of the run, a list of lines; a number is gcloud's exit code.
-    other      (the words of a command that it begins with): exit codes; a text is printed; HANG goes on until ended.
-With $FAKE/workers (a folder for each worker, its home) lines of shell for the workers are really run. sbatch really
-runs the script; git writes the bundles that it is asked for.
+$FAKE/calls.jsonl gets [program, argument, ...] of each call. $FAKE/play.json holds, by name, a list of what the first
+call, the second, ... do (the last entry repeats):
+    "states"   the printed state of a queued resource; NOT_FOUND and UNAVAILABLE are errors.
+    "reports"  the workers' reports of the run, a list of lines; a number is gcloud's exit code.
+    other      (the first words of a command): exit codes; text is printed; HANG waits until the process is ended.
+With $FAKE/workers (a home folder for each worker), shell code for the workers is really run. sbatch really runs the
+script; git writes the bundles that it is asked for.
 """
 
 import json
@@ -55,14 +55,14 @@ def play(part):
 
 
 def submit(words):
-    """As SLURM does: the script is copied away, and run where sbatch was."""
+    """Submits as SLURM does: copies the script to another folder and runs it in the current one."""
     script, *flags = words[next(k for k, word in enumerate(words) if not word.startswith("--")) :]
     copy = shutil.copy(script, FAKE / "slurm_script")
     return subprocess.run(["bash", copy, *flags], env=os.environ | {"SLURM_JOB_ID": "7"}, check=False).returncode
 
 
 def turn(name):
-    """What the play has for this call; None where it has nothing."""
+    """Returns what is scheduled for this call; None if nothing is."""
     play = json.loads((FAKE / "play.json").read_text())
     if name not in play:
         return None

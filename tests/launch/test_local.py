@@ -1,4 +1,4 @@
-"""local.sh: its processes, their signals and exit codes with a Python that is played; a whole run with the real one."""
+"""local.sh: its processes, signals and exit codes with a fake Python, and a whole run with the real one."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SMALL = (
 
 
 def play(stage, line):
-    """What each process does; $K is which one it is."""
+    """Sets what each process does; $K is its number."""
     stage.program("python", f'K=$JAX_PROCESS_ID\necho "process $K"\necho "$@" > {stage.folder}/said-$K\n{line}')
 
 
@@ -78,7 +78,7 @@ def test_where_one_fails_the_others_are_asked_to_end_and_its_exit_code_is_given(
 
 
 def test_who_does_not_end_is_killed(stage):
-    first = '[ "$K" = 0 ] && { until [ -s pid ]; do sleep 0.1; done; exit 2; }'  # not before the other is at work
+    first = '[ "$K" = 0 ] && { until [ -s pid ]; do sleep 0.1; done; exit 2; }'  # not before the other is running
     play(stage, f'{first}\ntrap "" TERM\necho $$ > pid\nexec sleep 60')
     started = time.monotonic()
     stage.run("local.sh", "2", *FLAGS, code=2, GRACE_SECONDS=1)
@@ -117,7 +117,7 @@ def test_a_dry_run_starts_nothing(stage):
 
 
 def real(folder, *flags, processes=2):
-    """The command itself, or local.sh 2 with the real Python; what it says goes to folder/logs."""
+    """Returns a runner of the command itself or of local.sh 2 with the real Python; its output goes to folder/logs."""
     settings = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
     start = [ROOT / "launch/local.sh", "2", "--"] if processes == 2 else [sys.executable, "-m", "sas_jax.main"]
     return subprocess.Popen(
@@ -137,10 +137,10 @@ def said(folder):
 
 @pytest.mark.skipif("SAS_JAX_REHEARSAL" not in os.environ, reason="takes minutes: make test-launch runs it")
 def test_two_processes_come_to_the_report_of_one(tmp_path):
-    """Asked to end on the way, both stop at the same step, and the same command goes on.
+    """After SIGTERM, both stop at the same step, and the same command resumes.
 
-    Rounding depends on who adds up what, and training makes much of it (one process on 1, 2 and 4 devices differs as
-    much): the losses are close. Selection does not: of the same embeddings the ranking is the same.
+    Rounding depends on the division of sums among processes, and training amplifies it (one process on 1, 2 and 4
+    devices differs as much), so the losses are only close. The ranking of the same embeddings is the same.
     """
     one, two = tmp_path / "one", tmp_path / "two"
     assert real(tmp_path, f"--workdir={one}", processes=1).wait(timeout=300) == 0
@@ -151,7 +151,7 @@ def test_two_processes_come_to_the_report_of_one(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=300) == 75, said(tmp_path)
-    assert all("asked to end (SIGTERM)" in log for log in said(tmp_path))
+    assert all("stopped by SIGTERM" in log for log in said(tmp_path))
     assert real(tmp_path, f"--workdir={two}").wait(timeout=600) == 0, said(tmp_path)
     assert "resumes at step" in said(tmp_path)[0]
     assert (two / "report.html").exists()

@@ -1,4 +1,4 @@
-"""What holds for every script, and README.md followed word by word."""
+"""Properties of every script, and README.md followed word for word."""
 
 import re
 import shlex
@@ -47,7 +47,7 @@ def test_the_help_names_every_setting(script):
 
 
 def test_the_readme_can_be_followed(stage):
-    """Each of its lines, in their order, as a dry run with the settings that stand before it."""
+    """Runs each line of the README, in order, as a dry run with the settings exported before it."""
     settings, tried = {}, []
     for line in (LAUNCH / "README.md").read_text().splitlines():
         words = shlex.split(line) if line.startswith("    ") else []
@@ -62,11 +62,11 @@ def test_the_readme_can_be_followed(stage):
             out, _ = stage.run(program.removeprefix("launch/"), *rest[:flags], "--dry_run", *rest[flags:], **settings)
             assert out
         elif program == "sbatch":
-            subprocess.run(words, env=stage.environment(), cwd=LAUNCH.parent, check=True)  # as it stands there
+            subprocess.run(words, env=stage.environment(), cwd=LAUNCH.parent, check=True)  # as written there
             flags = rest[rest.index("launch/slurm.sbatch") + 1 :]
             assert stage.calls("srun")[0][-len(flags) - 1 :] == ["--distributed", *flags]
         elif program == "gcloud":
-            subprocess.run(words, env=stage.environment(), check=True)  # noted here, and shown to the real one
+            subprocess.run(words, env=stage.environment(), check=True)  # recorded here, and checked by the real one
         else:
             assert program in ("mkdir", "eval", "ssh-keygen", "ssh-add")
     assert all(call[0] in ("storage", "alpha") for call in stage.calls())

@@ -1,4 +1,4 @@
-"""slurm.sbatch, as SLURM would run it, against an srun and a scontrol that note their calls."""
+"""slurm.sbatch, run as SLURM would, with fakes of srun and scontrol that record their calls."""
 
 import os
 import re
@@ -12,14 +12,14 @@ FLAGS = ("--config=configs/digits.py", "--config.arms=(('sas', 0.2, 0),)")
 
 
 def test_it_asks_slurm_for_a_process_for_each_gpu_for_a_warning_and_for_requeueing():
-    """JAX gives each SLURM process the one GPU of its number."""
+    """JAX gives each SLURM process the GPU of its number."""
     text = SCRIPT.read_text()
     options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", text, re.MULTILINE))
     assert options["gpus-per-node"] == options["ntasks-per-node"]
     assert not {"gpus-per-task", "gpu-bind"} & set(options)
-    assert options["signal"] == "TERM@120"  # to the processes; B: would be to the script alone
+    assert options["signal"] == "TERM@120"  # to the processes; "B:" would send it to the script only
     assert {"requeue", "open-mode"} <= set(options)
-    # sbatch reads no options past the first command.
+    # sbatch reads no options after the first command.
     commands = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert text.rindex("#SBATCH") < text.index(commands[0])
 
@@ -35,13 +35,13 @@ def test_it_runs_the_command_in_all_processes(stage):
 
 
 def test_a_process_gets_the_cpus_that_sbatch_was_asked_for(stage):
-    """srun does not take them from sbatch."""
+    """srun does not inherit them from sbatch."""
     stage.run("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7, SLURM_CPUS_PER_TASK=3)
     assert "--cpus-per-task=3" in stage.calls("srun")[0]
 
 
 def test_it_outlives_the_signal_that_stops_the_run_and_queues_it_again(stage):
-    """SLURM sends it to all, the script included."""
+    """SLURM sends it to all processes, including the script."""
     stage.program("srun", f'trap "exit 75" TERM; echo up > {stage.folder}/up; while :; do sleep 0.05; done')
     process = stage.start("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7)
     stage.wait((stage.folder / "up").exists)
@@ -61,7 +61,7 @@ def test_requeueing_has_an_end(stage):
     stage.play(srun=[75])
     _, err = stage.run("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7, SLURM_RESTART_COUNT=2, MAX_RESTARTS=2, code=75)
     assert "MAX_RESTARTS" in err
-    _, err = stage.run("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7, MAX_RESTARTS=0, code=75)  # its first start has no count
+    _, err = stage.run("slurm.sbatch", *FLAGS, SLURM_JOB_ID=7, MAX_RESTARTS=0, code=75)  # the first start has no count
     assert "after 0 restarts (MAX_RESTARTS): submit it again to resume" in err
     assert stage.calls("scontrol") == []
 

@@ -1,4 +1,4 @@
-"""tpu_vm.sh against a gcloud that plays its part: the right commands in the right order, and nothing left or lost."""
+"""tpu_vm.sh with a fake gcloud: the right commands in the right order, and no resource left behind or lost."""
 
 import os
 import shutil
@@ -35,12 +35,12 @@ def record(stage):
 
 
 def queued(call):
-    """The queued resource that a call of gcloud names."""
+    """Returns the queued resource that a call of gcloud names."""
     return next(word for word in call if word.startswith("sas-jax-"))
 
 
 def started(stage):
-    """The lines of shell that started a run, each on all workers."""
+    """Returns the shell code of each start of a run on all workers."""
     return [word for call in stage.calls() for word in call if "runner.sh <<" in word]
 
 
@@ -113,7 +113,7 @@ def test_what_could_not_be_deleted_is_kept_in_mind_and_named(stage):
     _, err = stage.run("tpu_vm.sh", "create", code=1, **ALL)
     name = queued(stage.calls()[1])
     assert str(stage.records / "tpu_vm") in err
-    assert f"{name} could not be deleted and may cost" in err
+    assert f"{name} could not be deleted and may be billed" in err
     assert record(stage)["RUN_TOKEN"] in name
     stage.play()
     stage.run("tpu_vm.sh", "delete", NAME="digits")
@@ -178,11 +178,11 @@ def test_what_a_killed_command_left_behind_holds_no_lock(stage, command, left):
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait(timeout=60)
     stage.run("tpu_vm.sh", "delete", NAME="digits")
-    os.killpg(killed.pid, signal.SIGKILL)  # what is left was there all the while: the group has it
+    os.killpg(killed.pid, signal.SIGKILL)  # processes left by it are in its group
 
 
 def test_create_again_waits_for_what_was_asked(stage):
-    """No second slice, after Ctrl-C while it waited."""
+    """After Ctrl-C during the wait, no second slice is requested."""
     stage.play(states=["WAITING_FOR_RESOURCES"])
     err = stage.interrupted("describe", 1, "tpu_vm.sh", "create", **ALL)
     assert "remains and may be billed" in err
@@ -210,7 +210,7 @@ def test_when_gcloud_never_answers_the_request_is_left_alone(stage):
 def test_setup_takes_the_commit_to_all_workers(stage):
     created(stage)
     stage.run("tpu_vm.sh", "setup", NAME="digits")
-    assert stage.names("git") == ["-C", "bundle"]  # status and bundle
+    assert stage.names("git") == ["-C", "bundle"]  # git status and git bundle
     assert str(stage.records / "sas_jax.bundle") in stage.calls()[0]
     assert stage.names() == ["scp", "ssh"]
     for call in stage.calls():
@@ -291,8 +291,8 @@ def test_a_slice_that_is_taken_before_it_is_there_is_one_more_restart(stage):
     ("what", "codes", "reports", "starts"),
     [
         ("scp", [1, 0], [EMPTY, EMPTY], 1),
-        ("ssh", [255, 0], [EMPTY, EMPTY], 1),  # the installing
-        ("ssh", [0, 255, 0], [EMPTY, IDLE], 2),  # the start
+        ("ssh", [255, 0], [EMPTY, EMPTY], 1),  # installing fails
+        ("ssh", [0, 255, 0], [EMPTY, IDLE], 2),  # starting fails
     ],
 )
 def test_a_new_slice_that_is_not_reached_at_once_is_tried_again(stage, what, codes, reports, starts):
@@ -316,7 +316,7 @@ def test_workers_that_are_never_reached_are_given_up(stage):
 
 
 def test_run_waits_for_a_slice_that_is_not_there_yet(stage):
-    """Ctrl-C while a new one was waited for, then the same line; longer than the workers may be silent."""
+    """Ctrl-C while it waits for a new slice, then the same command; it waits longer than workers may not answer."""
     created(stage, CAPACITY="spot")
     stage.play(states=["WAITING_FOR_RESOURCES"] * 25 + ["CREATING", "ACTIVE"], reports=[EMPTY, RUNNING, ended(0, 0)])
     out, _ = stage.run("tpu_vm.sh", "run", *FLAGS, NAME="digits")
@@ -385,7 +385,7 @@ def test_status_logs_and_fetch(stage):
     assert "billed: sas-jax-digits-" in err
     stage.play(**{"gcloud compute tpus": [1]})
     stage.run("tpu_vm.sh", "status", NAME="digits", code=1)
-    assert stage.names()[-3:] == ["describe", "describe", "ssh"]  # a slice that is queued has no TPU yet
+    assert stage.names()[-3:] == ["describe", "describe", "ssh"]  # a queued slice has no TPU yet
 
 
 @pytest.mark.parametrize("deleted", [False, True])
@@ -404,7 +404,7 @@ def test_fetch_copies_logs_and_workdir_also_after_delete(stage, deleted):
 
 @pytest.mark.parametrize("missing", ["logs", "runs"])
 def test_fetch_gets_what_there_is(stage, missing):
-    """And fails: no workdir where the run failed at once, no logs where the bucket takes none."""
+    """It fails: there is no workdir if the run failed at once, and no logs if the bucket accepts none."""
     created(stage)
     stage.play(**{f"gcloud storage rsync gs://my-bucket/sas_jax/{missing}": [1]})
     stage.run("tpu_vm.sh", "fetch", NAME="digits", code=1)
@@ -440,20 +440,20 @@ def test_delete_deletes_what_was_created_and_asks_for_nothing_else(stage):
 def test_what_was_not_created_from_here_is_not_touched(stage, command):
     flags = FLAGS if command == "run" else ()
     _, err = stage.run("tpu_vm.sh", command, *flags, code=2, **ALL)
-    assert "was not created from here" in err
+    assert "was not created from this checkout" in err
     assert stage.calls() == []
 
 
 @pytest.mark.parametrize("command", ["create", "status", "delete"])
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "PROJECT is missing"), ("PROJECT=my-project\n", "ZONE is missing"), ("<?xml?>\n", "<?xml?> is nothing")],
+    [("", "PROJECT is missing"), ("PROJECT=my-project\n", "ZONE is missing"), ("<?xml?>\n", "unknown field <?xml?>")],
 )
 def test_a_record_that_cannot_be_used_is_said_to_be_so(stage, command, text, why):
     stage.records.mkdir(parents=True)
     (stage.records / "tpu_vm").write_text(text)
     _, err = stage.run("tpu_vm.sh", command, code=2, **ALL)
-    assert f"{stage.records / 'tpu_vm'} must be the record of digits, got one that cannot be used ({why}" in err
+    assert f"{stage.records / 'tpu_vm'} must be the record of digits, got an invalid one ({why}" in err
     assert stage.calls() == []
 
 
@@ -479,7 +479,7 @@ def test_a_program_that_is_missing_is_named_before_anything_is_done(stage, progr
 def test_another_project_than_that_of_the_record_is_refused(stage):
     created(stage)
     _, err = stage.run("tpu_vm.sh", "delete", NAME="digits", PROJECT="other", code=2)
-    assert "PROJECT must be my-project, with which digits was created, got other" in err
+    assert "PROJECT must be my-project, as when digits was created, got other" in err
     assert stage.calls() == []
 
 
@@ -524,7 +524,7 @@ def test_a_command_line_that_cannot_be_is_refused(stage, arguments):
 
 
 def runs(pid):
-    """Whether it does: who has ended has no command line."""
+    """Returns whether a process runs; one that has ended has no command line."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
     except OSError:
@@ -533,7 +533,7 @@ def runs(pid):
 
 @pytest.fixture
 def live(stage):
-    """Two workers whose lines of shell are really run, in homes of their own; their Python exits as the play says."""
+    """Two workers, with home folders, that really run their shell code; their Python exits as scheduled."""
     stage.program("hostname", 'echo "$FAKE_HOST"')
     stage.program("python3", "exit 0")
     for k in range(2):
@@ -544,7 +544,7 @@ def live(stage):
         python.rename(home / "sas_jax-venv/bin/python")
         uv = stage.program(f"uv-{k}", "exit 0")
         uv.rename(home / ".local/bin/uv")
-    # git makes the folder that the worker's line goes to.
+    # git creates the folder that the worker's code expects.
     stage.program("git", 'for last; do :; done; [[ " $* " != *" clone "* ]] || mkdir -p "$last"')
     created(stage)
     return stage
@@ -589,7 +589,7 @@ def test_a_run_that_has_ended_is_reported_again_and_starts_anew_after_setup(live
 
 
 def test_a_run_that_ends_while_it_is_looked_at_is_not_lost(live):
-    """It writes its exit code, and then is no more: so the look for its process says no, and there is the code."""
+    """It writes its exit code and then ends, so the report finds no process but finds the code."""
     for home in (live.folder / "workers").iterdir():
         (home / "run").mkdir()
         (home / "run" / "pid").write_text("1")
@@ -599,7 +599,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_lost(live):
 
 
 def test_logs_go_to_the_bucket_while_the_run_goes_on(live):
-    """Its Python ends when a copy was made; a minute is short here."""
+    """The fake Python ends once a log was copied; a minute is shortened here."""
     real = shutil.which("sleep")
     live.program("sleep", f'[ "$1" = 60 ] && exec {real} 0.05; exec {real} "$@"')
     for home in (live.folder / "workers").iterdir():
@@ -616,7 +616,7 @@ def test_logs_shows_the_end_of_each_workers_log(live):
         (home / "run" / "log").write_text("first\nnext\nlast\n")
     out, _ = live.run("tpu_vm.sh", "logs", NAME="digits", LOG_LINES=2)
     assert out.splitlines() == ["w-0: next", "w-0: last", "w-1: next", "w-1: last"]
-    live.program("gcloud", r'printf "w-1: b\nw-0: b\nw-1: a\n"')  # as they come from several
+    live.program("gcloud", r'printf "w-1: b\nw-0: b\nw-1: a\n"')  # interleaved, as from several workers
     out, _ = live.run("tpu_vm.sh", "logs", NAME="digits")
     assert out.splitlines() == ["w-0: b", "w-1: b", "w-1: a"]
 
@@ -634,16 +634,16 @@ def test_workers_start_once_and_say_when_they_were_lost(live):
     process.terminate()
     process.communicate(timeout=60)
     (live.folder / "out of reach").rename(workers / "w-1")
-    process = live.start("tpu_vm.sh", "run", *FLAGS, NAME="digits")  # starts the one that does not run
+    process = live.start("tpu_vm.sh", "run", *FLAGS, NAME="digits")  # starts the worker that is not running
     live.wait(lambda: starts[1].exists() and starts[1].read_text())
     process.terminate()
     process.communicate(timeout=60)
     out, err = live.run("tpu_vm.sh", "setup", NAME="digits", code=1)
-    assert "nothing is changed under it" in out + err
+    assert "so nothing is installed there" in out + err
     out, _ = live.run("tpu_vm.sh", "status", NAME="digits")
     assert out.count("running") == 2
     for path in starts:
-        pid = int(path.read_text())  # one line: started once
+        pid = int(path.read_text())  # a single line: it was started once
         runner = int((path.parent / "run" / "pid").read_text())
         os.kill(runner, signal.SIGKILL)
         os.kill(pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""xpk.sh against an xpk that notes its calls."""
+"""xpk.sh with a fake xpk that records its calls."""
 
 import shutil
 import subprocess
@@ -36,12 +36,12 @@ def test_run_submits_the_commit_with_restarts(stage):
         "--config=configs/digits.py '--config.arms=(('\\''sas'\\'', 0.2, 0),)'"
     )
     clone = stage.calls("git")[-1]
-    assert f"--script-dir={clone[-1]}" in call  # what is committed, and nothing of runs/ or .venv/
+    assert f"--script-dir={clone[-1]}" in call  # only committed files, nothing of runs/ or .venv/
     assert f"workload {workload(stage)} (2 x v6e-16)" in err
 
 
 def test_the_line_for_the_workers_is_shell_that_does_what_it_is_for(stage):
-    """With a pip and a Python that are played: the install, the data, then the run and its exit code."""
+    """With a fake pip and Python: the installation, the data, then the run and its exit code."""
     stage.run("xpk.sh", "run", *FLAGS, **ALL)
     line = stage.calls("xpk")[1][-1].removeprefix("--command=")
     stage.program("pip", f'printf "%s\\n" "$@" >> {stage.folder}/pip')
@@ -68,7 +68,7 @@ def test_a_submission_that_fails_is_deleted(stage):
 
 
 def listed(*names):
-    """What xpk says of a cluster with these workloads; its task's name has the one that was asked for."""
+    """Returns xpk's list of a cluster with these workloads; the task line has the requested name."""
     return "\n".join(["[XPK] Task: `List Jobs with filter-by-job=digits`", "Jobset Name   Status", *names])
 
 
@@ -89,7 +89,7 @@ def test_what_could_not_be_deleted_is_kept_in_mind(stage, silent):
     name = workload(stage)
     stage.play(**{"xpk workload delete": [1], "xpk workload list": [1 if silent else listed(f"{name}   Running")]})
     _, err = stage.run("xpk.sh", "delete", NAME="digits", code=1)
-    assert f"{name} could not be deleted and may cost" in err
+    assert f"{name} could not be deleted and may be billed" in err
     assert str(stage.records / "xpk") in err
     assert workload(stage) == name
 
@@ -194,14 +194,14 @@ def test_a_record_that_cannot_be_used_is_said_to_be_so(stage):
     stage.records.mkdir(parents=True)
     (stage.records / "xpk").write_text("PROJECT=my-project\n")
     _, err = stage.run("xpk.sh", "delete", code=2, **ALL)
-    assert "cannot be used (ZONE is missing)" in err
+    assert "got an invalid one (ZONE is missing)" in err
     assert stage.calls("xpk") == []
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "fetch", "delete"])
 def test_what_was_not_submitted_from_here_is_not_touched(stage, command):
     _, err = stage.run("xpk.sh", command, code=2, **ALL)
-    assert "was not submitted from here" in err
+    assert "was not submitted from this checkout" in err
     assert stage.calls() == stage.calls("xpk") == []
 
 

@@ -1,4 +1,4 @@
-"""The convolutions for a CPU against jax.lax's, value and both gradients."""
+"""The convolutions for CPUs against jax.lax's: values and both gradients."""
 
 import functools
 
@@ -10,7 +10,8 @@ import pytest
 from sas_jax import devices
 from sas_jax.models import ResNet, convolution, resnet
 
-# kernel, stride, (before, after) of the padding, channels in and out, height and width: each form, and what has none.
+# Kernel, stride, padding (before, after), input and output channels, height and width: one case per form, and cases
+# without a special form.
 CASES = {
     "stem, neighbours of a row together": (3, 1, (1, 1), 3, 16, (8, 8)),
     "few channels, a row of odd width": (3, 1, (1, 1), 16, 16, (8, 7)),
@@ -33,7 +34,7 @@ PLAIN = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradients_are_those_of_lax(case, monkeypatch):
     size, stride, pad, channels, features, (height, width) = CASES[case]
-    monkeypatch.setattr(convolution, "GROUP_BYTES", 4_000)  # so that these small operands are more than one group
+    monkeypatch.setattr(convolution, "GROUP_BYTES", 4_000)  # so that these small operands form more than one group
     rng = np.random.default_rng(0)
     x = rng.standard_normal((32, height, width, channels)).astype(np.float32)
     kernel = rng.standard_normal((size, size, channels, features)).astype(np.float32)
@@ -63,13 +64,14 @@ def test_groups_are_used_where_operands_are_large():
             )
             return str(text(kernel)).count("conv_general_dilated[")
 
-    assert convolutions(1e9) + 7 == convolutions(200_000)  # 8 MiB on 8 devices: 8 groups of one image a device
+    assert convolutions(1e9) + 7 == convolutions(200_000)  # 8 MiB on 8 devices: 8 groups of one image per device
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_a_network_has_the_same_loss_and_gradients(count, monkeypatch):
-    """On 1, 2 and 4 devices as in the plain form on one, to float32's tolerance."""
-    # Smooth: ReLU's slope jumps where rounding moves an activation past 0, and one of 300,000 is that near.
+    """On 1, 2 and 4 devices, compared with the plain form on one, to float32's tolerance."""
+    # GELU is smooth. ReLU's slope jumps if rounding moves an activation across 0, and one in 300,000 is that close to
+    # it.
     monkeypatch.setattr(resnet.nn, "relu", jax.nn.gelu)
     images = np.random.default_rng(0).standard_normal((16, 16, 16, 3)).astype(np.float32)
 

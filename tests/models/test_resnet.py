@@ -7,9 +7,9 @@ import pytest
 
 from sas_jax.models import ProjectionHead, ResNet
 
-# Parameters of the 3x3-stem networks without the classifier, counted from the layers by hand: convolutions without
-# bias, two parameters a BatchNorm channel. 11,168,832 is the well-known 11,173,962 of ResNet-18 for CIFAR-10 less its
-# 512 x 10 + 10 classifier.
+# Parameters of the networks with a 3x3 stem and without the classifier, counted by hand from the layers: convolutions
+# without bias, two parameters per BatchNorm channel. 11,168,832 is the well-known 11,173,962 of ResNet-18 for CIFAR-10
+# minus its 512 x 10 + 10 classifier.
 PARAMETERS = {10: 4_903_242 - 5_130, 18: 11_173_962 - 5_130, 34: 21_282_122 - 5_130, 50: 23_520_842 - 20_490}
 
 
@@ -56,13 +56,13 @@ def test_bfloat16_computes_low_and_keeps_float32():
 
 @pytest.mark.parametrize(("depth", "stem"), [(10, "3x3"), (50, "7x7_pool")])
 def test_remat_keeps_the_names_of_parameters(depth, stem):
-    """A checkpoint of a run with it is one of a run without."""
+    """Checkpoints with and without it are interchangeable."""
     kept, anew = (shapes_of(ResNet(depth=depth, stem=stem, remat=remat), 64)[0] for remat in (False, True))
     assert anew == kept
 
 
 def test_remat_computes_blocks_anew_and_nothing_else():
-    """That the step stays the same is in tests/training/test_guarantees.py."""
+    """tests/training/test_guarantees.py checks that the step stays the same."""
 
     def convolutions(model):
         def loss(params, batch_stats, x):
@@ -74,14 +74,14 @@ def test_remat_computes_blocks_anew_and_nothing_else():
         lowered = jax.jit(jax.grad(loss)).lower(variables["params"], variables["batch_stats"], image)
         return lowered.as_text().count("stablehlo.convolution")
 
-    # Two in each of four blocks, three on shortcuts, and the first; forward, to the kernel and, but for the first, to
-    # the input.
+    # Two in each of four blocks, three on shortcuts, and the first one; forward, for the kernel and, except for the
+    # first, for the input.
     assert convolutions(ResNet(depth=10, width=0.125)) == 3 * 12 - 1
     assert convolutions(ResNet(depth=10, width=0.125, remat=True)) == 3 * 12 - 1 + 11
 
 
 def test_running_statistics_move_as_torchs():
-    """torch: running = 0.9 running + 0.1 batch."""
+    """As in torch: running = 0.9 running + 0.1 batch."""
     head = ProjectionHead(features=4)
     x = jax.random.normal(jax.random.key(0), (64, 8)) * 2 + 3
     variables = head.init(jax.random.key(1), x, train=False)
@@ -93,7 +93,7 @@ def test_running_statistics_move_as_torchs():
 
 
 def test_head_is_the_authors():
-    """No biases; the last BatchNorm has neither scale nor offset, and its outputs are standardised."""
+    """It has no biases; the last BatchNorm has no scale or offset, so its outputs are standardised."""
     head = ProjectionHead(features=4)
     x = jax.random.normal(jax.random.key(0), (64, 8))
     variables = head.init(jax.random.key(1), x, train=False)

@@ -1,4 +1,4 @@
-"""Batches prepared ahead."""
+"""Batches that are prepared ahead."""
 
 from sas_jax.pretrained import batches
 

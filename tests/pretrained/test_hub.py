@@ -1,4 +1,4 @@
-"""The hub, and the files of a network."""
+"""The Hugging Face hub, and the files of a network."""
 
 import socket
 import sys
@@ -11,7 +11,7 @@ from sas_jax.pretrained import hub
 
 @pytest.fixture
 def constants(monkeypatch):
-    """In the place of huggingface_hub's: a hub on this machine."""
+    """Replaces huggingface_hub's constants: the hub is on this machine."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         found = types.SimpleNamespace(HF_HUB_OFFLINE=False, ENDPOINT=f"http://127.0.0.1:{port}", close=server.close)
@@ -35,6 +35,16 @@ def test_without_network_only_the_local_cache_is_asked(constants, monkeypatch):
     monkeypatch.setattr(hub.urllib.request, "getproxies", lambda: {"http": "http://proxy"})
     with hub.asked_if_reachable() as problem:
         assert problem == ""
+
+
+def test_offline_mode_is_named_with_the_way_out_of_it(constants):
+    constants.HF_HUB_OFFLINE = True
+    with hub.asked_if_reachable() as problem:
+        assert problem == (
+            "it is not in the local cache, and offline mode is on; unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to "
+            "download it"
+        )
+    assert constants.HF_HUB_OFFLINE
 
 
 def test_the_files_of_a_network(tmp_path):

@@ -1,4 +1,4 @@
-"""What of pretrained networks needs neither PyTorch nor ONNX Runtime: names, batches, the shape of outputs, the cache.
+"""Pretrained networks without PyTorch or ONNX Runtime: names, batches, the shape of outputs, the cache.
 
 test_pretrained_torch.py loads real, tiny networks.
 """
@@ -59,8 +59,8 @@ def test_ones_behind_the_vectors_are_dropped():
 @pytest.mark.parametrize(
     ("forward", "sentence"),
     [
-        (lambda batch: batch, r"timm/fake must be one vector an image, got \[4, 4, 4, 3\]\. Choose"),
-        (lambda batch: batch.mean(axis=(1, 2, 3)), r"must be one vector an image, got \[4\]\."),
+        (lambda batch: batch, r"timm/fake must be one vector per image, got \[4, 4, 4, 3\]\. Choose"),
+        (lambda batch: batch.mean(axis=(1, 2, 3)), r"must be one vector per image, got \[4\]\."),
         (lambda batch: batch.mean(axis=(1, 2)) * np.nan, "timm/fake must be finite, got NaN or infinity"),
     ],
 )
@@ -82,13 +82,13 @@ def test_views_are_those_of_their_seed_and_image_whatever_the_batch():
     random = pretrained.RandomViews(Views(size=9, mean=(0.4, 0.5, 0.6), blur=0.5), 3, seed=5)
     for batch_size in (1, 14):
         found = features(model(), batch_size=batch_size, random=random)
-        np.testing.assert_allclose(found, expected, atol=2e-3)  # a pixel may round otherwise
+        np.testing.assert_allclose(found, expected, atol=2e-3)  # a pixel may be rounded differently
 
 
 @pytest.mark.parametrize("name", ["resnet18", "jax/resnet18", "timm/", "/timm", ""])
 def test_names_without_a_kind(name):
     with pytest.raises(
-        InputError, match=r"^--model must be timm/NAME, hf/NAME .* or onnx/FILE, got .*\. Write it so\.$"
+        InputError, match=r"^--model must be timm/NAME, hf/NAME .* or onnx/FILE, got .*\. Correct it\.$"
     ):
         pretrained.check(name, field="--model")
 
@@ -100,13 +100,13 @@ def test_names_without_a_kind(name):
 def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, name, package):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda each: None if each == package else found("json"))
-    with pytest.raises(InputError, match=rf"got no {package}\. Run pip install 'sas_jax\[pretrained\]'\.$"):
+    with pytest.raises(InputError, match=rf"\(not installed: {package}\)\. Run pip install 'sas_jax\[pretrained\]'\.$"):
         pretrained.load(name, field="--model")
 
 
 @pytest.fixture
 def fake_timm(monkeypatch):
-    """In the place of timm: a list of names, and a network that is never reached."""
+    """Replaces timm by a list of names and a network that is never reached."""
 
     def create_model(name, **options):
         raise OSError("We couldn't connect to 'https://huggingface.co'\nand tried twice.")
@@ -134,7 +134,7 @@ def test_unknown_names_get_the_nearest(fake_timm, name, nearest):
     with pytest.raises(InputError) as caught:
         pretrained.check(f"timm/{name}", field="config.latent_classes.embeddings")
     assert str(caught.value).startswith(
-        "config.latent_classes.embeddings must name a model that timm knows, got 'timm/"
+        f"Unknown timm model 'timm/{name}' in config.latent_classes.embeddings. Did you mean one of timm/"
     )
     assert nearest in str(caught.value)
 
@@ -144,7 +144,7 @@ def test_weights_that_cannot_be_fetched_are_one_sentence(fake_timm, monkeypatch,
     monkeypatch.setattr(pretrained, "asked_if_reachable", lambda: contextlib.nullcontext(problem))
     with pytest.raises(InputError) as caught:
         pretrained.load("timm/resnet18", field="--model")
-    assert f"got 'timm/resnet18', which cannot ({said}" in str(caught.value)
+    assert f"got 'timm/resnet18', which cannot be loaded ({said}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

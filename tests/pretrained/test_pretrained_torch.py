@@ -1,4 +1,4 @@
-"""Pretrained networks as their libraries load them: tiny ones with random weights, which the tests save to disk."""
+"""Pretrained networks as their libraries load them: tiny ones with random weights that the tests save to disk."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: a wrong name is not looked for in the network
+os.environ["HF_HUB_OFFLINE"] = "1"  # read on import of transformers: no look-up of wrong names on the network
 reason = "make test-torch runs these, with PyTorch, timm, transformers, ONNX and ONNX Runtime"
 torch = pytest.importorskip("torch", reason=reason)
 timm = pytest.importorskip("timm", reason=reason)
@@ -70,7 +70,7 @@ def test_transformers_pooled_or_its_first_token(tmp_path, pooled):
 
 
 def graph(path, operation="GlobalAveragePool", shape=("n", 3, 8, 8), metadata=None):
-    """A network of one operation."""
+    """Saves a network of a single operation."""
     make = onnx.helper
     kind = onnx.TensorProto.FLOAT
     output = make.make_tensor_value_info("y", kind, ["n", 3, "h", "w"])
@@ -86,7 +86,7 @@ def graph(path, operation="GlobalAveragePool", shape=("n", 3, 8, 8), metadata=No
 @pytest.mark.parametrize("batch", ["n", 1, 2])
 @pytest.mark.parametrize("metadata", [{}, {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}])
 def test_onnx_of_any_batch_size_and_normalisation(tmp_path, batch, metadata):
-    channels = "num_channels" if batch == "n" else 3  # as optimum names them
+    channels = "num_channels" if batch == "n" else 3  # as optimum names it
     loaded = load(graph(tmp_path / "m.onnx", shape=(batch, channels, 8, 8), metadata=metadata))
     assert loaded.size == 8
     mean, std = metadata.values() if metadata else (by_onnx.IMAGENET_MEAN, by_onnx.IMAGENET_STD)
@@ -96,7 +96,7 @@ def test_onnx_of_any_batch_size_and_normalisation(tmp_path, batch, metadata):
 
 
 def test_what_cannot_be_used(tmp_path):
-    with pytest.raises(InputError, match="must be one vector an image, got"):
+    with pytest.raises(InputError, match="must be one vector per image, got"):
         features(load(graph(tmp_path / "m.onnx", "Relu")), batch_size=2)
     (tmp_path / "damaged.onnx").write_bytes(b"no graph")
     network = transformers.ViTModel(transformers.ViTConfig(**VIT, **SMALL))
@@ -105,15 +105,18 @@ def test_what_cannot_be_used(tmp_path):
     processor(tmp_path / "lacking")
     (tmp_path / "empty").mkdir()
     for name, sentence in (
-        (f"onnx/{tmp_path / 'damaged.onnx'}", "which cannot "),
+        (f"onnx/{tmp_path / 'damaged.onnx'}", "which cannot be loaded "),
         (graph(tmp_path / "wide.onnx", shape=("n", 8, 8, 8)), r"its input must be float \[n, 3, h, w\], got"),
-        (graph(tmp_path / "mean.onnx", metadata={"mean": [0.5]}), "must hold three numbers as mean and std"),
-        (f"hf/{tmp_path / 'lacking'}", "of its weights are missing or misshapen"),
-        (f"hf/{tmp_path / 'empty'}", "which cannot "),
-        (f"timm/{tmp_path / 'empty'}", "which cannot "),
-        ("hf/nobody/no-such-model", "it is not in the local cache, and huggingface.co cannot be reached"),
-        ("timm/resnet18", "it is not in the local cache, and huggingface.co cannot be reached"),
-        ("timm/resnet19", "The nearest are timm/resnet1"),
+        (
+            graph(tmp_path / "mean.onnx", metadata={"mean": [0.5]}),
+            "must hold three numbers as mean and three above 0 as std",
+        ),
+        (f"hf/{tmp_path / 'lacking'}", "of its weights are missing or have a wrong shape"),
+        (f"hf/{tmp_path / 'empty'}", "which cannot be loaded "),
+        (f"timm/{tmp_path / 'empty'}", "which cannot be loaded "),
+        ("hf/nobody/no-such-model", "it is not in the local cache, and offline mode is on; unset HF_HUB_OFFLINE"),
+        ("timm/resnet18", "it is not in the local cache, and offline mode is on; unset HF_HUB_OFFLINE"),
+        ("timm/resnet19", "Did you mean one of timm/resnet1"),
     ):
         with pytest.raises(InputError, match=sentence) as caught:
             load(name)

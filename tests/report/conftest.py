@@ -1,4 +1,4 @@
-"""A run made of real digits: what the pipeline would hand to the report, with arms whose numbers a test sets."""
+"""A run on real digits, as the pipeline passes it to the report, with arms whose numbers a test sets."""
 
 import html.parser
 import json
@@ -15,7 +15,7 @@ from sas_jax import Ranking
 
 
 class Page(html.parser.HTMLParser):
-    """The page as a reader meets it: its text by section, its tags with their attributes."""
+    """The page as a reader sees it: its text by section, and its tags with their attributes."""
 
     def __init__(self, source: str):
         super().__init__()
@@ -64,7 +64,7 @@ class Page(html.parser.HTMLParser):
 
 
 def accuracy(value: float, n: int = 360) -> dict[str, float]:
-    """An accuracy's dict with its Wilson 95 % interval."""
+    """Returns an accuracy's dict with its Wilson 95 % interval."""
     z = 1.959964
     centre = (value + z * z / (2 * n)) / (1 + z * z / n)
     half = z * (value * (1 - value) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
@@ -73,7 +73,7 @@ def accuracy(value: float, n: int = 360) -> dict[str, float]:
 
 
 def arm(selector: str | None, fraction: float | None, probe: float | None, seed: int = 0) -> dict[str, Any]:
-    """An arm's row of results.json; its kNN accuracy lies 2 points under the probe's."""
+    """Returns an arm's row of results.json; its kNN accuracy is 2 points below the probe's."""
     trained = selector is not None
     size = round(1437 * fraction) if fraction else 0
     return {
@@ -93,7 +93,7 @@ def arm(selector: str | None, fraction: float | None, probe: float | None, seed:
 
 
 def curve(stage: str, steps: int, epochs: int) -> list[dict[str, Any]]:
-    """Records of a falling loss."""
+    """Returns records of a falling loss."""
     rng = np.random.default_rng(len(stage))
     at = np.arange(1, steps + 1)
     loss = 4.0 + 1.5 * np.exp(-3 * at / steps) + 0.03 * rng.standard_normal(steps)
@@ -104,7 +104,7 @@ def curve(stage: str, steps: int, epochs: int) -> list[dict[str, Any]]:
 
 
 def greedy_sas(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Algorithm 1 of the paper, one class, all of it."""
+    """Implements Algorithm 1 of the paper on one class, ranking all of it."""
     gain = similarity.sum(axis=1) - np.diag(similarity)
     position = np.empty(len(gain), np.int32)
     gains = np.empty(len(gain), np.float32)
@@ -118,7 +118,7 @@ def greedy_sas(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def digits_run() -> dict[str, Any]:
-    """The arguments of `sas_jax.report.html` for a whole run; treat them as read-only and override by copies."""
+    """The arguments of `sas_jax.report.html` for a whole run, read-only: tests override copies."""
     digits = datasets.load_digits()
     pixels, labels = digits.images[:1437], digits.target[:1437].astype(np.int32)
     flat = pixels.reshape(len(pixels), -1)
@@ -173,7 +173,7 @@ def digits_run() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def measured() -> dict[str, Any]:
-    """Sections of results.json of a run that measured everything; each accuracy is another. Read-only."""
+    """Sections of results.json of a run that measured everything; all accuracies differ. Read-only."""
     part = {"n": 1437, "classes": 10, "alignment": 0.3217, "largest_product": 0.8123, "closest_classes": [3, 8],
             "mean_product": 0.1119, "nearest_centre": accuracy(0.777)}  # fmt: skip
     arms = [arm(None, None, 0.70), arm("sas", 0.2, 0.612), arm("random", 0.2, 0.601), arm("full", 1.0, 0.93),
@@ -197,19 +197,19 @@ def measured() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def make_arm() -> Any:
-    """`arm(selector, fraction, probe, seed)`."""
+    """Returns `arm(selector, fraction, probe, seed)`."""
     return arm
 
 
 @pytest.fixture(scope="session")
 def make_accuracy() -> Any:
-    """`accuracy(value, n)`."""
+    """Returns `accuracy(value, n)`."""
     return accuracy
 
 
 @pytest.fixture(scope="session")
 def read_page() -> Callable[[str], Page]:
-    """`read_page(source)`: a page, whose tags have to be balanced."""
+    """Returns `read_page(source)`, which parses a page and checks that its tags are balanced."""
 
     def read(source: str) -> Page:
         page = Page(source)
@@ -221,7 +221,7 @@ def read_page() -> Callable[[str], Page]:
 
 @pytest.fixture(scope="session")
 def make_workdir(digits_run) -> Callable[..., Path]:
-    """`make_workdir(path, config={...})`: the run as its files, with other sections of the config where given."""
+    """Returns `make_workdir(path, config={...})`, which writes the run's files, with these sections of the config."""
 
     def make(path: Path, config: dict[str, Any] | None = None) -> Path:
         path.mkdir()

@@ -1,4 +1,4 @@
-"""Several runs on one page: what is claimed of them, what is shown, and that it harms nobody."""
+"""The report of several runs: what it claims and shows, and that it contains nothing harmful."""
 
 import copy
 import re
@@ -11,7 +11,7 @@ from sas_jax.workdir import Workdir
 
 @pytest.fixture
 def make_run(digits_run, tmp_path):
-    """`make_run(arms, config, dataset, stages)`: a run; the fixture's own where nothing is given."""
+    """Returns `make_run(arms, config, dataset, stages)`, which makes a run; by default that of the fixture."""
 
     def make(arms=None, config=None, dataset=None, stages=None):
         results = copy.deepcopy(digits_run["results"])
@@ -26,7 +26,7 @@ def make_run(digits_run, tmp_path):
 
 @pytest.fixture
 def compare(read_page):
-    """`compare(one=run, two=run)`: the page."""
+    """Returns `compare(one=run, two=run)`, which makes the page."""
     return lambda **named: read_page(comparison.html(list(named.values()), list(named)))
 
 
@@ -41,7 +41,7 @@ def test_one_seed_claims_nothing(compare, make_run, make_arm):
         "60.0 % 54.9\u201364.9",
         "62.0 % 56.9\u201366.9 +2.0 (\u22125.1 to +9.1; 1 seed)",
     ] in [[re.sub(r"\s+", " ", cell).strip() for cell in row] for row in page.rows]
-    assert "one seed is no evidence that arms differ" in page.part("reading")
+    assert "one seed, which cannot show that arms differ" in page.part("reading")
     assert not re.search("ahead|behind", page.text)
 
 
@@ -63,7 +63,7 @@ def test_arms_that_only_one_run_has_are_not_compared(compare, make_run, make_arm
 @pytest.mark.parametrize("dataset", [{"name": "other digits"}, {"test_size": 10_000}])
 def test_accuracies_on_different_tests_are_not_set_against_each_other(compare, make_run, dataset):
     answer = compare(one=make_run(), two=make_run(dataset=dataset)).part("answer")
-    assert "their accuracies cannot be set against each other" in answer
+    assert "their accuracies cannot be compared" in answer
 
 
 def test_the_table_has_each_arm_of_each_run(compare, make_run, make_arm):
@@ -89,7 +89,7 @@ def test_only_the_fields_that_differ_are_listed(compare, make_run):
     configs = [{"seed": seed, "train": {"epochs": 40, **more}} for seed, more in ((0, {}), (1, {"remat": True}))]
     page = compare(one=make_run(config=configs[0]), two=make_run(config=configs[1]))
     assert ["seed", "0", "1"] in page.rows
-    assert ["train.remat", "not there", "true"] in page.rows
+    assert ["train.remat", "not set", "true"] in page.rows
     assert not [row for row in page.rows if row and row[0] == "train.epochs"]
     assert "same in every field" in compare(one=make_run(), two=make_run()).text
 
@@ -97,7 +97,7 @@ def test_only_the_fields_that_differ_are_listed(compare, make_run):
 def test_another_way_of_measuring_is_a_caveat(compare, make_run):
     configs = [{"evaluation": {"probe_l2": value}} for value in (0.0, 1.0)]
     page = compare(one=make_run(config=configs[0]), two=make_run(config=configs[1]))
-    assert "were not measured in the same way: they differ in config.evaluation.probe_l2" in page.part("reading")
+    assert "were not evaluated in the same way: they differ in config.evaluation.probe_l2" in page.part("reading")
     assert "in the same way" not in compare(one=make_run(), two=make_run()).part("reading")
 
 
@@ -105,7 +105,7 @@ def test_times_of_a_stages_arms_are_added(compare, make_run):
     stages = {"proxy": {"wall_seconds": 70.0}, "train/a": {"wall_seconds": 20.0}, "train/b": {"wall_seconds": 25.0}}
     page = compare(one=make_run(stages=stages), two=make_run(stages={"proxy": {"wall_seconds": 10.0}}))
     assert ["train", "45 s", "\u2013"] in page.rows
-    assert ["all", "1 min 55 s", "10 s"] in page.rows
+    assert ["total", "1 min 55 s", "10 s"] in page.rows
 
 
 def test_names_from_outside_are_harmless(compare, make_run, make_arm):

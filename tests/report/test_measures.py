@@ -1,4 +1,4 @@
-"""What is read out of a ranking and embeddings, against loops written from the definition."""
+"""The measures of a ranking and embeddings, against loops written from the definition."""
 
 import itertools
 
@@ -34,10 +34,11 @@ def test_similarities_are_those_of_pairs_within_a_class():
 
 
 def test_similarities_draw_every_example_equally_often():
-    rows = np.eye(6)[[0, 0, 1, 1, 1, 1]]  # class 0: equal rows; class 1: equal rows
-    rows[2] = np.eye(6)[5]  # a stranger in class 1: similarity 0 to its three companions
+    rows = np.eye(6)[[0, 0, 1, 1, 1, 1]]  # rows 0 and 1: class 0, equal; rows 2 to 5: class 1
+    rows[2] = np.eye(6)[5]  # an outlier in class 1: similarity 0 to the three others
     found = measures.similarities(rows, np.array([0, 0, 1, 1, 1, 1]), pairs=40_000)
-    # drawn first: the stranger 1/6 of the time, a companion 3/6, which then meets the stranger in 1 of 3
+    # The first draw is the outlier in 1/6 of the cases, and one of the three others in 3/6, which then meets the
+    # outlier in 1 of 3.
     assert (found == 0).mean() == pytest.approx(1 / 6 + 3 / 6 / 3, abs=0.01)
 
 

@@ -1,4 +1,4 @@
-"""`python -m sas_jax.report`: what it reads of a workdir, what it writes, and what it says of what it cannot use."""
+"""`python -m sas_jax.report`: what it reads from a workdir and writes, and its errors for unusable files."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ DATA = {"name": "digits", "dir": "", "train_split": "train", "test_split": "test
 
 
 class Split:
-    """What `sas_jax.data.load` gives for training."""
+    """The training split that `sas_jax.data.load` returns."""
 
     def __init__(self, images, labels):
         self.images, self.labels = images, labels
@@ -37,7 +37,7 @@ class Split:
 
 @pytest.fixture
 def load_dataset(digits_run):
-    """Stands for `sas_jax.data.load`."""
+    """Replaces `sas_jax.data.load`."""
     train = Split(digits_run["images"], digits_run["labels"])
 
     def load(config):
@@ -49,7 +49,7 @@ def load_dataset(digits_run):
 
 @pytest.fixture
 def report(load_dataset):
-    """`report(*workdirs, output="")`."""
+    """Returns `report(*workdirs, output="")`."""
     return lambda *workdirs, output="": rebuild.rebuild(
         [str(each) for each in workdirs], output=output, load_dataset=load_dataset, load_ranking=Ranking.load
     )
@@ -169,7 +169,7 @@ def test_without_embeddings_there_is_no_similarity(workdir, report, read_page, d
         np.save(path, np.array([{}], object))
     said = report(workdir)
     assert (f"left out: {path} is damaged (" in said) == (damage != "gone")
-    assert "The embeddings are not at hand" in read_page((workdir / "report.html").read_text()).text
+    assert "the embeddings are not available" in read_page((workdir / "report.html").read_text()).text
 
 
 def test_an_environment_that_is_damaged_is_left_out(workdir, report):
@@ -177,7 +177,7 @@ def test_an_environment_that_is_damaged_is_left_out(workdir, report):
     with open(workdir / "metrics.jsonl", "a") as file:
         file.write('{"stage": "pro\n{"stage": 3}\n{"stage": "cut sho')
     said = report(workdir)
-    assert f"left out: {workdir}/environment.json must be as the run wrote it, got a damaged file (it is not JS" in said
+    assert f"left out: {workdir}/environment.json must be intact, got a damaged file (it is not JS" in said
     assert f"left out: {workdir}/metrics.jsonl has 2 damaged lines" in said
     assert "0123abc" not in (workdir / "report.html").read_text()
 
@@ -197,7 +197,7 @@ def alter(name, **fields):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("config.json"), "which has no config.json. Give a directory that python -m sas_jax.main made"),
+        (remove("config.json"), "which has no config.json. Give a directory that python -m sas_jax.main created"),
         (remove("results.json"), "which has not evaluated an arm yet"),
         (remove("ranking.parquet"), "ranking.parquet"),
         (write("results.json", '{"arms": ['), "got a damaged file (it is not JSON)"),
@@ -209,13 +209,13 @@ def alter(name, **fields):
         (alter("results.json", stages={"rank": {"wall_seconds": 1.0}}), "run that was evaluated, got"),
         (alter("results.json", stages={"rank": 1.0}), "stages.rank is not an object"),
         (alter("results.json", stages=None), "stages is missing"),
-        (alter("results.json", dataset={"train_size": "many"}), "dataset.train_size is not a count"),
+        (alter("results.json", dataset={"train_size": "many"}), "dataset.train_size is not a non-negative integer"),
         (alter("results.json", selection={"turning_fraction": "x"}), "selection.turning_fraction is not a number"),
         (alter("results.json", arms={}), "arms is not a list"),
         (alter("results.json", arms=[{"name": "a", "probe": {"value": 1}}]), "arms[0].probe.low is missing"),
         (alter("results.json", arms=[{"name": "a", "probe_few": {"x": 1}}]), "[0].probe_few must have numbers as keys"),
         (alter("results.json", arms=[{"name": "a", "probe_few": {"0.1": 1}}]), "[0].probe_few.0.1 is not an object"),
-        (alter("results.json", arms=[{"name": "a", "size": "5"}]), "arms[0].size is not a count"),
+        (alter("results.json", arms=[{"name": "a", "size": "5"}]), "arms[0].size is not a non-negative integer"),
         (alter("results.json", arms=[{"name": "a", "geometry": 5}]), "arms[0].geometry is not an object"),
     ],
 )  # fmt: skip
@@ -247,9 +247,9 @@ def put(value, path, odd):
 
 @pytest.mark.parametrize("name", ["results.json", "config.json", "environment.json", "metrics.jsonl"])
 def test_whatever_stands_in_a_file_there_is_a_page_or_a_sentence(make_workdir, measured, tmp_path, name):
-    """One value of the file becomes another, of any kind."""
+    """Replaces one value of the file by another one of any kind."""
     workdir, rng = make_workdir(tmp_path / "run"), random.Random(0)
-    (workdir / "embeddings.npy").unlink()  # to be quick
+    (workdir / "embeddings.npy").unlink()  # for speed
     change(workdir / "results.json", **measured, stages={"evaluate/untrained": {"wall_seconds": 1.0}})
     lines = name.endswith("l")
     text = (workdir / name).read_text()
@@ -272,20 +272,18 @@ def test_whatever_stands_in_a_file_there_is_a_page_or_a_sentence(make_workdir, m
 
 def test_where_the_page_cannot_be(workdir, make_workdir, report, tmp_path, monkeypatch):
     for output, message in (
-        (f"{workdir}/results.json", "must be the name of an .html file"),
-        (str(tmp_path / "none" / "r.html"), "must be a file in a directory that exists"),
+        (f"{workdir}/results.json", "--output must end in .html"),
+        (str(tmp_path / "none" / "r.html"), "must be a file in an existing directory"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             report(workdir, output=output)
-    with pytest.raises(InputError, match=r"which is not there\. Give its directory"):
+    with pytest.raises(InputError, match=r"which does not exist\. Give its directory"):
         report(tmp_path / "none", output=str(tmp_path / "r.html"))
     with pytest.raises(InputError, match=r"which is a file\. Give its directory"):
         report(workdir / "config.json", output=str(tmp_path / "r.html"))
     monkeypatch.setattr(rebuild, "write_whole", failing(PermissionError(13, "Permission denied")))
     for runs_ in ((workdir,), (workdir, make_workdir(tmp_path / "other"))):
-        with pytest.raises(
-            InputError, match=r"--output must be a file that can be written, got .* \(Permission denied\)"
-        ):
+        with pytest.raises(InputError, match=r"--output must be a writable file, got .* \(Permission denied\)"):
             report(*runs_, output=str(tmp_path / "r.html"))
     with pytest.raises(InputError, match="got none"):
         report()
@@ -329,7 +327,7 @@ def test_the_command_with_several_runs(make_workdir, tmp_path, read_page):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["none"], "got none, which is not there"), ([], "got none"), (["--outptu=x.html"], "Did you mean: output")],
+    [(["none"], "got none, which does not exist"), ([], "got none"), (["--outptu=x.html"], "Did you mean: output")],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, arguments, message):
     code, out, err = command(*arguments, folder=tmp_path)

@@ -1,4 +1,4 @@
-"""The page as a whole: what it says of a run, what it says where something is missing, and that it harms nobody."""
+"""The page as a whole: what it says of a run, what it says if something is missing, and that it is harmless."""
 
 import copy
 import re
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from sas_jax import report
-from sas_jax.report import outcome
+from sas_jax.report import measures, outcome, plots
 from sas_jax.results.schema import LatentClasses
 
 
 @pytest.fixture(scope="module")
 def read(read_page):
-    """`read(run, **changes)`: the page of a run whose arguments a test changes."""
+    """Returns `read(run, **changes)`, which reads the page of a run with changed arguments."""
     return lambda run, **changes: read_page(report.html(**{**run, **changes}))
 
 
@@ -31,7 +31,7 @@ def page(digits_run, read):
 
 
 def row_of(page, identity, arm):
-    """The first row of an arm in a part of the page, its cells on one line."""
+    """Returns the first row of an arm in a part of the page, its cells on one line."""
     inside = page.source.split(f'id="{identity}"')[1] if identity else page.source.split("<h2>Arms")[1]
     rows = type(page)(f"<table>{inside.split('<table', 1)[1].split('>', 1)[1].split('</table>')[0]}</table>").rows
     return next([re.sub(r"\s+", " ", cell).strip() for cell in row] for row in rows if row[0] == arm)
@@ -42,7 +42,7 @@ def test_it_opens_with_the_differences(page):
     assert (probe, knn) == ("61.2 % 56.1\u201366.1", "59.2 % 54.1\u201364.2")
     assert re.fullmatch(r"\+1\.1 \(\u22126\.\d to \+8\.\d; 1 seed\)", to_random)
     assert re.fullmatch(r"\u221231\.8 \(\u221237\.\d to \u221226\.\d; 1 seed\)", to_full)
-    assert "one seed is no evidence that arms differ" in page.part("reading")
+    assert "one seed, which cannot show that arms differ" in page.part("reading")
     assert not re.search("ahead|behind", page.text)
     assert page.source.index('id="answer"') < page.source.index("<h2>Arms")
 
@@ -55,11 +55,11 @@ def test_the_arms_table_has_every_number(page):
 
 
 def test_what_was_not_held_equal_is_said(digits_run, page, read, make_arm):
-    assert "equally many steps (80 to 440)" in page.part("reading")
+    assert "different numbers of steps (80 to 440)" in page.part("reading")
     assert "labels themselves" not in page.part("reading")
     arms = [make_arm("sas", 0.2, 0.6) | {"collapsed": True}, make_arm("random", 0.2, 0.6)]
     other = read(digits_run, results=with_results(digits_run, arms=arms, latent_classes={"method": "labels"}))
-    assert "equally many steps" not in other.part("reading")
+    assert "different numbers of steps" not in other.part("reading")
     assert "The outputs of sas at 20 % collapsed" in other.part("reading")
     assert "labels themselves" in other.part("reading")
 
@@ -84,7 +84,7 @@ def test_what_ran_is_told(page):
 def test_a_comparison_under_way_says_how_far_it_is(digits_run, read):
     arms = [["sas", 0.2, 0], ["random", 0.2, 0], ["full", 1.0, 0], ["random", 0.8, 0]]
     page = read(digits_run, config={**digits_run["config"], "arms": arms})
-    assert "3 of 4 encoders were trained so far" in page.text
+    assert "3 of 4 encoders have been trained so far" in page.text
 
 
 def test_every_picture_has_a_text_alternative(page):
@@ -174,9 +174,7 @@ def test_names_from_outside_are_harmless(digits_run, read):
 
 
 def test_the_page_is_under_5_mb_with_photographs(digits_run, read):
-    noise = np.random.default_rng(0).integers(
-        0, 256, (1437, 96, 96, 3), dtype=np.uint8
-    )  # the worst that a PNG can hold
+    noise = np.random.default_rng(0).integers(0, 256, (1437, 96, 96, 3), dtype=np.uint8)  # the worst case for a PNG
     page = read(digits_run, images=noise)
     assert len(page.source.encode()) < 5_000_000
     assert all(int(image["width"]) == 112 for image in page.attributes("img"))
@@ -211,12 +209,12 @@ def test_without_probe_knn_is_compared(digits_run, read):
 
 def test_arms_without_a_rival_have_no_differences(digits_run, read, make_arm):
     page = read(digits_run, results=with_results(digits_run, arms=[make_arm("sas", 0.2, 0.6)]))
-    assert "No arm was trained beside random subsets of its size" in page.part("answer")
+    assert "no arm shares a seed with random subsets of its size or with all images" in page.part("answer")
 
 
 def test_embeddings_from_a_file_need_no_proxy(digits_run, read):
     page = read(digits_run, metrics=[], config={"proxy": {"embeddings": "mine.npy"}})
-    assert "The run was given embeddings from a file, so no proxy was trained here." in page.text
+    assert "The run was given embeddings from a file, so no proxy was trained." in page.text
     assert "No loss was recorded." in page.text
 
 
@@ -224,8 +222,8 @@ def test_embeddings_from_a_file_need_no_proxy(digits_run, read):
     ("missing", "said"),
     [
         ({"ranking": None, "embeddings": None}, "The run ended before the ranking."),
-        ({"embeddings": None}, "The embeddings are not at hand"),
-        ({"images": None}, "The images are not at hand"),
+        ({"embeddings": None}, "the embeddings are not available"),
+        ({"images": None}, "No images are shown: they are not available"),
         ({"metrics": None}, "No loss was recorded."),
     ],
 )
@@ -235,13 +233,13 @@ def test_what_is_missing_is_said(digits_run, missing, said, read):
 
 def test_nothing_at_all_is_still_a_page(read_page):
     page = read_page(report.html(results={}))
-    assert "The run ended before the ranking; there is no answer yet." in page.part("answer")
+    assert "The run ended before the ranking, so there are no differences yet." in page.part("answer")
     assert not page.attributes("svg")
 
 
 def test_a_run_that_ended_with_the_ranking(digits_run, read):
     page = read(digits_run, results=with_results(digits_run, arms=[]))
-    assert "The run ended with the ranking" in page.part("answer")
+    assert "The run ended after the ranking" in page.part("answer")
     assert "ahead" not in page.text
     assert page.attributes("img")
 
@@ -259,6 +257,21 @@ def test_no_turning_point(digits_run, read):
     page = read(digits_run, results=results, ranking=rising)
     assert "no gain of facility_location is negative" in page.text
     assert "turning" not in [attributes.get("class") for attributes in page.attributes("line")]
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ([3.0, 2.0, 1.0], "Marginal gain, falling from 3.00 to 1.00"),
+        ([-1.0, 0.0, 1.5], "Marginal gain, rising from \u22121.00 to 1.50"),
+        ([2.0, 2.001, 2.001], "Marginal gain, from 2.00 to 2.00"),
+        ([np.nan, 2.0, 1.0, np.nan], "Marginal gain, falling from 2.00 to 1.00"),
+    ],
+)
+def test_the_words_of_the_gain_curve_fit_its_numbers(gains, words):
+    mean = np.array(gains)
+    drawn = plots.gain_curve(measures.Curve(np.linspace(0, 1, len(mean)), mean, mean, mean), [], None, 1)
+    assert f'aria-label="{words}"' in drawn
 
 
 def test_a_ranking_without_gains(digits_run, read):
@@ -281,7 +294,7 @@ def test_a_ranking_up_to_a_budget(digits_run, read):
     )
     page = read(digits_run, ranking=cut)
     assert "Ranked: 400 of 1,437 images" in page.text
-    assert "Last means last of those ranked" in page.text
+    assert "The last picks are the last of the ranked images" in page.text
     assert all("pick 41 " not in image["alt"] for image in page.attributes("img"))
 
 
@@ -374,7 +387,7 @@ def test_all_that_was_measured_is_in_the_tables(whole_page):
         "287", "0.432", "77.7 % 73.1\u201381.7", "0.112", "0.812 3 and 8", "0.247"]  # fmt: skip
     assert rows["sas at 20 %", "all images"][1] == "0.322"
     assert not {("untrained", "its subset"), ("full", "its subset")} & rows.keys()
-    for said in ("from CLIP's embeddings", "spread from 14 labelled images", "right for 65.4 %",
+    for said in ("from CLIP's embeddings", "predicted from 14 labelled images", "accuracy of 65.4 %",
                  "has the largest mean silhouette", "10: 0.33", "Differences in other accuracies"):  # fmt: skip
         assert said in whole_page.text or said in whole_page.source, said
 
@@ -388,7 +401,7 @@ def test_a_listed_subset_is_not_taken_for_all_images(whole_page):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_accuracy_comes_from_the_results(digits_run, read, seed):
-    """Numbers at random: each percentage of the arms is one of them."""
+    """With random numbers, each percentage shown for an arm is one of its own."""
     rng = np.random.default_rng(seed)
     results = copy.deepcopy(digits_run["results"])
     shares = []
@@ -417,13 +430,13 @@ def test_the_rate_of_a_training_stands_beside_its_stage(digits_run, read):
     page = read(digits_run, results=results, environment={"devices": ["v5e"] * 8, "backend": "tpu"})
     assert next(row for row in page.rows if row and row[0] == "train/sas-0.20-s0")[3] == "123,456"
     total = sum(stage["wall_seconds"] for stage in results["stages"].values())
-    assert next(row for row in page.rows if row and row[0] == "all")[2] == f"{8 * total // 60:.0f} min " + (
+    assert next(row for row in page.rows if row and row[0] == "total")[2] == f"{8 * total // 60:.0f} min " + (
         f"{8 * total % 60:.0f} s of device time"
     )
 
 
 class Noise:
-    """Images of noise, made when they are asked for."""
+    """Noise images, made on access."""
 
     def __init__(self, n: int, size: int):
         self.shape = (n, size, size, 3)
@@ -456,12 +469,12 @@ def test_50_000_images_of_224_pixels_are_under_5_mb(digits_run, read, make_arm):
 
 def test_embeddings_of_other_images_are_not_drawn(digits_run, read):
     page = read(digits_run, embeddings=digits_run["embeddings"][:100])
-    assert "The embeddings are not at hand" in page.text
+    assert "the embeddings are not available" in page.text
 
 
 def test_why_there_are_no_pictures_is_said(digits_run, read):
     page = read(digits_run, images=None, without_images="the folder <b> is gone")
-    assert "The images are not at hand (the folder <b> is gone), so none are shown." in page.text
+    assert "No images are shown: they are not available (the folder <b> is gone)." in page.text
 
 
 @pytest.mark.parametrize(("side", "kind", "width"), [(8, "png", 8), (32, "jpeg", 112), (224, "jpeg", 112)])
@@ -479,7 +492,7 @@ def test_some_labels_are_enough(digits_run, read):
     named = ["labelled" in image["alt"] for image in page.attributes("img")]
     assert any(named)
     assert not all(named)
-    assert "of the labelled images carry the most frequent label" in page.text
+    assert "of the labelled images have the most frequent label" in page.text
 
 
 def test_names_of_classes_and_fields_are_harmless_everywhere(digits_run, measured, read):

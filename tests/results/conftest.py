@@ -11,7 +11,7 @@ from sas_jax.results.schema import Accuracy, Arm
 
 @pytest.fixture(scope="session")
 def make_arm() -> Callable[..., Arm]:
-    """`make_arm(selector, fraction, probe, seed, n, **fields)`: its interval reaches 3 points down and 2 up."""
+    """Returns `make_arm(selector, fraction, probe, seed, n, **fields)`; its interval is from -3 to +2 points."""
 
     def make(selector="sas", fraction=0.2, probe=None, seed=0, n=1000, **fields: Any) -> Arm:
         accuracy = None
@@ -26,7 +26,7 @@ def make_arm() -> Callable[..., Arm]:
 
 @pytest.fixture(scope="session")
 def make_group(make_arm) -> Callable[..., Group]:
-    """`make_group({seed: probe}, **of make_arm)`."""
+    """Returns `make_group({seed: probe}, **arguments of make_arm)`."""
 
     def make(values: dict[int, float], **fields: Any) -> Group:
         return grouped([make_arm(probe=value, seed=seed, **fields) for seed, value in values.items()])[0]

@@ -1,4 +1,4 @@
-"""One truth about a difference: the command, the reports, the pages of docs/ and README.md say the same."""
+"""The command, the reports, the pages of docs/ and README.md all say the same about a difference."""
 
 import json
 import re
@@ -18,20 +18,20 @@ RIVALS = {selector.rival: selector.name for selector in selectors.RIVALS}
 
 
 def plain(text):
-    """What is said, whatever way it is set."""
+    """Returns a text without its formatting."""
     text = re.sub(r"<[^>]+>|\*\*", "", text).replace("\u00a0", " ").replace("\u2212", "-")
     return re.sub(r"\s+", " ", text).strip()
 
 
 def listed(table):
-    """(arm, rival, title of the accuracy) -> words, of a table whose head is "arm", an accuracy, "to random", ..."""
+    """(arm, rival, title of the accuracy) -> words, of a table whose head is "arm", an accuracy, "vs random", ..."""
     head, *rows = table
     found, title = {}, ""
     for at, name in enumerate(head):
-        before, to, rival = name.rpartition("to ")
-        title = before.strip() or (title if to else name)
+        before, versus, rival = name.rpartition("vs ")
+        title = before.strip() or (title if versus else name)
         for row in rows:
-            if to and row[at] not in ("-", "\u2013"):
+            if versus and row[at] not in ("-", "\u2013"):
                 found[row[0], rival, title] = row[at]
     return found
 
@@ -109,7 +109,7 @@ def test_the_readme_says_the_same(path):
     readme = (ROOT / "README.md").read_text()
     groups = {group.kind: group for group in results_tables.groups_of(content)}
     rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith(f"| {content['title']} |")]
-    listed = content.get("listed")  # a list is trained on whole, and as large as the random subsets beside it
+    listed = content.get("listed")  # a list is trained on whole, and is as large as the random subsets
     sources = {listed or results_tables.latent_classes(content, kind.partition) for kind in groups}
     told = [plain(row[-1]) for row in rows if row[1] in sources]
     said = {
@@ -123,7 +123,7 @@ def test_the_readme_says_the_same(path):
 
 
 def test_what_readme_and_docs_claim_is_in_the_report():
-    """The report once said of this run that no difference can be claimed."""
+    """A report once said of this run that no difference could be claimed."""
     content = json.loads((ROOT / "docs/results/compare-cifar100-small-labels.json").read_text())
     said = of_page(html(results=content["results"]))
     assert said["sas at 20 %", "random", "Linear probe"] == "+2.8 (+1.3 to +4.2) ahead"

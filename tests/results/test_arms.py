@@ -1,4 +1,4 @@
-"""Seeds are put together, and what they pool to covers test images and seeds."""
+"""Seeds are pooled, and the pooled interval covers test images and seeds."""
 
 import pytest
 from scipy import stats

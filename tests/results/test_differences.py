@@ -1,4 +1,4 @@
-"""Differences paired by seed, against the definitions; and what is claimed of them."""
+"""Differences paired by seed, against the definitions, and what is claimed about them."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from sas_jax.results.arms import grouped
 
 
 def slow_upper_tail(t, freedom):
-    """P(T > t) of Student's t, by the trapezium rule after t = tan(angle)."""
+    """Computes P(T > t) of Student's t by the trapezium rule after the substitution t = tan(angle)."""
     angles = [math.atan(t) + (math.pi / 2 - math.atan(t)) * i / 4_000 for i in range(4_001)]
     density = [(1 + math.tan(a) ** 2 / freedom) ** (-(freedom + 1) / 2) / math.cos(a) ** 2 for a in angles[:-1]] + [0.0]
     area = sum((one + two) / 2 for one, two in itertools.pairwise(density)) * (angles[1] - angles[0])
@@ -71,7 +71,7 @@ def test_few_seeds_claim_nothing_and_have_the_interval_of_independent_accuracies
 
 
 def test_the_interval_of_one_seed_leans_to_where_the_accuracies_lean(make_group):
-    one, other = make_group({0: 0.995}), make_group({0: 0.5})  # whose upper end is cut off at 1
+    one, other = make_group({0: 0.995}), make_group({0: 0.5})  # its upper end is clipped at 1
     found = differences.paired(one, other, "probe")
     assert found.value - found.low == pytest.approx(math.hypot(0.03, 0.02))
     assert found.high - found.value == pytest.approx(math.hypot(0.005, 0.03))
@@ -122,14 +122,14 @@ def test_a_claim_that_other_images_bear_out_is_bold_and_turns_with_the_arms():
 
 
 def seeds(make_arm, selector, fraction, value, **fields):
-    """Three seeds around a value, whose spread is the same in each arm but for a little."""
+    """Makes three seeds around a value, with almost the same spread in each arm."""
     own = 0.0002 * len(selector)
     return [make_arm(selector, fraction, value + spread + own * spread, seed, **fields)
             for seed, spread in enumerate((-0.02, 0.0, 0.02))]  # fmt: skip
 
 
 def of_run(rows):
-    """The differences of a run, by title, rival and accuracy."""
+    """Returns the differences of a run, by title, rival and accuracy."""
     found = differences.of_run(grouped(rows))
     return {(kind.title.replace("\u00a0", " "), rival, name): each for (kind, rival, name), each in found.items()}
 
@@ -172,7 +172,7 @@ def test_each_setting_meets_its_own_rivals(make_arm):
 
 
 def test_accuracies_are_families_of_their_own(make_arm):
-    """What is compared by one accuracy does not weaken what is claimed by another."""
+    """Comparisons by one accuracy do not weaken the claims about another."""
     mine = [make_arm("sas", 0.2, value, seed) for seed, value in enumerate((0.50, 0.525, 0.555))]
     base = [make_arm("random", 0.2, value, seed) for seed, value in enumerate((0.48, 0.50, 0.52))]
     alone = of_run([*mine, *base])["sas at 20 %", "random", "probe"]

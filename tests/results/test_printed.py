@@ -1,4 +1,4 @@
-"""What the command prints."""
+"""The text that the command prints."""
 
 import re
 
@@ -19,7 +19,7 @@ def test_accuracies_stand_with_their_intervals():
     untrained = arm(None, accuracy(0.5), name="untrained", fraction=None, size=0, train_seconds=0.0)
     text = printed.text({"arms": [untrained, arm("sas", accuracy(0.613))]})
     lines = text.splitlines()
-    assert len({len(line) for line in lines[1:4]}) == 1  # the columns line up
+    assert len({len(line) for line in lines[1:4]}) == 1  # the columns are aligned
     assert lines[1].split("  ")[0] == "arm"
     assert re.fullmatch(r"sas at 20 % +1 +1,234 +3 +61\.3 \(59\.3-63\.3\) +1 min 1 s", lines[4])
     assert "kNN" not in text
@@ -29,7 +29,7 @@ def test_accuracies_stand_with_their_intervals():
 def test_one_seed_is_said_to_be_no_evidence():
     text = printed.text({"arms": [arm("sas", accuracy(0.9)), arm("random", accuracy(0.5))]})
     assert "+40.0 (+37.2 to +42.8; 1 seed)" in text
-    assert "one seed is no evidence that arms differ" in text.replace("\n", " ")
+    assert "one seed, which cannot show that arms differ" in text.replace("\n", " ")
     assert "ahead" not in text
 
 

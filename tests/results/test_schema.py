@@ -1,4 +1,4 @@
-"""results.json is read as of every version, and what is wrong with it is said."""
+"""results.json of every version is read, and its defects are named."""
 
 import json
 from pathlib import Path
@@ -38,8 +38,11 @@ def test_accuracies_have_names():
         (SECTIONS | {"arms": {}}, "results.arms is not a list"),
         (SECTIONS | {"arms": [None]}, "results.arms[0] is not an object"),
         (SECTIONS | {"arms": [{}]}, "results.arms[0].name is missing"),
-        (SECTIONS | {"arms": [{"name": "a", "seed": -1}]}, "results.arms[0].seed is not a count"),
-        (SECTIONS | {"arms": [{"name": "a", "knn": {"value": 2}}]}, "results.arms[0].knn.value is not a share"),
+        (SECTIONS | {"arms": [{"name": "a", "seed": -1}]}, "results.arms[0].seed is not a non-negative integer"),
+        (
+            SECTIONS | {"arms": [{"name": "a", "knn": {"value": 2}}]},
+            "results.arms[0].knn.value is not a number from 0 to 1",
+        ),
         (SECTIONS | {"arms": [{"name": "a", "knn": {"value": 1}}]}, "results.arms[0].knn.low is missing"),
         (SECTIONS | {"arms": [], "stages": {"rank": {"wall_seconds": 1e999}}}, "is not a finite number"),
     ],

@@ -1,4 +1,4 @@
-"""The one table of selectors."""
+"""The table of selectors."""
 
 from sas_jax.results import selectors
 from sas_jax.results.selectors import Role

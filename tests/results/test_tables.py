@@ -1,4 +1,4 @@
-"""One description of columns, three forms."""
+"""One description of columns for three formats."""
 
 import pytest
 
@@ -54,15 +54,15 @@ def test_columns_without_content_are_left_out(groups):
 def test_differences_stand_beside_accuracies(groups):
     found = differences.of_run(groups)
     table = tables.differences(groups, found, ["probe"])
-    assert list(table.head) == ["arm", "Linear probe", "to random"]
+    assert list(table.head) == ["arm", "Linear probe", "vs random"]
     assert [row[2] is None for row in table.rows] == [True, False, True]
     brief = tables.differences(groups, found, ["probe"], accuracies=False)
-    assert (list(brief.head), len(brief.rows)) == (["arm", "Linear probe to random"], 1)
+    assert (list(brief.head), len(brief.rows)) == (["arm", "Linear probe vs random"], 1)
     assert not tables.differences(groups, found, ["knn"])
 
 
 def test_a_new_column_is_one_place(monkeypatch, tmp_path):
-    """It then stands in what the command prints, in the report, and on a page of several runs."""
+    """It then appears in the printed text, in the report, and on a page of several runs."""
     column = Column("half the images", lambda group: f"{group.mean('size') / 2:.0f} halves", is_brief=True)
     monkeypatch.setattr(tables, "_AFTER", (*tables._AFTER, column))
     results = {"arms": [{"name": "sas-0.20-s0", "selector": "sas", "fraction": 0.2, "size": 84}], "dataset": {}}

@@ -1,4 +1,4 @@
-"""Which stages a change of a config makes anew; tests/test_plan.py has the fields, one by one."""
+"""The stages that run again after a change of the config; tests/test_plan.py checks the fields one by one."""
 
 import functools
 
@@ -27,7 +27,7 @@ from sas_jax.run import fingerprints
     ],
 )
 def test_a_new_field_makes_anew_the_stages_that_read_its_section(section, stages):
-    """A field that nobody has thought of here yet: to forget it would keep what it makes wrong."""
+    """A new field must change the fingerprints without further code: otherwise outdated results would be reused."""
     config = default.get_config()
     before = fingerprints.inputs(config)
     functools.reduce(lambda found, name: found[name], filter(None, section.split(".")), config).invented = 1

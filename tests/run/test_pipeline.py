@@ -1,4 +1,4 @@
-"""The whole run on small data: what it leaves, what it does not do again, and what it refuses."""
+"""The whole run on small data: what it leaves, which work it does not repeat, and what it refuses."""
 
 import json
 
@@ -44,7 +44,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(one_stage, tmp_path_factory, data_dir):
-    """(workdir, results, what it said) of a run to the report; tests may only read it."""
+    """Returns (workdir, results, messages) of a run to the report, read-only."""
     workdir = tmp_path_factory.mktemp("finished")
     said = []
     results = pipeline.run(small_config(data_dir), workdir, log=said.append)
@@ -53,7 +53,7 @@ def finished(one_stage, tmp_path_factory, data_dir):
 
 @pytest.fixture
 def copied(finished, tmp_path):
-    """A copy of the finished run, to change."""
+    """Copies the finished run, so that it can be changed."""
     import shutil
 
     shutil.copytree(finished[0], tmp_path / "run")
@@ -87,7 +87,7 @@ def test_a_run_leaves_what_the_design_says(finished):
     assert json.loads((workdir / "results.json").read_text())["arms"] == results["arms"]
     stages = {json.loads(line)["stage"] for line in (workdir / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"proxy", "arms/sas-0.20-s0", "arms/random-0.20-s0", "arms/full-1.00-s0"}
-    assert any("all training of this run takes about" in text for text in said)
+    assert any("the training that this call still has to do takes about" in text for text in said)
     assert not list(workdir.rglob(".part-*"))
     assert list((workdir / "tensorboard").rglob("events.*"))
 
@@ -99,7 +99,7 @@ def test_a_second_run_does_nothing_and_says_so(finished, monkeypatch, data_dir):
     report = (workdir / "report.html").stat().st_mtime_ns
     said = []
     assert pipeline.run(small_config(data_dir), workdir, log=said.append)["arms"] == results["arms"]
-    assert said[-1].startswith("nothing to do again for: data, proxy, embed")
+    assert said[-1].startswith("already done: data, proxy, embed")
     assert (workdir / "report.html").stat().st_mtime_ns == report
 
 
@@ -114,7 +114,7 @@ def test_another_config_is_refused_with_the_fields_and_the_ways_out(finished, da
     with pytest.raises(InputError) as refused:
         pipeline.run(config, finished[0], log=lambda _: None)
     text = str(refused.value)
-    assert "config.embedding.views was 2, is 3" in text
+    assert "config.embedding.views was 2, is now 3" in text
     assert "--rerun to redo embed, classes, rank, train/sas-0.20-s0, evaluate/sas-0.20-s0 and keep" in text
     assert "--restart" in text
     assert "--workdir" in text
@@ -156,7 +156,7 @@ def test_a_deleted_file_is_made_again(finished, copied, monkeypatch, data_dir):
 
 
 def test_files_that_no_run_made_are_never_removed(tmp_path, data_dir):
-    """A project of one's own may well have a folder called proxy."""
+    """A user's project may well have a folder named proxy."""
     for i, name in enumerate(("proxy/server.py", "stamps/penny-black.jpg", "subset-1.npy")):
         workdir = tmp_path / str(i)
         (workdir / name).parent.mkdir(parents=True)
@@ -170,7 +170,7 @@ def test_files_that_no_run_made_are_never_removed(tmp_path, data_dir):
 
 
 def test_a_mistake_removes_nothing(copied, data_dir):
-    """--restart and --rerun take the old run away only once the new one is known to be possible."""
+    """--restart and --rerun remove the old run only after the new one was found to be possible."""
     before = sorted(path.relative_to(copied) for path in copied.rglob("*"))
     config = (copied / "config.json").read_text()
     for flags in ({"restart": True}, {"rerun": True}):
@@ -199,7 +199,7 @@ def test_embeddings_that_changed_under_the_run_are_noticed(finished, tmp_path, d
     pipeline.run(config, tmp_path / "run", stop_after="rank", log=lambda _: None)
     np.save(tmp_path / "e.npy", vectors[:, ::-1].copy())
     with pytest.raises(
-        InputError, match=r"files it reads, or the devices, have changed\). Give --rerun to redo embed, classes"
+        InputError, match=r"its input files or the devices have changed\). Give --rerun to redo embed, classes"
     ):
         pipeline.run(config, tmp_path / "run", stop_after="rank", log=lambda _: None)
     pipeline.run(config, tmp_path / "run", stop_after="rank", rerun=True, log=lambda _: None)
@@ -210,13 +210,13 @@ def test_results_that_no_longer_hold_are_removed(copied, data_dir):
     pipeline.run(config, copied, rerun=True, stop_after="subset", log=lambda _: None)
     assert not (copied / "results.json").exists()
     assert not (copied / "report.html").exists()
-    with pytest.raises(InputError, match=r"sas-0\.20-s0, got .* not trained to its end"):
+    with pytest.raises(InputError, match=r"sas-0\.20-s0, got .* where its training is unfinished"):
         sas_jax.load_encoder(copied)
     sas_jax.load_encoder(copied, arm="full-1.00-s0")
 
 
 def test_to_stop_early_arms_need_not_fit(tmp_path):
-    """A folder too small to train on 20 % of it can be ranked all the same."""
+    """A folder too small to train on 20 % of it can still be ranked."""
     draw_folder(tmp_path / "images", 30)
     config = small_config(**FOLDER | {"train.batch_size": 256}, **{"data.folder": str(tmp_path / "images")})
     pipeline.run(config, tmp_path / "run", stop_after="subset", log=lambda _: None)
@@ -233,7 +233,9 @@ def test_the_encoder_of_an_arm_is_found_again(finished, tmp_path):
     np.testing.assert_allclose(encoder.apply(images / 255.0), features, atol=1e-5)
     path = str(tmp_path / "encoder.safetensors")
     said = export_encoder(str(workdir), path)
-    assert said.startswith(f"{path}: the ResNet-10 of sas-0.20-s0 by torchvision's names; width 0.125, stem 3x3, for")
+    assert said.startswith(
+        f"{path}: ResNet-10 of sas-0.20-s0 with torchvision's parameter names; width 0.125, stem 3x3"
+    )
     loaded = sas_jax.load_encoder(path)
     assert (loaded.arm, loaded.steps, loaded.views.mean) == ("sas-0.20-s0", encoder.steps, encoder.views.mean)
     np.testing.assert_array_equal(loaded.apply(images), features)
@@ -250,7 +252,7 @@ def test_the_encoder_of_an_arm_is_found_again(finished, tmp_path):
 
 
 def test_given_embeddings_take_the_place_of_the_proxy(finished, tmp_path, data_dir):
-    """A run's own embeddings give the run's own ranking, with no proxy trained."""
+    """A run's own embeddings give its own ranking, without training a proxy."""
     overrides = {"proxy.embeddings": str(finished[0] / "embeddings.npy")}
     pipeline.run(small_config(data_dir, **overrides), tmp_path / "run", stop_after="rank", log=lambda _: None)
     assert not (tmp_path / "run" / "proxy").exists()
@@ -295,7 +297,7 @@ def test_a_folder_without_labels_goes_to_the_report(tmp_path):
 
 
 def test_other_images_in_the_same_place_are_noticed(tmp_path):
-    """By their names and sizes at once; by their pixels when they are read."""
+    """Changed names and sizes are found at once, changed pixels when they are read."""
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(20):
@@ -303,10 +305,12 @@ def test_other_images_in_the_same_place_are_noticed(tmp_path):
     config = small_config(**FOLDER, **{"data.folder": str(folder), "arms": (("full", 1.0, 0),)})
     pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
     Image.new("RGB", (9, 9), (99, 0, 0)).save(folder / "03.bmp")  # as many bytes as before
-    with pytest.raises(InputError, match=r"must be those that the run .* began with, got others \(20 then, 20 now\)"):
+    with pytest.raises(
+        InputError, match=r"must be those that the run .* started with, got different ones \(20 then, 20 now\)"
+    ):
         pipeline.run(config, tmp_path / "run", stop_after="proxy", log=lambda _: None)
     Image.new("RGB", (9, 9)).save(folder / "20.bmp")
-    with pytest.raises(InputError, match="files it reads, or the devices, have changed"):
+    with pytest.raises(InputError, match="its input files or the devices have changed"):
         pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
 
 
@@ -340,7 +344,7 @@ def test_an_arm_trains_on_a_subset_made_elsewhere(copied, tmp_path, data_dir):
     arm = next(arm for arm in results["arms"] if arm["selector"] == "file")
     assert (arm["name"], arm["size"], arm["fraction"]) == ("file-1.00-s0", 100, 1.0)
     assert arm["geometry"]["subset"]["n"] == 100
-    # The same images as a subset of ids train the same encoder.
+    # The same images as a subset by ids train the same encoder.
     ids = sas_jax.data.load(config.data).train.ids[np.sort(indices)]
     (tmp_path / "listed.txt").write_text("\n".join(ids))
     config.selection.file, config.selection.file_order = str(tmp_path / "listed.txt"), "auto"
@@ -385,7 +389,7 @@ def test_each_subset_is_trained_on_with_labels_where_that_is_asked(finished, cop
         assert supervised["n"] == 360
         stamp = json.loads((copied / "stamps" / f"supervised.{name}.json").read_text())
         assert (stamp["size"], stamp["steps"]) == (size, size // 64)
-        # nothing else was made again
+        # nothing else was run again
         assert arms[name]["probe"] == next(arm for arm in finished[1]["arms"] if arm["name"] == name)["probe"]
     assert arms["full-1.00-s0"]["supervised"]["low"] > 0.1
     stages = {json.loads(line)["stage"] for line in (copied / "metrics.jsonl").read_text().splitlines()}
@@ -430,7 +434,7 @@ def test_methods_step_rules_and_selectors_are_arms_of_one_comparison(copied, dat
         features = sas_jax.load_encoder(copied, arm=arm["name"]).apply(np.zeros((3, 8, 8, 3), np.uint8))
         assert features.shape == (3, 8)
     equal = found["facility_location_self0-0.20-s0-steps"]
-    assert (equal["steps"], equal["epochs"]) == (1437 // 64, 5.5)  # 22 steps of 4 an epoch
+    assert (equal["steps"], equal["epochs"]) == (1437 // 64, 5.5)  # 22 steps, 4 per epoch
     rankings = {
         selector: sas_jax.Ranking.load(copied / f"ranking-{selector}.parquet")
         for selector in (
@@ -492,15 +496,21 @@ def test_partitions_are_compared_in_one_run(copied, tmp_path, data_dir, monkeypa
         ),
         (
             {"arms": (("random", 0.2, 0, "simclr", "steps", 1),)},
-            r"perhaps with a method and a step rule after them, got",
+            r"optionally followed by a method and a step rule, got",
         ),
         ({"method": "swav"}, "config.method must be one of"),
         (
             {"method": "moco", "methods.moco.queue_size": 100},
             r"multiple of two batches \(128 keys\), got 100. Choose 128",
         ),
-        ({"method": "moco", "methods.moco.batch_norm_groups": 6}, "must be a multiple, and at least twice, of the 6"),
-        ({"method": "moco", "methods.moco.batch_norm_groups": 64}, "must be a multiple, and at least twice, of the 64"),
+        (
+            {"method": "moco", "methods.moco.batch_norm_groups": 6},
+            "must be a multiple of MoCo's 6 BatchNorm groups and at least 12",
+        ),
+        (
+            {"method": "moco", "methods.moco.batch_norm_groups": 64},
+            "must be a multiple of MoCo's 64 BatchNorm groups and at least 128",
+        ),
         ({"methods.byol.momentum": 1.5}, "config.methods.byol.momentum must be a number from 0 to 1"),
         ({"methods.simsiam.learning_rate": 0.0}, "config.methods.simsiam.learning_rate must be a number from 1e-12"),
         ({"methods.byol.optimizer": "rms"}, "config.methods.byol.optimizer must be one of 'adam'"),
@@ -574,7 +584,7 @@ def test_empty_folder(tmp_path):
 
 
 def test_what_only_later_stages_need_is_checked_for_these(tmp_path):
-    draw_folder(tmp_path / "images", 6)  # fewer than a batch, and than the classes wanted
+    draw_folder(tmp_path / "images", 6)  # fewer than a batch, and than the wanted classes
     config = small_config(**FOLDER | {"data.folder": str(tmp_path / "images"), "latent_classes.num_classes": 20})
     results = pipeline.run(config, tmp_path / "run", stop_after="data", log=lambda _: None)
     assert results["dataset"]["train_size"] == 6
@@ -611,9 +621,9 @@ def test_a_class_file_of_the_wrong_length(tmp_path, data_dir):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((1437, 4), np.nan), "got others in 1437 of 1437 rows, the first row 0"),
-        (np.zeros((1437, 4)), "finite vectors other than zero"),
-        (np.ones((1436, 4)), "floats [1437, d], a row for each image, got float64 [1436, 4]"),
+        (np.full((1437, 4), np.nan), "got NaN, infinity or zero vectors in 1437 of 1437 rows, the first in row 0"),
+        (np.zeros((1437, 4)), "finite, nonzero vectors"),
+        (np.ones((1436, 4)), "floats [1437, d] or [1437, m, d], one row per image, got float64 [1436, 4]"),
         (np.ones((1437, 4), int), "got int64"),
         (None, "cannot be read"),
     ],
@@ -628,11 +638,11 @@ def test_embeddings_that_cannot_be_used(tmp_path, data_dir, array, message):
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "run").write_text("a file stands here")
-    assert "The directory of the results must be writable" in bad(tmp_path)
+    assert "The output directory must be writable" in bad(tmp_path)
 
 
 def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
-    """As root every directory can be written to, so the refusal is played."""
+    """root can write to every directory, so the refusal is simulated."""
 
     def refused(*_, **__):
         raise PermissionError(13, "Permission denied")
@@ -644,7 +654,7 @@ def test_a_directory_without_the_right_to_write(tmp_path, monkeypatch):
 
 def test_a_run_whose_config_is_missing_is_not_redone_unasked(copied, data_dir):
     (copied / "config.json").unlink()
-    with pytest.raises(InputError, match="files it reads, or the devices, have changed"):
+    with pytest.raises(InputError, match="its input files or the devices have changed"):
         pipeline.run(small_config(data_dir, seed=3), copied, stop_after="data", log=lambda _: None)
     assert (copied / "report.html").exists()
 
@@ -655,16 +665,16 @@ def test_two_processes_in_one_workdir(tmp_path):
 
 
 def test_a_damaged_config_in_the_workdir(tmp_path, data_dir):
-    """It is a record: what has to be done is known from the stamps."""
+    """The config is only a record: the stamps determine what is left to do."""
     workdir, config, told = tmp_path / "run", small_config(data_dir), []
     pipeline.run(config, workdir, stop_after="data", log=lambda _: None)
     whole = (workdir / "config.json").read_text()
     (workdir / "config.json").write_text('{"seed": ')
     pipeline.run(config, workdir, stop_after="data", log=told.append)
-    assert told[0] == f"{workdir}/config.json is damaged (it is not as it was written): it is written again"
+    assert told[0] == f"{workdir}/config.json is damaged (it has changed since it was written) and will be rewritten"
     assert (workdir / "config.json").read_text() == whole
     (workdir / "config.json").write_text('{"seed": ')
-    with pytest.raises(InputError, match="files it reads, or the devices, have changed"):
+    with pytest.raises(InputError, match="its input files or the devices have changed"):
         pipeline.run(small_config(data_dir, **{"data.classes": ("0", "1")}), workdir, stop_after="data")
 
 
@@ -676,17 +686,17 @@ def test_a_subset_below_a_batch_is_found_before_the_proxy_is_trained(tmp_path, d
 
 def test_more_steps_than_can_be_counted_are_found_before_the_proxy_is_trained(tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr(loop, "MOST_STEPS", 30)
-    text = bad(tmp_path, **{"data.dir": str(data_dir), "train.epochs": 8})  # of 4 steps on a fifth of 1,437 images
+    text = bad(tmp_path, **{"data.dir": str(data_dir), "train.epochs": 8})  # of 4 steps, on a fifth of 1,437 images
     assert "config.train.epochs must make at most 30 steps, got 32 for sas-0.20-s0. Lower it" in text
     assert not (tmp_path / "run" / "proxy").exists()
 
 
 def test_a_batch_that_does_not_divide_by_the_devices(tmp_path, data_dir):
     text = bad(tmp_path, **{"data.dir": str(data_dir), "train.batch_size": 60})
-    assert f"multiple of the {jax.device_count()} devices, got 60. Choose 64" in text
+    assert f"divisible by the {jax.device_count()} devices, got 60. Choose 64" in text
 
 
 def test_labels_where_there_are_none(tmp_path):
     draw_folder(tmp_path / "images", 40)
     text = bad(tmp_path, **FOLDER, **{"data.folder": str(tmp_path / "images"), "latent_classes.method": "labels"})
-    assert "config.latent_classes.method must not be 'labels' where images have no label, got it for" in text
+    assert "config.latent_classes.method must not be 'labels' for images without labels, got 'labels' for" in text

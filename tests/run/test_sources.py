@@ -1,6 +1,6 @@
-"""Each source from its files to the report, and its subset back into the library whose files they are.
+"""Each source from its files to the report, and its subset back in the library that made the files.
 
-The same digits in each: a proxy that is trained on them gives the same ranking, and encoders the same accuracies.
+All hold the same digits, so proxies trained on them give the same ranking, and encoders the same accuracies.
 """
 
 import io
@@ -22,7 +22,7 @@ PER_CLASS = {"train": 8, "test": 4}
 
 
 def digits(split):
-    """uint8 [n, 32, 32, 3] and int [n], by class."""
+    """Returns images uint8 [n, 32, 32, 3] and labels int [n], sorted by class."""
     found = load_digits()
     first = 0 if split == "train" else PER_CLASS["train"]
     rows = [np.flatnonzero(found.target == label)[first : first + PER_CLASS[split]] for label in range(10)]
@@ -34,7 +34,7 @@ DIGITS = {split: digits(split) for split in PER_CLASS}
 
 
 def names(split):
-    """Of the images, as paths less their suffix, in the order of torchvision's ImageFolder."""
+    """Returns the images' names as paths without suffix, in the order of torchvision's ImageFolder."""
     return [f"{label}/{k:03d}" for k, label in enumerate(DIGITS[split][1])]
 
 
@@ -49,7 +49,7 @@ def opened(path):
 
 
 class Folder:
-    """One sub-folder for each class, read by torchvision where it is installed."""
+    """One sub-folder per class, read by torchvision if it is installed."""
 
     format = ""
     output = "subset.npy"
@@ -64,7 +64,7 @@ class Folder:
     def selected(self, root, output):
         try:
             from torchvision.datasets import ImageFolder
-        except ImportError:  # as it reads: by class, then by name
+        except ImportError:  # in the order that torchvision reads: by class, then by name
             paths = sorted((root / "train").glob("*/*.png"), key=lambda path: (path.parent.name, path.name))
             return [opened(paths[index]) for index in np.load(output)]
         from torch.utils.data import Subset
@@ -87,7 +87,7 @@ class Unlabelled(Folder):
 
 
 class Parquet:
-    """As on the Hugging Face hub."""
+    """Parquet files as on the Hugging Face hub."""
 
     format = "hf"
     output = "subset.npy"
@@ -121,7 +121,7 @@ class Parquet:
 
 
 class Arrow(Parquet):
-    """As `Dataset.save_to_disk` writes it."""
+    """Arrow files as `Dataset.save_to_disk` writes them."""
 
     def write(self, root):
         self.datasets().save_to_disk(root, num_shards={"train": 2, "test": 1})
@@ -158,7 +158,7 @@ class WebDataset:
 
 
 class Archive:
-    """CIFAR-10's, as torchvision downloads it."""
+    """CIFAR-10's archive, as torchvision downloads it."""
 
     format = ""
     output = "subset.npy"
@@ -186,13 +186,13 @@ class Archive:
         from torch.utils.data import Subset
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cifar, "check_integrity", lambda *_: True)  # the published archive's checksums
+            patch.setattr(cifar, "check_integrity", lambda *_: True)  # the checksums of the published archive
             dataset = CIFAR10(root)
         return [np.asarray(image) for image, _ in Subset(dataset, np.load(output).tolist())]
 
 
 def to_the_report(source, folder):
-    """The source's files, its run's directory, and what the run found."""
+    """Returns the source's files, its run's directory, and the run's results."""
     root = folder / "files"
     root.mkdir()
     fields = [f"{name}={value}" for name, value in source.write(root).items()]
@@ -212,7 +212,7 @@ def to_the_report(source, folder):
 
 @pytest.fixture(scope="module")
 def expected(one_stage, tmp_path_factory):
-    """What `to_the_report` gives of the digits in a folder; the programs of all runs here are compiled once."""
+    """Returns `to_the_report` of the digits in a folder; the programs of all runs here are compiled once."""
     shared, new = [], run.Trainers
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "Trainers", lambda *of: (shared or shared.append(new(*of)) or shared)[0])
@@ -220,7 +220,7 @@ def expected(one_stage, tmp_path_factory):
 
 
 def found(workdir, results):
-    """The ranking and the accuracies of a run."""
+    """Returns the ranking and the accuracies of a run."""
     ranking = sas_jax.Ranking.load(workdir / "ranking.parquet")
     return ranking, [(arm["probe"], arm["knn"]) for arm in results["arms"]]
 

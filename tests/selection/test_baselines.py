@@ -23,7 +23,7 @@ def test_random_ranks_everything_in_one_class():
 def test_random_is_a_function_of_the_key_and_uniform():
     assert (baselines.random(jax.random.key(1), 50).position == baselines.random(jax.random.key(1), 50).position).all()
     first = [int(np.argmin(baselines.random(jax.random.key(seed), 4).position)) for seed in range(200)]
-    # Each of 4 is first in 50 of 200 draws, give or take 4 standard deviations of 6.
+    # Each of 4 is first in 50 of 200 draws, within 4 standard deviations of 6.
     assert all(abs(first.count(k) - 50) < 25 for k in range(4))
 
 
@@ -61,8 +61,8 @@ def test_labels_may_have_any_numbers():
             lambda key: baselines.random(key, 3, ids=["a", "b"]),
             r"`ids` must have one entry for each example, .* got \[2\]",
         ),
-        (lambda key: baselines.random_balanced(key, []), "`classes` must hold at least one, got none"),
-        (lambda key: baselines.random_balanced(key, 3), r"so \[1\], got \[\]"),
+        (lambda key: baselines.random_balanced(key, []), "`classes` must have at least one entry, got none"),
+        (lambda key: baselines.random_balanced(key, 3), r"shape \[1\], got \[\]"),
         (lambda key: baselines.random_balanced(key, [0, [1]]), "Classes must be an array"),
         (lambda key: baselines.random_balanced(key, [0, -1]), "from 0 to 2.31 - 1, got -1 as entry 1"),
         (lambda key: baselines.random_balanced(key, [0, 2**31]), "from 0 to 2.31 - 1, got 2147483648 as entry 1"),

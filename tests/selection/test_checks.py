@@ -1,4 +1,4 @@
-"""What `rank` is given: values that are taken as they are meant, and a sentence for each that cannot be."""
+"""The arguments of `rank`: valid values are understood, and each invalid one is refused with one sentence."""
 
 from fractions import Fraction
 
@@ -15,7 +15,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Elsewhere:
-    """An array of another library that is in another memory, as PyTorch's on a GPU."""
+    """An array of another library in another memory, such as PyTorch's on a GPU."""
 
     def __array__(self, *_, **__):
         raise TypeError("can't convert cuda:0 device type tensor to numpy.\nUse Tensor.cpu()")
@@ -51,7 +51,7 @@ def test_embeddings_of_any_layout(convert):
 @pytest.mark.parametrize(
     ("values", "normalize", "message"),
     [
-        ([[1.0, 2.0], [3.0]], True, "Embeddings must be an array, got a list .* Give an array in the host's"),
+        ([[1.0, 2.0], [3.0]], True, "Embeddings must be an array, got a list .* Give an array in host memory"),
         (
             Elsewhere(),
             True,
@@ -65,8 +65,8 @@ def test_embeddings_of_any_layout(convert):
         (np.ones((2, 2), bool), True, "must be floating point, got bool"),
         ([[1.0, 2.0], [NAN, 1.0], [-INF, 1.0]], True, "NaN or infinity in rows 1, 2"),
         ([[1.0, 2.0], [0.0, 0.0]], True, "got a norm of 0 in row 1"),
-        ([[0.6, 0.8], [1e200, 0.0]], False, "with normalize=False, got more in row 1"),
-        ([[0.6, 0.8], [1e300, 1e308]], False, "with normalize=False, got more in row 1"),
+        ([[0.6, 0.8], [1e200, 0.0]], False, "with normalize=False, got larger ones in row 1"),
+        ([[0.6, 0.8], [1e300, 1e308]], False, "with normalize=False, got larger ones in row 1"),
         ([[0.6, 0.8], [NAN, 0.0]], False, "NaN or infinity in row 1"),
     ],
 )
@@ -96,13 +96,13 @@ def test_a_matrix_that_cannot_be_used(matrix, message):
 
 
 def test_a_matrix_is_looked_at_in_blocks(monkeypatch):
-    monkeypatch.setattr(arrays, "BLOCK_ROWS", 0)  # a row at a time
+    monkeypatch.setattr(arrays, "BLOCK_ROWS", 0)  # one row at a time
     matrix = np.full((5, 5), 0.5)
     assert checks.similarity(matrix) is matrix
     matrix[4, 1] = NAN
     refused(checks.similarity, matrix, message="from 0 to 1, got nan at row 4, column 1")
     matrix[4, 1] = 0.25
-    refused(checks.similarity, matrix, message="row 1, column 4 is 0.5 where row 4, column 1 is 0.25;")
+    refused(checks.similarity, matrix, message="got 0.5 at row 1, column 4 and 0.25 at row 4, column 1")
 
 
 @pytest.mark.parametrize("convert", [list, np.float16, np.float64, jnp.asarray, lambda x: np.array(x, np.uint8)])
@@ -116,9 +116,9 @@ def test_weights_of_any_real_type(convert):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([1.0, 2.0], r"Weights must have one entry for each example, so \[3\], got \[2\]"),
-        ([[1.0, 2.0, 3.0]], r"so \[3\], got \[1, 3\]"),
-        (2.0, r"so \[3\], got \[\]"),
+        ([1.0, 2.0], r"Weights must have one entry for each example, shape \[3\], got \[2\]"),
+        ([[1.0, 2.0, 3.0]], r"shape \[3\], got \[1, 3\]"),
+        (2.0, r"shape \[3\], got \[\]"),
         ([1.0, [2.0], 3.0], "Weights must be an array"),
         ([True, False, True], "Weights must be floating point, got bool"),
         (["1", "2", "3"], "Weights must be floating point, got <U1"),
@@ -126,7 +126,7 @@ def test_weights_of_any_real_type(convert):
         ([1.0, 1.0, INF], "finite, 0 or more, got inf as entry 2"),
         ([1.0, 1.0, 1e39], "finite, 0 or more, got 1e.39 as entry 2"),
         ([-1.0, 1.0, 1.0], "finite, 0 or more, got -1.0 as entry 0"),
-        ([0.0, 0.0, 0.0], "must have an entry above 0"),
+        ([0.0, 0.0, 0.0], "must have at least one entry above 0"),
     ],
 )
 def test_weights_that_cannot_be_used(values, message):
@@ -150,7 +150,7 @@ def test_initial_keeps_its_order(values, expected):
         ([1.0, 2.0], r"got float64 \[2\]"),
         ([[1, 2]], r"got int64 \[1, 2\]"),
         (3, r"got int64 \[\]"),
-        ([1, [2]], "initial= must be an array"),
+        ([1, [2]], "`initial` must be an array"),
         ([0, 5], "indices from 0 to 4, got 5 as entry 1"),
         ([-1], "got -1 as entry 0"),
         (np.array([2**63], np.uint64), "got 9223372036854775808 as entry 0"),
@@ -163,7 +163,7 @@ def test_initial_that_cannot_be_used(values, message):
 
 def test_classes_and_candidates_that_are_no_arrays():
     refused(checks.classes, [0, [1]], 2, message="Classes must be an array")
-    refused(checks.candidates, [True, [False]], 2, message="where= must be an array")
+    refused(checks.candidates, [True, [False]], 2, message="`where` must be an array")
 
 
 @pytest.mark.parametrize("value", [3, np.int8(3), np.array(3), jnp.asarray(3)])
@@ -173,11 +173,11 @@ def test_budgets_of_any_integer_type(value):
 
 @pytest.mark.parametrize("value", [0, 4, 2.5, 2.0, "2", True, np.True_, [2], np.array([2]), 1e400])
 def test_budgets_that_cannot_be_used(value):
-    refused(checks.budget, value, 3, message="a whole number from 1 to the 3 candidates, got .* Give as")
+    refused(checks.budget, value, 3, message="a whole number from 1 to the 3 candidates, got .* Correct it, or omit it")
 
 
 def test_no_candidate_is_left():
-    refused(checks.budget, None, 0, message="must leave a candidate that is not in `initial`, got none")
+    refused(checks.budget, None, 0, message="must mark at least one candidate that is not in `initial`, got none")
 
 
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.array(0.5), jnp.asarray(0.5, jnp.bfloat16), Fraction(1, 2)])
@@ -218,14 +218,14 @@ def test_ids_are_text(values, expected):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["a"], r"so \[2\], got \[1\]"),
+        (["a"], r"shape \[2\], got \[1\]"),
         (["a", ["b"]], "Ids must be an array"),
         (np.array(["a", None], object), "`ids` must be text, got None as entry 1"),
         (np.array([b"a", b"b"]), "`ids` must be text, got .S1. Convert"),
         ([0.5, 1.5], "`ids` must be text, got float64. Convert"),
         (
             ["a", "caf\udce9.png"],
-            r"UTF-8 can hold, and one of them has the character '\\udce9', which it cannot; rename",
+            r"UTF-8 can encode, got one with the character '\\udce9'. Rename",
         ),
         (["a", "a"], "must be unique, got 'a' as entry 1"),
     ],
@@ -239,7 +239,7 @@ def test_a_mesh_has_one_axis():
     assert checks.mesh(mesh) is mesh
     assert checks.mesh(None) is None
     two = jax.make_mesh((2, 1), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    refused(checks.mesh, two, message="Mesh of one axis, got one of the axes a, b. Make one with")
+    refused(checks.mesh, two, message="Mesh of one axis, got one with the axes a, b. Make one with")
     refused(checks.mesh, 2, message="Mesh of one axis, got 2.")
     refused(checks.mesh, jax.devices(), message="Mesh of one axis, got a list.")
 
@@ -252,13 +252,21 @@ class Elsewhere:
 
 
 def test_a_mesh_of_some_processes_is_refused(monkeypatch):
-    """The others would not know of its programs, and these would wait for them."""
+    """The other processes would not run its programs, and these would wait for them."""
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     own, other, both, whole = (
         jax.sharding.Mesh(np.array([Elsewhere(i) for i in places]), ("x",)) for places in ([0], [1], [0, 1], [0, 1, 2])
     )
-    refused(checks.mesh, both, message="must hold devices of this process or of all 3, got one of other 2.")
-    refused(checks.mesh, other, message="must hold devices of this process or of all 3, got one of other 1.")
+    refused(
+        checks.mesh,
+        both,
+        message=r"the devices of this process \(of index 0\) or of all 3, got those of the processes \[0, 1\]\.",
+    )
+    refused(
+        checks.mesh,
+        other,
+        message=r"must hold the devices of this process \(of index 0\) or of all 3, got those of the processes \[1\]\.",
+    )
     assert checks.mesh(own) is own
     assert checks.mesh(whole) is whole
 

@@ -1,4 +1,4 @@
-"""What a ranking's columns have to be, against the obvious check class by class."""
+"""The checks of a ranking's columns, against the obvious check class by class."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NAN = float("nan")
 
 
 def is_ranking(position, classes):
-    """Whether each class has the positions 0, 1, 2, ... each once and -1 elsewhere: the definition."""
+    """Returns whether each class has the positions 0, 1, 2, ... once each, and -1 elsewhere: the definition."""
     for label in set(classes):
         of_class = [p for p, c in zip(position, classes, strict=True) if c == label]
         ranked = sorted(p for p in of_class if p != -1)
@@ -48,7 +48,7 @@ def test_columns_get_their_types():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"position": [], "gain": [], "classes": []}, r"`position` must be .* one entry or more, got \[0\]"),
+        ({"position": [], "gain": [], "classes": []}, r"`position` must be .* at least one entry, got \[0\]"),
         ({"position": [[0, 1, -1]]}, r"`position` must be .* got \[1, 3\]"),
         ({"position": 0}, r"`position` must be .* got \[\]"),
         ({"position": [[0, 1], [2]]}, "Positions must be an array, got a list that NumPy cannot convert"),
@@ -66,7 +66,7 @@ def test_columns_get_their_types():
         ),
         ({"position": [0, 2**40, -1]}, "got 1099511627776 as entry 1"),
         ({"position": [0, 1, -2]}, "got -2 as entry 2"),
-        ({"position": [0, 0, -1]}, "must be 0 to 1, each once, in class 5, got 0 2 times"),
+        ({"position": [0, 0, -1]}, "must be 0 to 1, each once, in class 5, got 0, which occurs 2 times"),
         ({"classes": [5, 5, -1]}, "Classes must be text, or whole numbers from 0 .*got -1 as entry 2"),
         ({"classes": [5.0, 5.0, 5.5]}, r"Classes must be text, or whole numbers .* got 5\.5 as entry 2"),
         ({"gain": ["1", "2", "3"]}, "`gain` must be floating point, nan where not ranked, got <U1"),
@@ -87,9 +87,9 @@ def test_what_is_no_ranking_is_refused(changes, message):
 
 
 def test_two_classes_are_told_apart():
-    with pytest.raises(InputError, match="must be 0 to 1, each once, in class 9, got 1 "):
+    with pytest.raises(InputError, match="must be 0 to 1, each once, in class 9, got 1, which"):
         columns.check([0, 1, 1, 1], np.full(4, NAN), [3, 9, 3, 9], None)
-    with pytest.raises(InputError, match="must be 0 to 1, each once, in class 9, got 0 "):
+    with pytest.raises(InputError, match="must be 0 to 1, each once, in class 9, got 0, which"):
         columns.check([0, 0, -1, 0], np.full(4, NAN), [3, 9, 5, 9], None)
     with pytest.raises(
         InputError, match=r"must be 0 to 0, each once, for the 1 ranked examples of class 9 .* got 1 as entry 3"

@@ -1,4 +1,4 @@
-"""Double greedy against its definition on sets, in integers, and against the best of all sets."""
+"""Double greedy against its definition on sets, in integers, and against the best set of all."""
 
 import itertools
 
@@ -10,12 +10,12 @@ import pytest
 from sas_jax.errors import InputError
 from sas_jax.selection.double_greedy import double_greedy, turning_point
 
-UNITS = 2**20  # fixed point holds multiples of 1 / UNITS exactly
+UNITS = 2**20  # fixed point represents multiples of 1 / UNITS exactly
 FORMS = [double_greedy, turning_point]
 
 
 def units(rng, n, density=1.0):
-    """A symmetric similarity in units of 1 / UNITS, int64; its diagonal is 1."""
+    """Returns a symmetric similarity in units of 1 / UNITS, int64, with a diagonal of 1."""
     similarity = np.triu(rng.integers(0, UNITS, size=(n, n)) * (rng.random((n, n)) < density), 1)
     return similarity + similarity.T + np.eye(n, dtype=np.int64) * UNITS
 
@@ -25,7 +25,7 @@ def as_float(similarity):
 
 
 def cut(similarity, chosen):
-    """The sum over i not chosen, j chosen of s_ij."""
+    """Returns the sum of s_ij over i not chosen and j chosen."""
     return similarity[np.ix_(~chosen, chosen)].sum()
 
 
@@ -34,7 +34,7 @@ def mask(members, n):
 
 
 def slow(similarity, draws=None):
-    """The sets X and Y of the paper, and each of the chosen's gains; exact in integers."""
+    """Returns the sets X and Y of the paper and the gain of each chosen example; exact, in integers."""
     n = len(similarity)
     x, y, gains = set(), set(range(n)), {}
     for u in range(n):
@@ -80,14 +80,14 @@ def test_randomised(n):
 
 @pytest.mark.parametrize("key", [None, jax.random.key(0)])
 def test_ties(key):
-    """Nothing but equal similarities, and none at all: where joining and leaving add nothing, an example joins."""
+    """If all similarities are equal or 0, joining and leaving both add nothing, and an example joins."""
     draws = None if key is None else np.asarray(jax.random.uniform(key, (12,)))
     for similarity in (np.full((12, 12), UNITS), np.zeros((12, 12), np.int64), np.eye(12, dtype=np.int64) * UNITS):
         check(double_greedy(as_float(similarity), key=key), slow(similarity, draws), similarity)
 
 
 def test_embeddings_are_their_matrix():
-    """Of multiples of 1/16, whose products are exact."""
+    """The embeddings are multiples of 1/16, whose products are exact."""
     z = np.random.default_rng(3).integers(-6, 7, size=(75, 6)).astype(np.float32) / 16
     similarity = np.maximum(0, z @ z.T)
     for form in (*FORMS, lambda *given, **kwargs: double_greedy(*given, key=jax.random.key(0), **kwargs)):
@@ -97,13 +97,13 @@ def test_embeddings_are_their_matrix():
 
 
 def best(similarity):
-    """The largest cut, of all sets."""
+    """Returns the largest cut of all sets."""
     n = len(similarity)
     return max(cut(similarity, np.array(chosen)) for chosen in itertools.product([False, True], repeat=n))
 
 
 def graphs():
-    """Dense, sparse, and a bipartite one in which all can be cut but the order misleads."""
+    """Dense and sparse graphs, and a bipartite one that can be cut completely but whose order misleads."""
     for seed in range(6):
         yield units(np.random.default_rng(seed), 9, density=(1, 0.3)[seed % 2])
     sides = np.array([0, 0, 1, 1, 0, 1, 0, 1, 1])
@@ -119,7 +119,7 @@ def test_deterministic_is_at_least_half_of_the_best():
 
 
 def expectation(similarity):
-    """The mean cut of the randomised form, from the probability of each of its 2^n ways."""
+    """Returns the mean cut of the randomised form, from the probability of each of its 2^n outcomes."""
     n = len(similarity)
 
     def of(u, x, y):
@@ -158,7 +158,7 @@ def test_vmap_over_matrices():
 
 @pytest.mark.parametrize("n", [1, 2, 30])
 def test_turning_point_is_the_best_prefix_of_the_ranking(n):
-    """Against a naive greedy to the end: the longest of its prefixes with the largest cut."""
+    """It is the longest prefix with the largest cut of a naive greedy run to the end."""
     similarity = units(np.random.default_rng(n), n, density=0.5)
     order, gains, values = [], {}, [0]
     for _ in range(n):

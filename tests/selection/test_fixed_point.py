@@ -61,7 +61,7 @@ def test_totals_hold_eight_million_similarities_of_one():
     total = jax.jit(lambda: jax.lax.fori_loop(0, 2**23 // 64, add_block, fixed_point.zeros(1)))()
     assert exact(total)[0] == 2**46
     assert float(fixed_point.to_float(total)[0]) == 2**23
-    # The cut takes twice as much away again.
+    # The cut subtracts a gain twice.
     fallen = fixed_point.minus(fixed_point.minus(total, total), total)
     assert exact(fallen)[0] == -(2**46)
 
@@ -76,7 +76,7 @@ def test_summed_is_the_exact_sum(shape):
 
 @pytest.mark.parametrize("amount", [2**23, 2**23 - 1, 257])
 def test_summed_holds_as_many_as_it_says(amount):
-    """Of 255 amounts of 257 the lower half is full, 65535: nothing has larger sums of lower halves."""
+    """With 255 amounts of 257, the lower half is full (65,535): no other amount has larger sums of lower halves."""
     total = jax.jit(lambda: fixed_point.summed(jnp.full(2**23, amount, jnp.int32)))()
     assert exact(total) == 2**23 * amount
     assert_carried(total)
@@ -85,7 +85,7 @@ def test_summed_holds_as_many_as_it_says(amount):
 def test_quantise_rounds_to_the_nearest_multiple_and_stays_in_range():
     values = np.random.default_rng(3).uniform(size=1000).astype(np.float32)
     values[:200] *= np.float32(2.0**-16)
-    halves = ((np.arange(100) + 0.5) * 2.0**-23).astype(np.float32)  # to the even one, as rint does
+    halves = ((np.arange(100) + 0.5) * 2.0**-23).astype(np.float32)  # to the even neighbour, as rint does
     values = np.concatenate([values, halves])
     np.testing.assert_array_equal(fixed_point.quantise(values), np.rint(values.astype(np.float64) * 2**23))
     edges = np.float32([-1e-7, -1, 1 + 1e-6, 7, 0, -0.0, 1, 1 - 2**-23, 1e-45])
@@ -95,14 +95,14 @@ def test_quantise_rounds_to_the_nearest_multiple_and_stays_in_range():
 
 
 def test_floats_keep_the_order_of_the_totals():
-    """Around all powers of two of both signs, where float32 begins to round and where its steps double."""
+    """Around all powers of two of both signs, where float32 begins to round and where its step doubles."""
     rng = np.random.default_rng(4)
     offsets = np.concatenate([np.arange(-99, 100), rng.integers(-(2**18), 2**18, 2000)])
     powers = np.concatenate([2 ** np.arange(47), -(2 ** np.arange(47))])
     values = np.unique(np.concatenate([(powers[:, None] + offsets).ravel(), rng.integers(-(2**46), 2**46, 10_000)]))
     floats = np.asarray(fixed_point.to_float(total_of(values)))
     assert (np.diff(floats) >= 0).all()
-    # Up to 2^17 they are the nearest float32; the windows rely on nothing being rounded below 1.
+    # Up to 2^17 they are the nearest float32. The windows rely on values below 1 not being rounded.
     nearest = (values.astype(np.float64) * 2.0**-23).astype(np.float32)
     small = np.abs(values) <= 2**40 - 2**16
     np.testing.assert_array_equal(floats[small], nearest[small])
@@ -121,7 +121,7 @@ def test_largest_marks_all_of_the_largest():
 
 
 def test_over_devices_as_on_one():
-    """The largest of all, on each device, and the sums over them, each device with totals of its own."""
+    """The largest over all devices, and the sums over them; each device has totals of its own."""
     rng = np.random.default_rng(5)
     mesh, split = devices.mesh(8), PartitionSpec("data")
     values, where = rng.integers(-3, 1, 40) * 2**40 + rng.integers(-2, 3, 40), rng.random(40) < 0.7

@@ -1,4 +1,4 @@
-"""Greedy against a naive greedy that computes the objective again for every candidate, from its definition."""
+"""Greedy against a naive greedy that recomputes the objective for every candidate from its definition."""
 
 import dataclasses
 import functools
@@ -13,11 +13,11 @@ from sas_jax.selection import double_greedy, fixed_point, greedy, similarity
 
 OBJECTIVES = ["facility_location", "sas", "similarity_sum"]
 WEIGHTED = ["facility_location", "similarity_sum"]
-N = 40  # most tests are of this size: a program is compiled for one shape
+N = 40  # most tests use this size, because a program is compiled for each shape
 
 
 def value(objective, represents, picked):
-    """The objectives from their definitions; represents [i, j] is the similarity times the weight of i."""
+    """Implements the objectives' definitions; represents [i, j] is the similarity times the weight of i."""
     if not picked:
         return 0
     if objective == "facility_location":
@@ -29,7 +29,7 @@ def value(objective, represents, picked):
 
 
 def naive(objective, represents, budget, where=None, initial=()):
-    """Picks and gains by trying every candidate at every step; ties, to within rounding, to the lowest index."""
+    """Finds picks and gains by trying every candidate at every step; near ties go to the lowest index."""
     candidates = np.flatnonzero(np.ones(len(represents), bool) if where is None else where)
     picked, gains = list(initial), []
     while len(gains) < budget and not set(candidates) <= set(picked):
@@ -47,19 +47,19 @@ def embed(rng, n, d=8, clusters=4):
 
 
 def products(z):
-    """What greedy makes of embeddings, in float64."""
+    """Returns the similarities of embeddings as greedy computes them, in float64."""
     found = np.clip(z.astype(np.float64) @ z.T.astype(np.float64), 0, 1)
     np.fill_diagonal(found, 1)
     return found
 
 
 def matrix(rng, n=N, bits=23, **kwargs):
-    """Similarities that are multiples of 2^-bits, which float32, float64 and fixed point see alike up to 23."""
+    """Makes similarities that are multiples of 2^-bits, exact in float32, float64 and (up to 23 bits) fixed point."""
     return (np.rint(products(embed(rng, n, **kwargs)) * 2**bits) / 2**bits).astype(np.float32)
 
 
 def in_full(objective, given, where=None, initial=(), weights=None, budget=N):
-    """Picks and gains by the steps, with every optional thing given, so that a few programs serve most tests."""
+    """Returns picks and gains, step by step and with all optional arguments, so that few programs serve most tests."""
     problem = greedy.problem(given, objective=objective, weights=weights)
     initial = np.pad(np.array(initial, np.int32), (0, 4 - len(initial)), constant_values=-1)
     where = np.ones(len(given), bool) if where is None else where
@@ -106,7 +106,7 @@ def test_only_candidates_are_picked_and_all_are_represented(objective):
     given, where = matrix(rng), rng.random(N) < 0.4
     picks, gains = in_full(objective, given, where)
     expected, expected_gains = naive(objective, given.astype(np.float64), N, where)
-    assert len(picks) == where.sum()  # the candidates are fewer than the budget
+    assert len(picks) == where.sum()  # there are fewer candidates than the budget
     assert picks == expected
     np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
 
@@ -117,7 +117,7 @@ def test_no_candidates():
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_picks_go_on_after_what_is_chosen_already(objective):
-    """Bad choices, one of them no candidate anyhow, in no order."""
+    """The initial examples are bad choices in no order, and one is not a candidate."""
     rng = np.random.default_rng(4)
     given, where = matrix(rng), rng.random(N) < 0.8
     worst = np.argsort(given.sum(0))[:3]
@@ -129,7 +129,7 @@ def test_picks_go_on_after_what_is_chosen_already(objective):
         assert picks == expected
         assert sorted([*picks, *initial[candidates[initial]]]) == np.flatnonzero(candidates).tolist()
         np.testing.assert_array_equal(gains, np.array(expected_gains, np.float32))
-    # The order of what is chosen already does not matter, and it takes nothing from the budget.
+    # The order of the initial examples does not matter, and they do not count in the budget.
     assert in_full(objective, given, initial=worst, budget=9)[0] == picks[:9]
 
 
@@ -158,9 +158,9 @@ def test_weights(objective):
 
 @pytest.mark.parametrize("objective", WEIGHTED)
 def test_whole_weights_are_as_many_copies_to_represent(objective):
-    """Of weight 0 there is none, and it may be picked all the same."""
+    """An example of weight 0 has no copies, but may be picked."""
     rng = np.random.default_rng(7)
-    # Multiples of 2^-20, which stay exact when they are divided by the largest weight, 4.
+    # Multiples of 2^-20 stay exact when they are divided by the largest weight, 4.
     given, where = matrix(rng, bits=20), rng.random(N) < 0.9
     weights = rng.permutation(np.repeat([0, 1, 2, 4], N // 4))
     picks, gains = in_full(objective, given, where, weights=weights.astype(np.float32))
@@ -180,7 +180,7 @@ def test_the_scale_of_weights_is_that_of_the_gains(objective):
         scaled = in_full(objective, given, weights=weights * np.float32(scale))
         assert scaled[0] == picks
         np.testing.assert_array_equal(scaled[1], gains * np.float32(scale))
-    # Weights that are all the same power of two are none.
+    # Equal weights that are a power of two have no effect.
     alike = in_full(objective, given, weights=np.full(N, 4, np.float32))
     unweighted = in_full(objective, given)
     assert alike[0] == unweighted[0]
@@ -196,7 +196,7 @@ def test_where_nothing_counts_all_candidates_are_alike(objective):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_ties_go_to_the_lowest_index(objective):
-    """With every example five times over, and with nothing but equal similarities, large and small."""
+    """With five copies of every example, and with only equal similarities, large and small."""
     rng = np.random.default_rng(10)
     copies = rng.permutation(np.repeat(np.arange(8), 5))
     duplicates = matrix(rng, 8)[np.ix_(copies, copies)]
@@ -230,7 +230,7 @@ def test_in_steps_equals_at_once(objective):
     assert (np.asarray(picks[:13]) >= 0).all()
     assert picks[13:].tolist() == [-1] * (N - 13)
     assert np.isnan(gains[13:]).all()
-    # A state may be saved and come back as NumPy's arrays.
+    # A state may be saved and restored as NumPy arrays.
     state = greedy.advance(problem, jax.tree.map(np.asarray, state), N)
     whole = greedy.advance(problem, begun, N)
     jax.tree.map(np.testing.assert_array_equal, state, whole)
@@ -240,7 +240,7 @@ def test_in_steps_equals_at_once(objective):
 
 
 def test_under_jit_and_vmap():
-    """Contents, candidates, what is chosen already and weights, all of them batched: the picks of one at a time."""
+    """With contents, candidates, initial examples and weights all batched, the picks are those of separate calls."""
     rng = np.random.default_rng(13)
     batch, weights = np.stack([matrix(rng) for _ in range(3)]), rng.random((3, N)).astype(np.float32)
     where, initial = rng.random((3, N)) < [[0.2], [0.5], [0.9]], np.array([[0, 1], [7, -1], [39, 5]], np.int32)
@@ -261,7 +261,7 @@ def test_under_jit_and_vmap():
 
 
 def test_embeddings_under_jit_and_vmap(check_replay):
-    """A batch of products may have other last bits than one product."""
+    """The last bits of a batch of products may differ from those of single products."""
     rng = np.random.default_rng(14)
     z, where = np.stack([embed(rng, N) for _ in range(3)]), rng.random((3, N)) < [[0.2], [0.5], [0.9]]
     picks, _ = jax.jit(jax.vmap(lambda z, where: greedy.sas(embeddings=z, where=where, budget=N)))(z, where)
@@ -280,13 +280,13 @@ def test_compiles_once_for_a_shape():
         greedy.sas(matrix(rng), budget=N)
         in_full("sas", matrix(rng), rng.random(N) < 0.5, initial=range(k), budget=k)
     assert greedy.sas._cache_size() == before
-    # One more each at most: where this test is run alone, they have not been compiled yet.
+    # At most one more each: none has been compiled yet if only this test runs.
     assert greedy.start._cache_size() <= steps[0] + 1
     assert greedy.advance._cache_size() <= steps[1] + 1
 
 
 def test_self_similarity():
-    """0 asks that an example be represented by another one."""
+    """With 0, an example must be represented by another one."""
     rng = np.random.default_rng(16)
     given = matrix(rng)
     without = given.copy()
@@ -300,7 +300,7 @@ def test_self_similarity():
 @pytest.mark.parametrize("objective", WEIGHTED)
 @pytest.mark.parametrize(("self_similarity", "of_matrix", "of_embeddings"), [(None, 0.5, 1), (0.25, 0.25, 0.25)])
 def test_self_similarity_from_a_matrix_and_from_embeddings(objective, self_similarity, of_matrix, of_embeddings):
-    """None leaves a matrix's diagonal as it is, and is 1 from embeddings; the first gains are nothing else here."""
+    """None keeps a matrix's diagonal, and means 1 for embeddings; here the first gains contain nothing else."""
     for given, expected in (({"similarity": np.eye(4) * 0.5}, of_matrix), ({"embeddings": np.eye(4)}, of_embeddings)):
         problem = greedy.problem(**given, objective=objective, self_similarity=self_similarity)
         gains = greedy.start(problem, budget=1).gains
@@ -308,7 +308,7 @@ def test_self_similarity_from_a_matrix_and_from_embeddings(objective, self_simil
 
 
 def test_where_jax_has_64_bits(check_replay):
-    """With jax_enable_x64, where sums of int32 are int64 unless told otherwise."""
+    """With jax_enable_x64, sums of int32 are int64 by default."""
     rng = np.random.default_rng(22)
     z, weights, where = embed(rng, N), rng.random(N), rng.random(N) < 0.7
     with jax.enable_x64(True):
@@ -328,12 +328,12 @@ def test_the_diagonal_plays_no_part_in_sas():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float64])
 def test_other_floating_point_types(dtype):
-    values = np.rint(matrix(np.random.default_rng(18)) * 64) / 64  # what all of them hold
+    values = np.rint(matrix(np.random.default_rng(18)) * 64) / 64  # exact in all of them
     assert in_full("sas", values.astype(dtype))[0] == in_full("sas", values)[0]
 
 
 def test_a_matrix_that_is_not_quite_symmetric_is_ranked(check_replay):
-    """By rounding, as `rank` lets it pass; here the gains found in a window fall behind those outside."""
+    """Within rounding, as `rank` accepts it; here, gains computed in a window fall below those outside."""
     given = np.full((N, N), 0.5, np.float32)
     given[0] -= 2**-22
     given[1] += 2**-22
@@ -343,7 +343,7 @@ def test_a_matrix_that_is_not_quite_symmetric_is_ranked(check_replay):
 
 
 def test_as_accelerators_do_it():
-    """The sizes and gathers that are used there, here: of no effect on the result."""
+    """The block sizes and gathers of accelerators, on this platform: they do not change the result."""
     given = matrix(np.random.default_rng(21))
     problem = greedy.problem(given, objective="facility_location")
     there = dataclasses.replace(problem.similarity, unroll=False, block=64)
@@ -388,12 +388,12 @@ def test_errors(arguments, message):
 
 
 def test_sas_has_no_weights():
-    with pytest.raises(InputError, match=r"must be left out for sas"):
+    with pytest.raises(InputError, match=r"must be omitted for sas"):
         greedy.problem(np.eye(3), objective="sas", weights=np.ones(3))
 
 
 def test_the_forms_of_similarity():
-    """What a problem is made of on a CPU, which the other tests take for granted."""
+    """Checks the parts of a problem on a CPU, which the other tests assume."""
     of_matrix = greedy.problem(np.eye(5), objective="sas").similarity
     assert isinstance(of_matrix, similarity.Matrix)
     assert of_matrix.unroll
@@ -410,7 +410,7 @@ def test_an_unknown_objective_names_the_known():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("argument", ["similarity", "embeddings", "weights"])
 def test_a_derivative_is_refused(objective, argument):
-    """It would be 0, for gains are sums of integers."""
+    """It would be 0, because gains are sums of integers."""
     given = {"similarity": jnp.eye(4)} if argument == "weights" else {}
     function = functools.partial(getattr(greedy, objective), budget=2)
     if (objective, argument) == ("sas", "weights"):
@@ -423,6 +423,6 @@ def test_a_derivative_is_refused(objective, argument):
 
     x = jnp.ones(4) if argument == "weights" else jnp.eye(4)
     for derive in (jax.grad(total), jax.jit(jax.grad(total)), lambda x: jax.jvp(total, (x,), (x,))):
-        with pytest.raises(InputError, match=r"no derivative here, .* pass jax\.lax\.stop_gradient of"):
+        with pytest.raises(InputError, match=r"no derivative, .* pass jax\.lax\.stop_gradient of"):
             derive(x)
     assert not jax.grad(lambda x: total(jax.lax.stop_gradient(x)))(x).any()

@@ -5,18 +5,18 @@ import pytest
 
 from sas_jax.selection import greedy
 
-N = 2100  # several tiles of embeddings, the wider window of a matrix, and more rows than are listed at a time
+N = 2100  # several tiles of embeddings, the wider window for a matrix, and more rows than one listing holds
 
 
 def products(z):
-    """What greedy makes of embeddings, in float64."""
+    """Returns the similarities of embeddings as greedy computes them, in float64."""
     found = np.clip(z.astype(np.float64) @ z.T.astype(np.float64), 0, 1)
     np.fill_diagonal(found, 1)
     return found
 
 
 def lazy_greedy(objective, similarity, budget):
-    """Picks and gains: gains only fall, so old ones are bounds, and the best of them is the best where it stays."""
+    """Returns picks and gains; old gains are upper bounds, so the largest one is the best if it does not change."""
     gains = similarity.sum(0) - (np.diagonal(similarity) if objective == "sas" else 0)
     picks, found, coverage = [], [], np.zeros(len(similarity))
     available = np.ones(len(similarity), bool)
@@ -54,10 +54,10 @@ def test_lazy_greedy_is_greedy(objective, quantise, integer_greedy):
     ],
 )
 def test_as_good_as_float64_on_a_mixture(objective, source, check_replay):
-    """The same value to 1e-6 at 20 % and at 80 %, each pick the best, and each gain what it says."""
+    """The value agrees to 1e-6 at 20 % and at 80 %, each pick is the best, and each gain is right."""
     rng = np.random.default_rng(1)
     z = rng.normal(size=(N, 32)) + 2 * rng.normal(size=(20, 32))[rng.integers(20, size=N)]
-    # Norms as of means over views, and an image that is there a hundred times.
+    # Norms as of means over views, and one image that occurs a hundred times.
     z *= rng.uniform(0.5, 1, (N, 1)) / np.linalg.norm(z, axis=1, keepdims=True)
     z[rng.permutation(N)[:100]] = z[7]
     z = z.astype(np.float32)

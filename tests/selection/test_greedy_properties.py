@@ -1,4 +1,4 @@
-"""Greedy on anything against greedy in NumPy's integers: the same picks and the same gains, not nearly the same."""
+"""Greedy on arbitrary input against greedy in NumPy's integers: the same picks and exactly the same gains."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sas_jax.selection import greedy
 
 OBJECTIVES = ["facility_location", "sas", "similarity_sum"]
-SIZES = [7, 130]  # below and above the window; a program is compiled for one size
-CHOSEN = 3  # at most so many are chosen already
+SIZES = [7, 130]  # smaller and larger than the window; a program is compiled for each size
+CHOSEN = 3  # maximum number of initial examples
 
 seeds = st.integers(0, 2**32 - 1)
 shares = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
@@ -25,31 +25,31 @@ def symmetric(units):
 
 
 def from_levels(rng, n):
-    """Few values: ties everywhere."""
+    """Makes similarities of few values: ties everywhere."""
     levels = rng.choice([0, 1, 2, 2**20, 2**22, 2**23 - 1, 2**23], rng.integers(1, 4))
     return symmetric(rng.choice(levels, (n, n)))
 
 
 def nearly_equal(rng, n):
-    """Gains apart by less than float32 shows, and by less and less as they fall."""
+    """Makes gains that differ by less than float32 resolves, and by less and less as they fall."""
     base = rng.choice([2**21, 2**22, 2**23 - 8])
     return symmetric(base + rng.integers(0, rng.choice([2, 3, 8]), (n, n)))
 
 
 def duplicates(rng, n):
-    """Few examples, each many times over."""
+    """Makes few distinct examples, with many copies each."""
     copies = rng.integers(rng.integers(1, 1 + n), size=n)
     return symmetric(rng.integers(0, 2**23 + 1, (n, n)))[np.ix_(copies, copies)]
 
 
 def sparse(rng, n):
-    """Hardly anything is similar, some to nothing at all: gains of 0."""
+    """Makes mostly zero similarities; some examples are similar to none, with gains of 0."""
     units = rng.integers(0, 2**23 + 1, (n, n)) * (rng.random((n, n)) < rng.choice([0.01, 0.1]))
     return symmetric(units)
 
 
 def clustered(rng, n):
-    """Embeddings, as they come."""
+    """Makes similarities of ordinary embeddings."""
     z = rng.normal(size=(n, 5)) + 2 * rng.normal(size=(4, 5))[rng.integers(4, size=n)]
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     return np.rint(np.clip(z @ z.T, 0, 1) * 2**23).astype(np.int64)
@@ -60,17 +60,17 @@ KINDS = [from_levels, nearly_equal, duplicates, sparse, clustered]
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """What an example is made from; made in the test, because Hypothesis expects to draw quickly."""
+    """The parameters of an example. The arrays are made in the test, because Hypothesis expects fast draws."""
 
     seed: int
     kind: Callable
     n: int
-    to_itself: int | None  # on the diagonal, in units; None leaves it
-    excluded: float  # how many are no candidates
-    number: int  # how many are chosen already
+    to_itself: int | None  # on the diagonal, in units; None keeps it
+    excluded: float  # fraction of examples that are not candidates
+    number: int  # number of initial examples
 
     def make(self):
-        """A matrix of multiples of 2^-23, candidates, and what is chosen already."""
+        """Returns a matrix of multiples of 2^-23, the candidates, and the initial examples."""
         rng = np.random.default_rng(self.seed)
         units = self.kind(rng, self.n)
         if self.to_itself is not None:
@@ -92,7 +92,7 @@ def examples(sizes):
 
 
 def run(problem, n, where, initial, steps):
-    """Picks and gains, in as many calls as there are steps."""
+    """Returns picks and gains, with one call per entry of `steps`."""
     initial = np.pad(initial, (0, CHOSEN - len(initial)), constant_values=-1).astype(np.int32)
     state = greedy.start(problem, budget=n, where=where, initial=initial)
     for more in steps:
@@ -134,7 +134,7 @@ def test_exactly_the_integer_greedy_with_weights(objective, quantise, integer_gr
     picks, gains = run(problem, 130, where, initial, [130])
     scale, one = float(problem.scale), float(problem.similarity.one)
     largest = (similarity * (weights / np.float32(scale))[:, None]).max()
-    assert one / 2 < largest <= one or (one == 1 and largest == 0)  # a power of two, the tightest
+    assert one / 2 < largest <= one or (one == 1 and largest == 0)  # the smallest power of two that is large enough
     expected, expected_gains = integer_greedy(objective, quantise(similarity, weights, one), 130, where, initial)
     assert picks == expected
     np.testing.assert_array_equal(gains, in_float32(expected_gains) * np.float32(scale * one))
@@ -144,7 +144,7 @@ def test_exactly_the_integer_greedy_with_weights(objective, quantise, integer_gr
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.sampled_from([1, 7, 40, 130]), shares, st.booleans())
 def test_exactly_the_integer_greedy_from_embeddings(objective, integer_greedy, seed, distinct, share, zeros):
-    """On the similarities that the engine itself has, the same wherever they are needed; on a CPU."""
+    """With the similarities of the engine itself, which have the same bits everywhere; on a CPU."""
     rng = np.random.default_rng(seed)
     z = rng.normal(size=(130, 6)) + rng.normal(size=6)
     z = (z / np.linalg.norm(z, axis=1, keepdims=True) * rng.uniform(0.2, 1, (130, 1))).astype(np.float32)

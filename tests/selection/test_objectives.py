@@ -1,4 +1,4 @@
-"""How the objectives choose and keep their gains, against the gains from their definitions, in integers."""
+"""How the objectives choose and update their gains, against exact integer gains from their definitions."""
 
 import functools
 
@@ -13,7 +13,7 @@ from sas_jax.selection.similarity import Embeddings, Matrix
 
 N = 300
 
-# Changed rows are listed 192, 300, 128 and 64 at a time, in groups of 96, 240, 64 and 64: in one part or in several.
+# Lists of changed rows have 192, 300, 128 and 64 entries, in groups of 96, 240, 64 and 64: one part or several.
 FORMS = {
     "matrix": Sizes(window=8, changed=100, top_k=True),
     "matrix, gathered": Sizes(window=8, changed=300, top_k=False),
@@ -23,7 +23,7 @@ FORMS = {
 
 
 def examples(rng):
-    """Embeddings whose products are exact and hardly ever 0, and their similarities."""
+    """Returns embeddings whose products are exact and mostly nonzero, and their similarities."""
     z = (rng.integers(-1, 5, (N, 12)) / 16).astype(np.float32)
     similarity = np.clip(z.astype(np.float64) @ z.T.astype(np.float64), 0, 1)
     np.fill_diagonal(similarity, 1)
@@ -44,7 +44,7 @@ def exact(total):
 
 
 def gains_of(objective, units, chosen):
-    """From the definitions, of each example that is not chosen, if it were; units [i, j] of how well j represents i."""
+    """Returns the gain of each example that is not chosen, by definition; units [i, j] say how well j represents i."""
     chosen = list(chosen)
     if objective == "facility_location":
         before = units[:, chosen].max(1, initial=0)
@@ -92,7 +92,7 @@ CASES = [
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize(("objective", "form", "weighted"), CASES)
 def test_gains_stay_exact(objective, form, weighted, begun, quantise, integer_greedy):
-    """From the first gains on, with some chosen already or none, through windows of good and of bad candidates."""
+    """From the first gains on, with and without initial examples, with windows of good and of bad candidates."""
     rng = np.random.default_rng(0)
     z, similarity = examples(rng)
     weights = rng.random(N).astype(np.float32) if weighted else None
@@ -100,7 +100,7 @@ def test_gains_stay_exact(objective, form, weighted, begun, quantise, integer_gr
         weights[::7], weights[0] = 0, 1
     units = quantise(similarity, weights)
     given = source(form, z, similarity, weights, objective)
-    initial = np.array([5, -1, 120, N - 1, -1]) if begun else np.full(5, -1)  # -1 is no example
+    initial = np.array([5, -1, 120, N - 1, -1]) if begun else np.full(5, -1)  # -1 stands for no example
     chosen = initial[initial >= 0].tolist()
     gains, memory = start(given, initial, objective=objective)
     free = np.ones(N, bool)
@@ -115,7 +115,7 @@ def test_gains_stay_exact(objective, form, weighted, begun, quantise, integer_gr
         picks = [int(e) for e in picks if e >= 0]
         assert 1 <= len(picks) <= limit
         if not chosen:
-            # More rows change than most forms list at a time: without the rest of the list the gains would be off.
+            # More rows change than most forms list at a time: the gains would be wrong without the rest of the list.
             assert (units[:, picks[0]] > 0).sum() > 240
         expected, expected_gains = integer_greedy(objective, units, len(picks), available, chosen)
         assert picks == expected
@@ -126,7 +126,7 @@ def test_gains_stay_exact(objective, form, weighted, begun, quantise, integer_gr
 
 
 def test_sums_of_rows_do_not_overflow():
-    """Where all are alike, and every gain falls by 300 at the first pick: an int32 holds 255."""
+    """All examples are alike, so every gain falls by 300 at the first pick; an int32 can hold 255."""
     given = source("matrix, gathered", None, np.ones((N, N)), np.ones(N, np.float32), "facility_location")
     gains, memory = start(given, np.full(5, -1), objective="facility_location")
     np.testing.assert_array_equal(exact(gains), N * 2**23)
@@ -139,7 +139,7 @@ def test_sums_of_rows_do_not_overflow():
         objective="facility_location",
         sizes=FORMS["matrix, gathered"],
     )
-    assert picks.tolist() == [0] + [-1] * 7  # the others' gains are at the bar, and above 1
+    assert picks.tolist() == [0] + [-1] * 7  # the other gains equal the bar, and are above 1
     assert float(found[0]) == N
     np.testing.assert_array_equal(exact(gains), 0)
 

@@ -1,4 +1,4 @@
-"""The pair form of similarity against loops over pairs of views."""
+"""The pairwise form of similarity against loops over pairs of views."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ def unit(rng, *shape):
 
 
 def slow_pairwise(views, kind, tau):
-    """From the definitions, pair by pair of views."""
+    """Implements the definitions, one pair of views at a time."""
     views = views.astype(np.float64)
     n, m, _ = views.shape
     result = np.zeros((n, n))
@@ -44,7 +44,7 @@ def test_pair_form_is_the_mean_over_pairs_of_views(kind, num_devices):
 @pytest.mark.parametrize("kind", pairwise.KINDS)
 @pytest.mark.parametrize(("n", "m"), [(96, 2), (200, 2), (70, 4)])
 def test_the_bits_do_not_depend_on_the_number_of_devices(kind, n, m):
-    """Or the picks would: greedy breaks near ties by the last bit."""
+    """Otherwise the picks would: greedy breaks near ties by the last bit."""
     views = unit(np.random.default_rng(n), n, m, 16)
     one = np.asarray(pairwise.pairwise(views, kind=kind, mesh=devices.mesh(1)))
     for number in (2, 4, 8):
@@ -60,7 +60,7 @@ def test_gaussian_takes_views_that_are_not_unit():
 
 
 def test_pair_form_in_several_chunks():
-    # 40 rows of 40 x 200 x 200 products are more than one step of the map takes.
+    # 40 rows of 40 x 200 x 200 products are more than one step of the map computes.
     views = unit(np.random.default_rng(2), 40, 200, 2)
     found = pairwise.pairwise(views)
     np.testing.assert_allclose(found, np.maximum(0, views.mean(1) @ views.mean(1).T), atol=2e-6)

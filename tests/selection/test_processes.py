@@ -1,4 +1,4 @@
-"""k-means and ranking in two processes, with two devices each: what a pod of two hosts does, and the result of one."""
+"""k-means and ranking in two processes with two devices each, as on two hosts: the result of one process."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from sas_jax.latent_classes import kmeans
 from sas_jax.selection import greedy
 from sas_jax.selection.rank import rank
 
-# Of embeddings in tiles of 1024, each device has one.
+# With tiles of 1,024 embeddings, each device has one tile.
 N, D, BUDGET = 4096, 16, 40
 
 PROCESS = """
@@ -86,7 +86,7 @@ print(json.dumps({name: [part.tolist() for part in result] for name, result in f
 
 
 def in_two_processes(inputs, folder):
-    """What each of the two found. Where one fails, so does this, with what both printed."""
+    """Returns the results of both processes; fails, with the output of both, if one of them fails."""
     np.savez(folder / "inputs.npz", **inputs)
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -100,7 +100,7 @@ def in_two_processes(inputs, folder):
             processes.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment))
     until = time.monotonic() + 300
     try:
-        # When one has failed, the other waits for it in vain.
+        # If one has failed, the other waits for it forever.
         while {process.poll() for process in processes} in ({None}, {None, 0}) and time.monotonic() < until:
             time.sleep(0.1)
     finally:

@@ -19,7 +19,7 @@ def unit(rng, *shape):
 
 
 def in_order(ranking, label):
-    """The members of a class in the order of picking."""
+    """Returns the members of a class in the order of picking."""
     members = np.flatnonzero((ranking.classes == label) & (ranking.position >= 0))
     return members[np.argsort(ranking.position[members])]
 
@@ -52,7 +52,7 @@ def cosines(z):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_whole_classes_may_be_ranked_apart(objective):
-    """As docs/scaling.md has it of several hosts: the same picks, and of a fraction the same share to within one."""
+    """As docs/scaling.md describes for several hosts: the same picks, and the same share of a fraction within one."""
     rng = np.random.default_rng(4)
     classes = rng.permutation(np.repeat(np.arange(12), rng.integers(5, 60, size=12)))
     z = unit(rng, len(classes), 4, 16).mean(axis=1)
@@ -70,7 +70,7 @@ def test_whole_classes_may_be_ranked_apart(objective):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("num_devices", [None, 8])
 def test_classes_of_all_sizes(objective, num_devices, check):
-    """Labels with gaps, sizes from 1 to 300, rows of any norm, on one device and on a user's own mesh of eight."""
+    """Labels with gaps, class sizes from 1 to 300, rows of any norm, on one device and on a user's mesh of eight."""
     rng = np.random.default_rng(0)
     classes = rng.permutation(np.repeat([0, 4, 5, 9, 100, 101, 2**31 - 1], [1, 2, 33, 300, 32, 40, 64]))
     z = unit(rng, len(classes), 16)
@@ -130,7 +130,9 @@ def test_a_budget_ranks_as_far_as_its_subset(budgets, other):
     full, part = sas_jax.rank(z, classes), sas_jax.rank(z, classes, budget=31, budgets=budgets)
     assert part.subset(size=31).tolist() == full.subset(size=31, budgets=budgets).tolist()
     assert full.subset(size=31, budgets=budgets).tolist() != full.subset(size=31, budgets=other).tolist()
-    with pytest.raises(InputError, match=f"{other} budgets must come.*31 of 120 candidates with {budgets} budgets"):
+    with pytest.raises(
+        InputError, match=f"budgets='{other}' must be of.*31 of 120 candidates with budgets='{budgets}'"
+    ):
         part.subset(size=31, budgets=other)
     ranked = np.flatnonzero(part.position >= 0)
     assert ranked.tolist() == part.subset(size=31).tolist()
@@ -157,7 +159,7 @@ def test_self_similarity(check):
     for given in ({"embeddings": z}, {"similarity": cosines(z)}, {"embeddings": z[:, None], "kind": "clipped_cosine"}):
         ranking = sas_jax.rank(**given, objective="facility_location", self_similarity=0.0)
         check(ranking, matrix, np.zeros(40, int), "facility_location")
-    # A matrix's own diagonal stays, unless told.
+    # A matrix keeps its own diagonal by default.
     check(
         sas_jax.rank(similarity=matrix, objective="facility_location"), matrix, np.zeros(40, int), "facility_location"
     )
@@ -233,7 +235,7 @@ GOOD = bad_embeddings()
         ({"embeddings": bad_embeddings(r3=np.nan, r7=np.inf)}, "must be finite, got NaN or infinity .* rows 3, 7"),
         ({"embeddings": bad_embeddings(**{f"r{k}": np.nan for k in range(9)})}, "in rows 0, 1, 2, 3, 4 and 4 more"),
         ({"embeddings": bad_embeddings(r5=0)}, "got a norm of 0 in row 5"),
-        ({"embeddings": bad_embeddings(r2=1), "normalize": False}, "with normalize=False, got more in row 2"),
+        ({"embeddings": bad_embeddings(r2=1), "normalize": False}, "with normalize=False, got larger ones in row 2"),
         ({"embeddings": GOOD[0]}, r"`embeddings` must be \[n, d\].*\[4\]"),
         ({"embeddings": GOOD[:0]}, r"`embeddings` must be \[n, d\].*\[0, 4\]"),
         ({"embeddings": np.ones((3, 2), int)}, "must be floating point, got int64"),
@@ -243,9 +245,12 @@ GOOD = bad_embeddings()
         ({"similarity": bad_matrix(2, 5, 1.5)}, "from 0 to 1, got 1.5 at row 2, column 5"),
         ({"similarity": bad_matrix(2, 5, -0.5)}, "from 0 to 1, got -0.5 at row 2, column 5"),
         ({"similarity": bad_matrix(2, 5, np.nan)}, "from 0 to 1, got nan at row 2, column 5"),
-        ({"similarity": bad_matrix(2, 5, 0.123)}, "is symmetric, and row 2, column 5 is 0.123 where row 5, column 2"),
-        ({"embeddings": GOOD, "classes": np.zeros(19, int)}, r"so \[20\], got \[19\]"),
-        ({"embeddings": GOOD, "classes": np.zeros((20, 1), int)}, r"so \[20\], got \[20, 1\]"),
+        (
+            {"similarity": bad_matrix(2, 5, 0.123)},
+            "must be symmetric, got 0.123 at row 2, column 5 and .* at row 5, column 2",
+        ),
+        ({"embeddings": GOOD, "classes": np.zeros(19, int)}, r"shape \[20\], got \[19\]"),
+        ({"embeddings": GOOD, "classes": np.zeros((20, 1), int)}, r"shape \[20\], got \[20, 1\]"),
         ({"embeddings": GOOD, "classes": np.arange(20) - 2}, "got -2 as entry 0"),
         ({"embeddings": GOOD, "classes": np.arange(20) / 2}, r"text, or whole numbers .* got 0\.5 as entry 1"),
         ({"embeddings": GOOD, "classes": np.full(20, 2**31)}, "got 2147483648 as entry 0"),
@@ -264,8 +269,8 @@ GOOD = bad_embeddings()
         ({"embeddings": GOOD, "where": np.ones(19, bool)}, r"bool \[20\], .* got bool \[19\]"),
         ({"embeddings": GOOD, "where": np.ones(20)}, r"bool \[20\], .* got float64 \[20\]"),
         ({"embeddings": GOOD, "where": np.zeros(20, bool)}, "at least one candidate, got none"),
-        ({"embeddings": GOOD, "ids": ["a"]}, r"so \[20\], got \[1\]"),
-        ({"embeddings": GOOD, "progress": 3}, "progress= must be a function of two numbers, got 3"),
+        ({"embeddings": GOOD, "ids": ["a"]}, r"shape \[20\], got \[1\]"),
+        ({"embeddings": GOOD, "progress": 3}, "`progress` must be a function of two numbers, got 3"),
     ],
 )
 def test_errors(arguments, message):

@@ -1,4 +1,4 @@
-"""Rankings: their columns, subsets and turning points, and what they are used on."""
+"""Rankings: their columns, subsets and turning points, and the checks of their origin."""
 
 import hashlib
 import subprocess
@@ -28,14 +28,14 @@ def test_columns_have_their_types():
         InputError, match=r"`classes` must have one entry for each example, as `position` has \(\[2\]\), got \[3\]"
     ):
         Ranking([0, 1], [0.0, 0.0], [0, 0, 0])
-    with pytest.raises(InputError, match="got 0 2 times"):
+    with pytest.raises(InputError, match="got 0, which occurs 2 times"):
         Ranking([0, 0], [0.0, 0.0], [0, 0])
     with pytest.raises(InputError, match=r"`metadata` must be a mapping, got 'sas'. Give {} for none."):
         Ranking([0, 1], [0.0, 0.0], [0, 0], metadata="sas")
 
 
 def test_a_ranking_is_used_without_jax(tmp_path):
-    """So that a PyTorch program, say, does not start another framework for a list of indices."""
+    """A PyTorch program, for example, need not start another framework for a list of indices."""
     path = str(tmp_path / "r.parquet")
     example().save(path)
     code = (
@@ -46,7 +46,7 @@ def test_a_ranking_is_used_without_jax(tmp_path):
 
 
 def made_from(z, ids=None):
-    """A ranking as `rank` makes it of these embeddings, in any order."""
+    """Returns a ranking as `rank` makes it from these embeddings, in arbitrary order."""
     metadata = {"objective": "sas", "fingerprint": fingerprint(z), "source": "train.npy"}
     return Ranking(np.arange(len(z))[::-1], np.arange(len(z)) / 4.0, np.zeros(len(z), int), ids, metadata)
 
@@ -66,21 +66,24 @@ def test_what_a_ranking_is_used_on_is_known(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n": 7}, "is to be used on 7 examples; load the ranking of these, or rank them"),
-        ({"n": "6"}, "is to be used on '6' examples;"),
-        ({"n": 6.0}, "is to be used on 6.0 examples;"),
-        ({"of": np.eye(6, 3)}, "is to be used on 6 examples with the fingerprint {}; load"),
-        ({"of": np.eye(5, 3)}, "is to be used on 5 examples with the fingerprint {}; load"),
-        ({"of": [[1.0], [2.0, 3.0]]}, "of= must be an array"),
-        ({"of": np.eye(6, 3, dtype=int)}, "is to be used on 6 examples with the fingerprint {}; load"),
-        ({"of": 2.0}, r"of= is what was ranked, floats \[n, ...\], and this is float64 \[\]; give the array"),
-        ({"of": "test.npy"}, r"of= is what was ranked, floats \[n, ...\], and this is <U8 \[\]; give the array"),
-        ({"of": ["a", "b"]}, r"of= is what was ranked, floats \[n, ...\], and this is <U1 \[2\]; give the array"),
-        ({"ids": list("abcde")}, r"is to be used on examples with ids of the shape \[5\];"),
-        ({"ids": list("abcdeg")}, "used on others: entry 5 is 'f' in the ranking and 'g' here, and 1 of 6 differ;"),
+        ({"n": 7}, "cannot be used on 7 examples. Load the ranking of these examples, or rank them"),
+        ({"n": "6"}, "cannot be used on '6' examples\\."),
+        ({"n": 6.0}, "cannot be used on 6.0 examples\\."),
+        ({"of": np.eye(6, 3)}, "cannot be used on 6 examples with the fingerprint {}. Load"),
+        ({"of": np.eye(5, 3)}, "cannot be used on 5 examples with the fingerprint {}. Load"),
+        ({"of": [[1.0], [2.0, 3.0]]}, "`of` must be an array"),
+        ({"of": np.eye(6, 3, dtype=int)}, "cannot be used on 6 examples with the fingerprint {}. Load"),
+        ({"of": 2.0}, r"`of` must be the ranked array, floats \[n, ...\], got float64 \[\]. Pass the array"),
+        ({"of": "test.npy"}, r"`of` must be the ranked array, floats \[n, ...\], got <U8 \[\]. Pass the array"),
+        ({"of": ["a", "b"]}, r"`of` must be the ranked array, floats \[n, ...\], got <U1 \[2\]. Pass the array"),
+        ({"ids": list("abcde")}, r"cannot be used on examples with ids of the shape \[5\]\."),
+        (
+            {"ids": list("abcdeg")},
+            "used on other examples: entry 5 is 'f' in the ranking and 'g' here, and 1 of 6 differ. Load",
+        ),
         (
             {"ids": list("bacdef")},
-            r"entry 0 is 'a' .* 'b' here, and 2 of 6 differ \(the same names in another order\);",
+            r"entry 0 is 'a' .* 'b' here, and 2 of 6 differ \(they are the same names in a different order\)\. Load",
         ),
         ({"ids": list("abcdee")}, "must be unique, got 'e' as entry 5"),
     ],
@@ -94,7 +97,7 @@ def test_a_ranking_of_something_else_is_refused_with_both_origins(tmp_path, chan
     with pytest.raises(InputError, match=message) as found:
         Ranking.load(path, **changes)
     assert "\n" not in str(found.value)
-    if "to be used" in message:
+    if "cannot be used on" in message:
         made = f"The ranking {path} was made by sas from 6 examples of train.npy with the fingerprint {fingerprint(z)}"
         assert str(found.value).startswith(made), what
 
@@ -109,15 +112,13 @@ def test_a_mapped_file_is_named(tmp_path):
 def test_a_ranking_that_does_not_know_its_origin_says_so(tmp_path):
     path = tmp_path / "r.npz"
     Ranking([1, 0], [np.nan, np.nan], [0, 0], metadata={"objective": "random"}).save(path)
-    with pytest.raises(
-        InputError, match=r"made by random from 2 examples and carries no fingerprint .* ids= or n= inst"
-    ):
+    with pytest.raises(InputError, match=r"made by random from 2 examples and has no fingerprint .* `ids` or `n` inst"):
         Ranking.load(path, of=np.eye(2))
-    with pytest.raises(InputError, match=r"made by random from 2 examples and carries no ids .* of= or n= instead"):
+    with pytest.raises(InputError, match=r"made by random from 2 examples and has no ids .* `of` or `n` instead"):
         Ranking.load(path, ids=["a", "b"])
     assert len(Ranking.load(path, n=2)) == 2
     Ranking([1, 0], [np.nan, np.nan], [0, 0]).save(path)
-    with pytest.raises(InputError, match="was made from 2 examples, and is to be used on 3 examples"):
+    with pytest.raises(InputError, match="was made from 2 examples and cannot be used on 3 examples"):
         Ranking.load(path, n=3)
 
 
@@ -149,10 +150,10 @@ def test_a_fraction_is_exactly_that_many(fraction, size):
         ({"fraction": 0.5, "size": 2}, "Exactly one of `fraction` and `size` must be given"),
         ({"fraction": 0}, "at most 1, got 0"),
         ({"fraction": 1.5}, "at most 1, got 1.5"),
-        ({"fraction": "0.2"}, "A fraction must be a number, got '0.2'"),
-        ({"fraction": True}, "A fraction must be a number, got True"),
-        ({"fraction": 0.01}, "`fraction` must take at least one example of 8, got 0.01"),
-        ({"fraction": "0.2", "rounding": "floor"}, "A fraction must be a number, got '0.2'"),
+        ({"fraction": "0.2"}, "`fraction` must be a number, got '0.2'"),
+        ({"fraction": True}, "`fraction` must be a number, got True"),
+        ({"fraction": 0.01}, "`fraction` must select at least one of 8 examples, got 0.01"),
+        ({"fraction": "0.2", "rounding": "floor"}, "`fraction` must be a number, got '0.2'"),
         ({"fraction": 1.5, "rounding": "floor"}, "at most 1, got 1.5"),
         ({"fraction": 1.0}, "whole number from 1 to 7,.* got 8"),
         ({"size": 8}, "whole number from 1 to 7,.* got 8"),
@@ -161,8 +162,8 @@ def test_a_fraction_is_exactly_that_many(fraction, size):
         ({"size": "3"}, "whole number from 1 to 7,.* got '3'"),
         ({"size": True}, "whole number from 1 to 7,.* got True"),
         ({"fraction": 0.5, "rounding": "ceil"}, "'nearest' or 'floor', got 'ceil'"),
-        ({"size": 5, "rounding": "floor"}, "left out with a size"),
-        ({"size": 5, "budgets": "equal"}, "budgets must be 'proportional' or 'balanced', got 'equal'"),
+        ({"size": 5, "rounding": "floor"}, "omitted with `size`"),
+        ({"size": 5, "budgets": "equal"}, "`budgets` must be 'proportional' or 'balanced', got 'equal'"),
         (
             {"fraction": 0.5, "rounding": "floor", "budgets": "balanced"},
             "'proportional' with rounding='floor', got 'balanced'",
@@ -184,7 +185,7 @@ def test_turning_points():
     ranking = example()
     assert ranking.turning_points == {0: 2, 2: 3}
     assert ranking.turning_fraction == 5 / 8
-    # Not ranked so far, or ranked to the end without.
+    # Not ranked that far, or ranked to the end without one.
     gain = np.abs(ranking.gain)
     ranking = Ranking(ranking.position, gain, ranking.classes)
     assert ranking.turning_points == {0: 3, 2: None}
@@ -199,7 +200,7 @@ def test_fingerprints_tell_values_and_shapes_apart():
     assert len(names) == 4
     assert fingerprint(values.astype(np.float64)) == fingerprint(np.asfortranarray(values)) == fingerprint(values)
     assert fingerprint(values.astype(">f4")) == fingerprint(values)
-    # The same hash, spelled out, for what is taken a part at a time.
+    # The same hash, written out, for an array that is read in parts.
     large = np.zeros((3, 1 << 23), np.float32)
     large[2, 7] = 1
     expected = hashlib.sha256(b"(3, 8388608)" + large.tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Files of rankings: what is saved comes back, and what is damaged, edited or something else is refused."""
+"""Files of rankings: saved ones load equal, and damaged, edited and other files are refused."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ def test_files_give_back_what_was_saved(tmp_path, suffix, ids):
 
 @st.composite
 def rankings(draw):
-    """Any ranking: of one class or several with any labels, ranked in part, with or without gains and names."""
+    """Draws any ranking: one class or several with any labels, ranked in part, with or without gains and names."""
     classes = np.array(draw(st.lists(st.sampled_from([0, 1, 7, 2**31 - 1]), min_size=1, max_size=9)))
     n = len(classes)
     position, order = np.full(n, -1), np.array(draw(st.permutations(range(n))))
@@ -64,7 +64,7 @@ def rankings(draw):
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
     gain = np.array(draw(st.lists(finite, min_size=n, max_size=n)) if draw(st.booleans()) else [np.nan] * n)
     gain[position < 0] = np.nan
-    # NumPy's texts have no null at the end.
+    # NumPy's strings cannot end in a null.
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).map(lambda name: name.rstrip("\0"))
     ids = draw(st.none() | st.lists(text, min_size=n, max_size=n, unique=True))
     json_values = st.recursive(
@@ -85,12 +85,12 @@ def test_any_ranking_comes_back(tmp_path_factory, ranking):
         loaded = Ranking.load(path)
         assert_same_columns(loaded, ranking)
         ranked = ~np.isnan(ranking.gain)
-        assert np.signbit(loaded.gain[ranked]).tolist() == np.signbit(ranking.gain[ranked]).tolist()  # of -0.0
+        assert np.signbit(loaded.gain[ranked]).tolist() == np.signbit(ranking.gain[ranked]).tolist()  # -0.0, too
         assert loaded.metadata == ranking.metadata
 
 
 def test_names_of_two_lines_come_back_from_a_file_of_many_blocks(tmp_path):
-    """A .csv is read a MiB at a time."""
+    """A .csv is read one MiB at a time."""
     n = 60_000
     names = [f"a name of\ntwo lines, {k}" for k in range(n)]
     Ranking(np.arange(n), np.full(n, np.nan), np.zeros(n, int), names).save(tmp_path / "r.csv")
@@ -110,7 +110,7 @@ def test_every_nan_is_one(tmp_path, suffix):
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_changed_file_is_refused_or_means_the_same(tmp_path_factory, suffix, data):
-    """Cut, overwritten, with something put in: nothing but InputError, and never another order."""
+    """Truncating, overwriting and inserting give an InputError or the same ranking, never another order."""
     path = tmp_path_factory.getbasetemp() / f"changed.{suffix}"
     example().save(path)
     whole = path.read_bytes()
@@ -134,7 +134,7 @@ def test_a_changed_file_is_refused_or_means_the_same(tmp_path_factory, suffix, d
 def test_any_bytes_are_refused(tmp_path_factory, suffix, data):
     path = tmp_path_factory.getbasetemp() / f"bytes.{suffix}"
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"cut short, damaged or not a ranking|cannot be used: it has 0 columns"):
+    with pytest.raises(InputError, match=r"truncated, damaged or not a ranking|cannot be used: it has 0 columns"):
         Ranking.load(path)
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, suffix):
     data = path.read_bytes()
     for cut in (0, 10, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:cut])
-        with pytest.raises(InputError, match="cut short, damaged or not a ranking"):
+        with pytest.raises(InputError, match="truncated, damaged or not a ranking"):
             Ranking.load(path)
 
 
@@ -177,7 +177,7 @@ def columns_of(ranking, **changes):
 
 
 def write_elsewhere(path, columns):
-    """A file as another program writes it: without a checksum, with types of its own."""
+    """Writes a file as another program does: without a checksum, with types of its own."""
     text = json.dumps({"objective": "sas"})
     if path.suffix == ".parquet":
         pyarrow.parquet.write_table(pa.table(columns).replace_schema_metadata({b"sas_jax": text}), path)
@@ -195,14 +195,14 @@ def test_a_file_of_another_program_is_taken_if_it_is_a_ranking(tmp_path, suffix)
     write_elsewhere(path, columns_of(ranking) | {"note": ["x", "y", "z"]})
     assert_same_columns(Ranking.load(path), ranking)
     if suffix != "npz":
-        # No gain as an empty entry, and the widest types.
+        # Missing gains as empty entries, and the widest types.
         wide = {"gain": [0.5, 2.0, None], "class": pa.array([7, 7, 7], pa.uint64()), "id": ["a", "b", "c"]}
         write_elsewhere(path, columns_of(ranking, **wide))
         assert_same_columns(Ranking.load(path), ranking)
 
 
 def as_pandas(columns):
-    """Categories and a copy of the index, and none of our metadata."""
+    """Categories, a copy of the index, and no metadata of ours."""
     dictionary = {name: pa.array(list(columns[name])).dictionary_encode() for name in ("id", "class")}
     return pa.table(columns | dictionary | {"__index_level_0__": np.arange(3)}).replace_schema_metadata(
         {"pandas": "{}"}
@@ -210,7 +210,7 @@ def as_pandas(columns):
 
 
 def as_polars(columns):
-    """Its categories are numbered by uint32, its text is large, and its integers can be narrow."""
+    """Categories numbered by uint32, large strings, and narrow integers."""
     names = pa.DictionaryArray.from_arrays(
         pa.array([0, 1, 2], pa.uint32()), pa.array(["a", "b", "c"], pa.large_string())
     )
@@ -218,7 +218,7 @@ def as_polars(columns):
 
 
 def as_duckdb(columns):
-    """The widest integers, doubles, and nothing for nan."""
+    """The widest integers, doubles, and null for nan."""
     gain, position = pa.array([0.5, 2.0, None], pa.float64()), pa.array([1, 0, -1], pa.int64())
     return pa.table(columns | {"gain": gain, "position": position, "class": pa.array([7, 7, 7], pa.uint64())})
 
@@ -233,7 +233,7 @@ def test_positions_of_any_width_are_taken(tmp_path, kind):
 
 @pytest.mark.parametrize("write", [as_pandas, as_polars, as_duckdb])
 def test_a_parquet_file_written_again_is_taken(tmp_path, write):
-    """As those libraries do, which are not installed here: without the metadata, with types of their own."""
+    """Written as those libraries do (they are not installed here): without the metadata, with types of their own."""
     ranking = Ranking([1, 0, -1], [0.5, 2, np.nan], [7, 7, 7], ["a", "b", "c"])
     pyarrow.parquet.write_table(write(columns_of(ranking)), tmp_path / "r.parquet")
     assert_same_columns(Ranking.load(tmp_path / "r.parquet"), ranking)
@@ -245,7 +245,7 @@ def test_a_parquet_file_written_again_is_taken(tmp_path, write):
     [("\ufeff", "\n"), ("\ufeff", "\r\n"), ("\ufeff", ""), ("", ""), ("", "\r\n"), ("\ufeff# {}\n", "\n")],
 )
 def test_a_csv_file_written_again_is_taken(tmp_path, start, end):
-    """By a spreadsheet: a byte order mark, no metadata, lines that end otherwise, numbers as names."""
+    """Written by a spreadsheet: a byte order mark, no metadata, other line ends, and numbers as names."""
     lines = ["index,id,class,position,gain", "0,10,7,1,0.5", "1,11,7,0,2.0", "2,12,7,-1,"]
     (tmp_path / "r.csv").write_bytes((start + (end or "\n").join(lines) + end).encode())
     assert_same_columns(
@@ -273,7 +273,7 @@ def test_names_of_classes_come_back(tmp_path, suffix):
     loaded = Ranking.load(tmp_path / f"r.{suffix}")
     assert loaded.classes.tolist() == ranking.classes.tolist() == [1, 0, 1]
     assert loaded.metadata == ranking.metadata == {"class_names": ["cat", "dog"]}
-    if suffix == "csv":  # text in the file itself
+    if suffix == "csv":  # text inside the file itself
         (tmp_path / "r.csv").write_text("index,id,class,position,gain\n0,,dog,0,1\n1,,cat,0,1\n2,,dog,1,0.5\n")
         assert Ranking.load(tmp_path / "r.csv").metadata == {"class_names": ["cat", "dog"]}
 
@@ -293,8 +293,8 @@ def test_names_of_classes_come_back(tmp_path, suffix):
         ({"gain": ["x", "y", "z"]}, "used: `gain` must be floating point|CSV conversion error to float"),
         ({"class": [7, 7, -1]}, "used: Classes must be text, or whole numbers from 0 .* got -1 as entry 2"),
         ({"id": ["a", "b", "b"]}, "used: `ids` must be unique, got 'b' as entry 2"),
-        ({"index": [0, 2, 1]}, "used: its index column must be 0, 1, 2, ... in this order; sort"),
-        ({"gain": None}, "it has 0 columns 'gain', and a ranking has one|it has no array 'gain'"),
+        ({"index": [0, 2, 1]}, "used: its index column must be 0, 1, 2, ... in this order. Sort"),
+        ({"gain": None}, "it has 0 columns named 'gain', expected one|it has no array 'gain'"),
     ],
 )
 def test_columns_that_are_no_ranking_are_refused(tmp_path, suffix, changes, message):
@@ -325,23 +325,23 @@ def test_empty_entries_are_refused(tmp_path, suffix, changes, message):
 
 def test_a_file_without_rows_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("# {}\nindex,id,class,position,gain\n")
-    with pytest.raises(InputError, match=r"used: `position` must be \[n\], one entry or more, got \[0\]"):
+    with pytest.raises(InputError, match=r"used: `position` must be \[n\], at least one entry, got \[0\]"):
         Ranking.load(tmp_path / "r.csv")
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("# {}\nindex,id,class,position,gain,gain\n0,,0,0,1,2\n")
-    with pytest.raises(InputError, match="it has 2 columns 'gain', and a ranking has one"):
+    with pytest.raises(InputError, match="it has 2 columns named 'gain', expected one"):
         Ranking.load(tmp_path / "r.csv")
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("3,,2,2,0.5\n", "3,,2,2,0.75\n"),  # another gain
-        ("7,,2,-1,nan\n", "7,,9,-1,nan\n"),  # another class
-        ("0,,0,1,0.1\n1,,0,0,0.33333334\n", "0,,0,0,0.1\n1,,0,1,0.33333334\n"),  # another order
-        ("3,,2,2,0.5\n", '3,"3",2,2,0.5\n'),  # a name, others without
+        ("3,,2,2,0.5\n", "3,,2,2,0.75\n"),  # a different gain
+        ("7,,2,-1,nan\n", "7,,9,-1,nan\n"),  # a different class
+        ("0,,0,1,0.1\n1,,0,0,0.33333334\n", "0,,0,0,0.1\n1,,0,1,0.33333334\n"),  # a different order
+        ("3,,2,2,0.5\n", '3,"3",2,2,0.5\n'),  # a name for one example only
         ('"budget": 7', '"budget": 8'),
     ],
 )
@@ -351,13 +351,17 @@ def test_an_edited_file_is_refused_though_it_could_be_a_ranking(tmp_path, before
     text = path.read_text()
     assert text.count(before) == 1
     path.write_text(text.replace(before, after))
-    with pytest.raises(InputError, match=r"by its checksum: it was damaged or edited|damaged or was edited: `ids`"):
+    with pytest.raises(
+        InputError, match=r"does not match its checksum: it was damaged or edited|damaged or was edited: `ids`"
+    ):
         Ranking.load(path)
 
 
 @pytest.mark.parametrize("metadata", [{"tau": np.float32(0.5)}, {"key": object()}, {("a", "b"): 1}])
 def test_metadata_that_json_cannot_hold_are_refused(tmp_path, metadata):
-    with pytest.raises(InputError, match=r"metadata are of JSON's types, and these are not .*; convert them"):
+    with pytest.raises(
+        InputError, match=r"`metadata` must hold values of JSON's types only, got others .*Convert them"
+    ):
         Ranking([0], [1.0], [0], metadata=metadata).save(tmp_path / "r.csv")
     assert not list(tmp_path.iterdir())
 
@@ -377,11 +381,11 @@ def test_places_that_cannot_be_used(tmp_path):
         Ranking.load(tmp_path / "folder.csv")
     (tmp_path / "file").write_text("")
     for use in (example().save, ranking_files.check_writable):
-        with pytest.raises(InputError, match=r"nowhere.* must be a file that can be written, .*No such file"):
+        with pytest.raises(InputError, match=r"nowhere.* must be a writable file, .*No such file"):
             use(tmp_path / "nowhere" / "r.parquet")
-        with pytest.raises(InputError, match=r"must be a file that can be written, .*Not a directory"):
+        with pytest.raises(InputError, match=r"must be a writable file, .*Not a directory"):
             use(tmp_path / "file" / "r.parquet")
-        with pytest.raises(InputError, match=r"folder.csv must be a file that can be written, .* directory"):
+        with pytest.raises(InputError, match=r"folder.csv must be a writable file, .* directory"):
             use(tmp_path / "folder.csv")
     for use in (example().save, ranking_files.check_writable):
         with pytest.raises(InputError, match="A path must not contain NUL characters"):

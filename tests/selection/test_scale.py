@@ -1,4 +1,4 @@
-"""A common factor of similarities or weights changes no pick, and a range that fixed point does not hold is told."""
+"""A common factor of similarities or weights changes no pick, and ranges that fixed point cannot hold are reported."""
 
 import functools
 import warnings
@@ -35,7 +35,7 @@ WEIGHTS = np.random.default_rng(1).uniform(0.01, 1, N)
 
 
 def same(found, expected, factor):
-    """The same positions, and gains times the factor as far as float32 holds them."""
+    """Checks for equal positions, and for gains times the factor as far as float32 holds them."""
     np.testing.assert_array_equal(found.position, expected.position)
     wanted = expected.gain.astype(np.float64) * factor
     np.testing.assert_allclose(found.gain, wanted, rtol=1e-4, atol=1e-6 * np.abs(wanted).max() + 1e-44)
@@ -51,7 +51,7 @@ def test_a_matrix_of_any_scale_is_ranked_alike(objective, factor):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_classes_of_different_scales(objective):
-    """Each class has a scale of its own."""
+    """Each class has its own scale."""
     classes = np.arange(N) % 2
     factors = np.where(classes, 1e-9, 1.0)
     expected = rank(similarity=S, classes=classes, objective=objective)
@@ -61,7 +61,7 @@ def test_classes_of_different_scales(objective):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_jitted_functions_scale_by_themselves(objective):
-    """Also under vmap, where each of a batch has a scale of its own."""
+    """Also under vmap, where each item of a batch has its own scale."""
     function = functools.partial(getattr(greedy, objective), budget=N)
     factors = np.array([1, 1 / 7.3, 1e-12, 1e-28])
     picks, gains = jax.jit(jax.vmap(function))((S * factors[:, None, None]).astype(np.float32))
@@ -83,14 +83,14 @@ def test_a_diagonal_that_plays_no_part_sets_no_scale():
 
 
 def test_embeddings_of_small_norms():
-    """Of `sas`; the other objectives compare with a self-similarity of 1, and say where that hides all else."""
+    """For `sas`; the other objectives compare with a self-similarity of 1, and warn if that hides everything else."""
     picks, gains = greedy.sas(embeddings=Z, budget=N)
     small, small_gains = greedy.sas(embeddings=Z * np.float32(2.0**-20), budget=N)
     assert small.tolist() == picks.tolist()
     np.testing.assert_allclose(small_gains, gains * 2.0**-40, rtol=1e-4)
     expected = rank(Z, objective="sas")
     same(rank(Z / 1000, objective="sas", normalize=False), expected, 1e-6)
-    with pytest.warns(UserWarning, match=r"at most 1\.0e-06 beside self-similarities of up to 1\.0e\+00"):
+    with pytest.warns(UserWarning, match=r"at most 1\.0e-06, but self-similarities are up to 1\.0e\+00"):
         rank(Z / 1000, objective="facility_location", normalize=False)
 
 
@@ -113,7 +113,7 @@ def test_weights_times_any_factor(objective, factor):
 
 @pytest.mark.parametrize("factor", [3e-39, 1e-30, 1e30])
 def test_weights_of_the_jitted_functions_times_any_factor(factor):
-    """Below 2^-126 XLA takes a float32 for 0."""
+    """XLA treats float32 values below 2^-126 as 0."""
     expected, found = (
         greedy.facility_location(S, budget=N, weights=(WEIGHTS * by).astype(np.float32))[0] for by in (1, factor)
     )
@@ -124,22 +124,25 @@ def test_weights_that_fixed_point_does_not_hold_are_refused():
     weights = WEIGHTS.copy()
     weights[3] = 1e9
     with pytest.raises(
-        InputError, match=r"at least 1\.2e-07 times its largest, got 39 that are less, .* beside 1e\+09. Ra"
+        InputError,
+        match=r"at least 1\.2e-07 times the largest of their class, got 39 smaller .* largest is 1e\+09. Inc",
     ):
         rank(Z, objective="facility_location", weights=weights)
-    # Within another class it hides no one.
+    # In a separate class it hides no others.
     rank(Z, np.arange(N) == 3, objective="facility_location", weights=weights)
     weights[3] = 1e5
     with pytest.warns(UserWarning, match=r"of 40 weights are less than 1\.5e-05 times the largest of their class"):
         rank(Z, objective="facility_location", weights=weights)
-    with pytest.raises(InputError, match=r"Gains are float32 .* at most 3\.4e\+38, and it is .*e\+39; divide all"):
+    with pytest.raises(
+        InputError, match=r"a sum of at most 3\.4e\+38, because gains are float32 .* got .*e\+39\. Divide all"
+    ):
         rank(Z, objective="facility_location", weights=WEIGHTS * 3e38)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: np.fill_diagonal(s, 1e9 * s.max()), r"at most .* beside self-similarities of up to 1\.0e\+00"),
+        (lambda s: np.fill_diagonal(s, 1e9 * s.max()), r"at most .*, but self-similarities are up to 1\.0e\+00"),
         (
             lambda s: s.__setitem__((slice(1, None), slice(1, None)), s[1:, 1:] * 1e-9),
             r"\d\d of 40 examples of a class",
@@ -155,7 +158,7 @@ def test_similarities_that_fixed_point_does_not_hold_are_told(change, message):
 
 
 def test_nothing_is_told_of_ordinary_ranges():
-    """Long tails of weights, and similarities that fall off to nothing."""
+    """Weights with long tails, and similarities that decay to 0."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kernel = np.exp(-((np.arange(N)[:, None] - np.arange(N)) ** 2.0))
@@ -167,7 +170,7 @@ def test_nothing_is_told_of_ordinary_ranges():
 def test_symmetry_is_relative_to_the_largest_similarity():
     given = S * 1e-9
     given[2, 5] *= 1.5
-    with pytest.raises(InputError, match="A similarity matrix is symmetric, and row 2, column 5 is"):
+    with pytest.raises(InputError, match=r"`similarity` must be symmetric, got .* at row 2, column 5"):
         rank(similarity=given)
     given = S * 1e-9
     given[2, 5] = given[5, 2] = -1e-10

@@ -1,4 +1,4 @@
-"""Greedy on several devices: the picks and gains of one, and no device holds what all of them hold together."""
+"""Greedy on several devices: the picks and gains of one device, and no device holds the whole input."""
 
 import dataclasses
 
@@ -12,26 +12,26 @@ from sas_jax import devices
 from sas_jax.selection import greedy
 from sas_jax.selection.similarity import Embeddings
 
-N, BUDGET = 1203, 60  # which no number of devices divides
+N, BUDGET = 1203, 60  # not divisible by any number of devices
 INITIAL = np.array([400, 100, -1])
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    """Embeddings are padded to a tile for each device: of the usual size, one device would hold all of these."""
+    """Embeddings are padded to one tile per device: with the usual tile size, one device would hold all of these."""
     monkeypatch.setattr(greedy, "_TILE", 16)
 
 
 def embed(kind, n=N):
-    """Embeddings float32 [n, 8] with norms of at most 1, and their similarities float32 [n, n].
+    """Returns embeddings float32 [n, 8] with norms of at most 1, and their similarities float32 [n, n].
 
-    But for those that are "rounded" their products are exact, in whatever order they are summed: multiples of 2^-8.
+    Except for the kind "rounded", their products are exact in any order of summation: multiples of 2^-8.
     """
     rng = np.random.default_rng(0)
-    if kind == "copies":  # each some seven times, so that there are ties everywhere; and some are similar to none
+    if kind == "copies":  # about seven copies of each, so that there are ties everywhere; some are similar to none
         z = rng.integers(-5, 6, size=(n // 7 + 1, 8))[rng.integers(n // 7 + 1, size=n)]
         z[rng.random(n) < 0.1] = 0
-    elif kind == "apart":  # of two devices one lists what a pick changes in three goes, the other a few in one
+    elif kind == "apart":  # one of two devices lists the rows changed by a pick in three parts, the other a few in one
         z = rng.integers(0, 6, size=(n, 8))
         z[: n // 2, 4:], z[n // 2 :, :4] = 0, 0
         z[:20] = z[-20:]
@@ -44,7 +44,7 @@ def embed(kind, n=N):
 
 
 def options(objective):
-    """All options at once; weights and self-similarity are multiples of 2^-3, and exact as well."""
+    """Returns all options at once; weights and self-similarity are multiples of 2^-3, so also exact."""
     rng = np.random.default_rng(1)
     weights = rng.integers(1, 9, size=N).astype(np.float32) / 8
     weights[::50] = 0
@@ -67,7 +67,7 @@ def rank(objective, source, kind, mesh=None, steps=(BUDGET,), like_accelerators=
 
 
 def check(objective, kind, picks, gains, quantise, integer_greedy):
-    """The picks and gains are those of a greedy in integers."""
+    """Checks that picks and gains are those of a greedy in integers."""
     of_problem, of_start = options(objective)
     _, similarity = embed(kind)
     np.fill_diagonal(similarity, of_problem.get("self_similarity", 1))
@@ -77,7 +77,7 @@ def check(objective, kind, picks, gains, quantise, integer_greedy):
     np.testing.assert_allclose(gains, np.array(expected_gains) / 2**23, rtol=2e-7)
 
 
-# Every number of devices is a program to compile, so not each case has all of them; None is no mesh.
+# Each number of devices needs a program, so not every case has all of them; None is no mesh.
 @pytest.mark.parametrize(
     ("objective", "source", "numbers"),
     [
@@ -93,7 +93,7 @@ def test_the_same_picks_and_gains_on_every_mesh(objective, source, numbers, quan
     meshes = [None if number is None else devices.mesh(number) for number in numbers]
     for kind in ("copies", "apart", "rounded"):
         picks, gains = rank(objective, source, kind, meshes[0])
-        # Of products that are rounded, only the engine knows the last bit.
+        # Only the engine knows the last bit of rounded products.
         if kind != "rounded" or source == "matrix":
             check(objective, kind, picks, gains, quantise, integer_greedy)
         for mesh in meshes[1:]:
@@ -105,7 +105,7 @@ def test_the_same_picks_and_gains_on_every_mesh(objective, source, numbers, quan
 
 @pytest.mark.parametrize("source", ["matrix", "embeddings"])
 def test_as_accelerators_do_it(source, quantise, integer_greedy):
-    """They gather rows and list what changed in other ways, which are right everywhere."""
+    """Accelerators gather rows and list changes in other ways, which must be right on every platform."""
     for kind in ("copies", "apart"):
         found = rank("facility_location", source, kind, devices.mesh(4), like_accelerators=True)
         check("facility_location", kind, *found, quantise, integer_greedy)
@@ -113,7 +113,7 @@ def test_as_accelerators_do_it(source, quantise, integer_greedy):
 
 @pytest.mark.parametrize(("objective", "source"), [("facility_location", "embeddings"), ("sas", "matrix")])
 def test_fewer_examples_than_devices(objective, source, quantise, integer_greedy):
-    """And fewer than the budget; on a mesh of Explicit axes, as `jax.make_mesh` makes it where it is told nothing."""
+    """And fewer than the budget; on a mesh with an Explicit axis, the default of `jax.make_mesh`."""
     z, similarity = embed("copies", 5)
     np.fill_diagonal(similarity, 1)
     given = {"similarity": similarity} if source == "matrix" else {"embeddings": z}
@@ -125,7 +125,7 @@ def test_fewer_examples_than_devices(objective, source, quantise, integer_greedy
 
 
 def test_similarities_have_the_same_bits_on_every_mesh(monkeypatch):
-    """From embeddings, in tiles of the usual size, each of which is on another device each time."""
+    """For embeddings in tiles of the usual size, each of which is on another device in each case."""
     monkeypatch.undo()
     rng = np.random.default_rng(2)
     z = rng.normal(size=(8 * greedy._TILE, 48))
@@ -161,7 +161,7 @@ def test_similarities_have_the_same_bits_on_every_mesh(monkeypatch):
     ],
 )
 def test_what_is_given_is_spread_once(source, given, wanted):
-    """What is spread already stays where it is; the rest is, so that the steps need not."""
+    """Sharded input stays in place, and other input is sharded once, so that the steps need not do it."""
     mesh = devices.mesh(8)
     values = np.zeros((256, 256), np.float32)
     array = values if given is None else jax.device_put(values, NamedSharding(mesh, given))
@@ -183,7 +183,7 @@ def pointers(array):
     ],
 )
 def test_no_device_holds_it_all(objective, source, shape, split, monkeypatch):
-    """The compiled program says what a device needs: with its part of what is given, less than a third of the whole."""
+    """In the compiled program, a device needs less than a third of the whole, including its part of the input."""
     monkeypatch.undo()
     mesh = devices.mesh(8)
     given = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, split))

@@ -14,7 +14,7 @@ N = 100
 
 
 def embed(rng):
-    """Embeddings whose products are multiples of 2^-8, exact in whatever order they are summed."""
+    """Returns embeddings whose products are multiples of 2^-8, exact in any order of summation."""
     return (rng.integers(-4, 5, (N, 12)) / 16).astype(np.float32)
 
 
@@ -26,7 +26,7 @@ def full(z, self_similarity):
 
 
 def forms(z, weights, self_similarity):
-    """Each form: as it is on a CPU, and on accelerators. The matrices are given another diagonal, which is replaced."""
+    """Returns all forms, for CPUs and for accelerators. The matrices' own diagonal differs and is replaced."""
     z, weights = jnp.asarray(z), None if weights is None else jnp.asarray(weights)
     values = jnp.asarray(full(np.asarray(z), 0.375))
     return {
@@ -42,7 +42,7 @@ def operations(form, index, local, bounds):
     examples, own = form.examples(index), form.own(local)
     return (
         form.covered(examples),
-        # In the way that facility location uses it, with a number for each of the examples.
+        # As facility location uses it, with one bound per example.
         form.summed(examples, lambda row, bound: jnp.clip(row - bound, 0, 2 * bound), bounds),
         form.summed(own, lambda row: row // 2),
         form.pairs(examples),
@@ -67,7 +67,7 @@ def test_a_matrix_and_embeddings_do_the_same_operations(weighted, self_similarit
         np.testing.assert_array_equal(clipped, np.clip(rows, 0, 2 * bounds[:, None]).sum(0), err_msg=name)
         np.testing.assert_array_equal(halves, (represents[local] // 2).sum(0), err_msg=name)
         np.testing.assert_array_equal(own, local, err_msg=name)
-        apart = ~np.eye(16, dtype=bool)  # of an example and itself there is no pair
+        apart = ~np.eye(16, dtype=bool)  # an example does not form a pair with itself
         unweighted = quantise(full(z, self_similarity))[np.ix_(index, index)]
         np.testing.assert_array_equal(np.asarray(pairs)[apart], unweighted[apart], err_msg=name)
 
@@ -87,7 +87,7 @@ def test_a_matrix_keeps_its_diagonal_unless_told():
 
 @pytest.mark.parametrize("d", [3, 128])
 def test_a_similarity_has_the_same_bits_wherever_it_is_computed(d):
-    """On a CPU, of embeddings whose products round: what picks among duplicates and on several devices rest on."""
+    """For embeddings with rounded products on a CPU: duplicates and several devices rely on it."""
     rng = np.random.default_rng(1)
     z = rng.normal(size=(512, d))
     z = (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
@@ -99,7 +99,7 @@ def test_a_similarity_has_the_same_bits_wherever_it_is_computed(d):
 
     whole = matrix(form)
     np.testing.assert_array_equal(whole, whole.T)
-    # At other places of other products.
+    # At other places in other products.
     order = rng.permutation(512)
     moved = dataclasses.replace(form, values=jnp.asarray(z[order]))
     np.testing.assert_array_equal(matrix(moved), whole[np.ix_(order, order)])
@@ -118,7 +118,7 @@ def test_a_similarity_has_the_same_bits_wherever_it_is_computed(d):
 
 
 def test_products_are_of_float32():
-    """Not of TF32 or bf16, which would be off by 1e-3: true on a CPU in any case, and to be run on accelerators too."""
+    """Not in TF32 or bf16, which would be wrong by 1e-3. On a CPU this always holds; run it on accelerators, too."""
     rng = np.random.default_rng(2)
     one, other = (rng.normal(size=(k, 64)).astype(np.float32) / 8 for k in (16, 24))
     found = jax.jit(similarity.products)(one, other)

@@ -1,4 +1,4 @@
-"""Greedy compiles for sixteen TPU chips that are not there, and the compiler says what each of them would hold."""
+"""Greedy compiles for sixteen TPU chips that are not present, and the compiler reports the memory of each."""
 
 import dataclasses
 import importlib.util
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 CHIPS = 16
-HBM = 16 * 2**30  # bytes, of a v5e chip
+HBM = 16 * 2**30  # bytes of a v5e chip
 
 
 @pytest.fixture(autouse=True)
 def unsaved():
-    """JAX saves what is compiled for chips that are not there, and cannot load it."""
+    """JAX would save programs compiled for absent chips, but cannot load them."""
     shortest = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
     jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
     yield
@@ -31,20 +31,20 @@ def unsaved():
 @pytest.fixture(scope="module")
 def mesh():
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TPU_SKIP_MDS_QUERY", "1")  # or libtpu asks the network on which machine it is
+        environment.setenv("TPU_SKIP_MDS_QUERY", "1")  # otherwise libtpu asks the network for the machine's type
         topology = topologies.get_topology_desc("v5e:4x4", platform="tpu")
     return topologies.make_mesh(topology, (CHIPS,), ("data",))
 
 
 def described(values, shardings):
-    """What the compiler has to know of arrays: no one could hold these here."""
+    """Returns the shapes, dtypes and shardings of arrays, which are too large for this machine."""
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), values, shardings
     )
 
 
 def needed(compiled):
-    """Bytes on each chip: the program's own count at its peak, or all that it is given, gives and keeps in between."""
+    """Returns the bytes on each chip: the program's own peak, or all arguments, outputs and temporaries."""
     memory = compiled.memory_analysis()
     parts = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return max(parts, memory.peak_memory_in_bytes)
@@ -59,7 +59,7 @@ def needed(compiled):
     ],
 )
 def test_a_chip_holds_its_part(mesh, objective, source, shape, split, limit):
-    """At most `limit` times its part of what is given, so never all of it, not even for a moment."""
+    """At most `limit` times its part of the input, so never all of it at any moment."""
     replicated = NamedSharding(mesh, PartitionSpec())
     given = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, split))
     part = 4 * shape[0] * shape[1] / CHIPS

@@ -1,4 +1,4 @@
-"""Several picks at a time against one at a time, where gains differ by less than float32 shows, and not at all."""
+"""Several picks at a time against one at a time, where gains differ by less than float32 resolves or not at all."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ N, WINDOW = 24, 5
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Indices:
-    """All that the windows ask of a similarity."""
+    """The part of a similarity that the windows use."""
 
     axis: ClassVar[None] = None
     size: ClassVar[int] = N
@@ -46,7 +46,7 @@ def best(gains, available):
 
 @functools.partial(jax.jit, static_argnames="lazily")
 def greedy(gains, falls, available, steps, *, lazily):
-    """All picks, window by window, where picking i lowers the gain of j by falls [i, j]: the cut is of this form."""
+    """Returns all picks, window by window; picking i lowers the gain of j by falls [i, j], as for the cut."""
 
     def lowered(gains, picked, rows):
         return fixed_point.minus(gains, fixed_point.summed(jnp.where(picked, rows, 0)))
@@ -99,7 +99,7 @@ def slow_greedy(gains, falls, available, steps):
     return picks, found
 
 
-# Around 0, around where float32 begins to round, far above, and below 0: with differences of a unit or so.
+# Around 0, around where float32 begins to round, far above it, and below 0: with differences of about a unit.
 BASES = [0, 2**23 - 2, 2**23, 2**24, 2**30 - 1, 2**40, -(2**23), -(2**30), -(2**40)]
 OFFSETS = st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, 2**10, 2**15, -1]), min_size=N, max_size=N)
 CANDIDATES = st.lists(st.booleans(), min_size=N, max_size=N).filter(any)
@@ -122,7 +122,7 @@ def test_the_window_holds_the_best_and_the_bar_is_over_the_others(gains, availab
     np.testing.assert_array_equal(exact(window.gains), gains[index])
     np.testing.assert_array_equal(window.candidate, available[index])
     assert window.candidate.sum() == min(WINDOW, available.sum())
-    # The best of all, the lowest index of them, is inside.
+    # The best of all, with the lowest index, is inside.
     assert int(np.argmax(np.where(available, gains, np.iinfo(np.int64).min))) in index
     outside = np.setdiff1d(np.flatnonzero(available), index)
     shown = np.asarray(fixed_point.to_float(total_of(gains)))
@@ -130,7 +130,7 @@ def test_the_window_holds_the_best_and_the_bar_is_over_the_others(gains, availab
         assert window.bar == -np.inf
         return
     assert window.bar == shown[outside].max()
-    if abs(window.bar) < 1:  # beyond, ties with the bar do not count
+    if abs(window.bar) < 1:  # above 1, ties with the bar do not count
         assert window.bar_index == outside[shown[outside] == window.bar].min()
 
 
@@ -154,7 +154,7 @@ def test_window_by_window_is_one_by_one(gains, available, largest_fall, seed, st
 
 @pytest.mark.parametrize("lazily", [False, True])
 def test_a_window_gives_many_picks(lazily):
-    """What it is for: all of the window at a time where nothing falls, and also where all gains are the same."""
+    """Whole windows are picked at once if no gain falls, and also if all gains are equal."""
 
     def rounds(gains, fall=0):
         falls = jnp.full((N, N), fall, jnp.int32)
@@ -166,9 +166,9 @@ def test_a_window_gives_many_picks(lazily):
     assert rounds(2**30 * np.arange(1, N + 1)) == windows_in_all
     assert rounds(np.zeros(N, np.int64)) == windows_in_all
     assert rounds(np.full(N, 2**23 - 1)) == windows_in_all
-    # Gains apart by what several picks take.
+    # Gains whose differences are as large as the effect of several picks.
     assert rounds(2**25 * np.arange(1, N + 1), 2**22) < N
-    # A pick puts all others behind the bar; only the last window has none.
+    # A pick moves all others below the bar; only the last window has no bar.
     assert rounds(np.zeros(N, np.int64), 2**23) == N - WINDOW + 1
 
 
@@ -190,12 +190,12 @@ def test_top_k_is_a_stable_sort(k):
 
 @pytest.mark.parametrize("base", [2, 2**30])
 def test_one_is_picked_whatever_is_found(base):
-    """Where gains found later are below what they were, as from a matrix that is not quite symmetric, it still goes on.
+    """At least one pick is made even if later gains are lower than before, as with a slightly asymmetric matrix.
 
     Exact below 1, rounded above, and every candidate at the bar.
     """
     gains = np.full(N, base)
-    lower = jnp.asarray(np.random.default_rng(1).permutation(N), jnp.int32)  # slots are indices here: all are tied
+    lower = jnp.asarray(np.random.default_rng(1).permutation(N), jnp.int32)  # slots equal indices: all are tied
 
     @functools.partial(jax.jit, static_argnums=0)
     def choose(limit):

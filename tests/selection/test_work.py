@@ -1,4 +1,4 @@
-"""What a long ranking keeps, and from what it goes on."""
+"""The saved state of a long ranking, and how it resumes."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_what_is_something_else_is_refused_and_kept(path, content):
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"is not the state of an interrupted ranking.*move it away"):
+    with pytest.raises(InputError, match=r"must be the saved state of an interrupted ranking, got.*Move it away"):
         Work(3, 3, None, path, "this")
     assert path.read_bytes() == before
 
@@ -99,7 +99,7 @@ class _Stop(Exception):
 @pytest.mark.parametrize("objective", ["facility_location", "sas"])
 @pytest.mark.parametrize("largest", [32, 8192])
 def test_rank_goes_on_where_it_was_stopped(objective, largest, tmp_path, monkeypatch):
-    """In the middle of a class that goes step by step, and between classes that are ranked several in a call."""
+    """Within a class that is ranked step by step, and between classes that are ranked several per call."""
     rng = np.random.default_rng(0)
     z, classes = rng.normal(size=(150, 8)).astype(np.float32), np.repeat([0, 1, 2], [60, 50, 40])
     monkeypatch.setattr(classwise, "_LARGEST_MATRIX", largest)
@@ -125,7 +125,7 @@ def test_rank_goes_on_where_it_was_stopped(objective, largest, tmp_path, monkeyp
     assert reports == sorted(reports)
     assert found.position.tolist() == expected.position.tolist()
     np.testing.assert_array_equal(found.gain, expected.gain)
-    # What is complete is there at once.
+    # A complete ranking is returned at once.
     reports.clear()
     again = sas_jax.rank(z, classes, objective=objective, progress=lambda *_: reports.append(0), resume=str(path))
     assert again.position.tolist() == expected.position.tolist()

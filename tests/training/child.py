@@ -1,8 +1,8 @@
-"""A small training run as a process of its own, to be killed, asked to end, or run on several hosts.
+"""A small training run in a separate process, to be killed, stopped, or run on several hosts.
 
     python tests/training/child.py DIRECTORY [--epochs=3] [--distributed] [--streamed] ...
 
-It writes DIRECTORY/final.npz, the trained parameters, when it gets to the end.
+It writes DIRECTORY/final.npz, the trained parameters, when it is done.
 """
 
 import argparse
@@ -18,7 +18,7 @@ SIZE, BATCH, N = 8, 8, 40
 
 
 class Encoder(nn.Module):
-    """As little as shows what a ResNet would, for it is compiled again in each of several processes."""
+    """The smallest network that shows what a ResNet would, because each of several processes compiles it again."""
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -43,7 +43,7 @@ def main() -> None:
     def run() -> None:
         train(options)
 
-    sys.argv = sys.argv[:1]  # the command has no flags of its own here
+    sys.argv = sys.argv[:1]  # the command has no flags here
     command.run(run)
 
 

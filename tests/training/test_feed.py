@@ -1,4 +1,4 @@
-"""Images decoded by processes of their own, from a script that has no main guard."""
+"""Images decoded in worker processes, from a script without a main guard."""
 
 import subprocess
 import sys

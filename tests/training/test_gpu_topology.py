@@ -1,4 +1,4 @@
-"""The training step compiles for GPUs that are not there: cuDNN's convolutions, bfloat16, a loss that is split."""
+"""The training step compiles for absent GPUs: cuDNN's convolutions, bfloat16, a sharded loss."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ WHY = "jax-cuda13-plugin compiles this, which jax[cuda13] brings: make test-gpu"
     ids=lambda pair: f"{pair[0].name}-{pair[1]}",
 )
 def compiled(request):
-    """A case, its topology, its program's text, kernels and memory: each compiled once for all tests."""
+    """Returns a case, its topology, and its program's text, kernels and memory, compiled once for all tests."""
     if importlib.util.find_spec("jax_cuda13_plugin") is None:
         pytest.skip(WHY)
     case, name = request.param
@@ -39,19 +39,19 @@ def test_convolutions_are_those_of_cudnn_in_bfloat16(compiled):
     case, found, _, kernels, _ = compiled
     convolutions = [kernel for kernel in kernels if kernel.kind == "convolution"]
     layers = {18: 20, 50: 53}[case.depth]
-    # Forward, to the kernel and, but for the first, to the input; with remat the blocks once more.
+    # Forward, for the kernel and, except for the first, for the input; with remat, the blocks once more.
     assert len(convolutions) >= 3 * layers - 1
     assert {kernel.dtype for kernel in convolutions} == {"bf16"}
     assert {kernel.results[0][0] for kernel in convolutions} == {"bf16"}
     in_network = [kernel for kernel in kernels if kernel.kind == "product" and "/head/" in kernel.origin]
     assert {kernel.dtype for kernel in in_network} <= {"bf16"}
-    # As many operations as the network has on paper, but for edges.
+    # As many operations as the network has on paper, except for borders.
     paper = 3 * forward_flops(Network(case.depth, 1.0, case.stem, case.size)) * 2 * case.batch / found.gpus
     assert 0.9 * paper < sum(kernel.operations for kernel in convolutions) < (1.6 if case.remat else 1.1) * paper
 
 
 def test_the_loss_is_split_over_the_gpus(compiled):
-    """A GPU compares its own views with all: [2B, 2B] stands nowhere, and no pixel leaves its GPU."""
+    """A GPU compares its own views with all: no [2B, 2B] array exists, and no pixel leaves its GPU."""
     case, found, text, _, _ = compiled
     views = 2 * case.batch
     shapes = {shape for _, shape in hlo.arrays(text)}
@@ -68,7 +68,7 @@ def test_the_loss_is_split_over_the_gpus(compiled):
 
 
 def test_activations_are_written_in_bfloat16(compiled):
-    """But for the max-pool's, beside the places of its maxima, and on small batches the last block's."""
+    """Except the max-pool's, stored beside the places of its maxima, and the last block's on small batches."""
     case, found, _, kernels, _ = compiled
     views = 2 * case.batch // found.gpus
     others = {18: {(4, 4, 512)}, 50: {(56, 56, 64), (7, 7, 512), (7, 7, 2048)}}[case.depth]

@@ -24,12 +24,12 @@ from sas_jax.views import Views
 from sas_jax.workdir import Metrics, Workdir
 
 SIZE, BATCH, N = 8, 8, 40
-SUBSET = np.arange(0, N, 3)  # 14 images: one batch an epoch, and an incomplete one that is left out
+SUBSET = np.arange(0, N, 3)  # 14 images: one batch per epoch, and an incomplete one that is skipped
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 class Tiny(nn.Module):
-    """An encoder that compiles in a moment; with BatchNorm, whose statistics tie the images of a batch together."""
+    """An encoder that compiles fast; BatchNorm's statistics couple the images of a batch."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -38,7 +38,7 @@ class Tiny(nn.Module):
 
 
 class Fragile(SimCLR):
-    """Its loss, or its gradient alone, is not a number where the batch holds a white image."""
+    """Its loss, or only its gradient, is NaN if the batch contains a white image."""
 
     breaks: str = "loss"
 
@@ -47,7 +47,7 @@ class Fragile(SimCLR):
         white = jnp.any(jnp.mean(images, axis=(1, 2, 3, 4)) > 0.99)
         if self.breaks == "loss":
             return loss + jnp.where(white, jnp.nan, 0.0)
-        return loss + jnp.sqrt(jnp.where(white, 0.0, 1.0) * loss) - jnp.sqrt(loss)  # the root's slope at 0
+        return loss + jnp.sqrt(jnp.where(white, 0.0, 1.0) * loss) - jnp.sqrt(loss)  # the slope of the root at 0
 
 
 def trainer_on(num_devices=1, *, method=None, tx=None, **options):
@@ -63,7 +63,7 @@ def images():
 
 
 def run(trainer, images, path, *, subset=SUBSET, epochs=2, **runtime):
-    """fit(), on the device's images where `images` is a jax.Array, else streamed; its result and lines of metrics."""
+    """Calls fit(), streaming unless `images` is a jax.Array on the device; returns its result and lines of metrics."""
     workdir = Workdir(path)
     workdir.mark()
     metrics = Metrics(workdir)
@@ -92,7 +92,7 @@ def assert_close(a, b, **tolerance):
 
 @pytest.fixture(params=["device", "host"])
 def placed(request, images):
-    """Has a trainer's images where they are to be."""
+    """Puts a trainer's images where they belong."""
     return lambda trainer: trainer.on_devices(images) if request.param == "device" else images
 
 
@@ -105,7 +105,7 @@ def test_the_step_is_traced_once_for_all_subsets_and_epochs(placed, tmp_path):
 
 
 def test_a_second_arm_compiles_nothing(placed, tmp_path):
-    """Of another size, for other epochs: not the step, not the order of an epoch, not a copy for a checkpoint."""
+    """For another size and number of epochs, no step, order of an epoch or copy for a checkpoint is compiled again."""
     trainer = trainer_on()
     given = placed(trainer)
     run(trainer, given, tmp_path / "first")
@@ -129,12 +129,12 @@ def test_a_second_arm_compiles_nothing(placed, tmp_path):
 
 
 def numbers_of_the_host(arguments):
-    """Among a step's arguments the horizon, as NumPy's numbers."""
+    """Makes the horizon among a step's arguments NumPy numbers."""
     return tuple(Horizon(*(np.asarray(x) for x in a)) if isinstance(a, Horizon) else a for a in arguments)
 
 
 def test_an_implicit_transfer_in_the_loop_raises(images, tmp_path, monkeypatch):
-    """A feed that gives the step what is not on the device; outside the loop it would be sent without a word."""
+    """A feed that gives the step arrays of the host, which would be transferred silently outside of the loop."""
     trainer = trainer_on()
     given = trainer.on_devices(images)
     with monkeypatch.context() as patch:
@@ -152,7 +152,7 @@ def test_an_implicit_transfer_in_the_loop_raises(images, tmp_path, monkeypatch):
 
 
 def equations(program):
-    """Every operation of a traced program, those of the functions that it calls as well."""
+    """Returns every operation of a traced program, including those of its inner functions."""
     for equation in program.eqns:
         yield equation
         inner = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns"))
@@ -169,7 +169,7 @@ def step_arguments(trainer):
 
 
 def test_bfloat16_is_for_convolutions_and_layers_alone():
-    """Parameters, statistics, the optimizer's moments and the loss stay float32, and so does every sum over a batch."""
+    """Parameters, statistics, the optimizer's moments and the loss are float32, and so is every sum over a batch."""
     low = jnp.bfloat16
     trainer = trainer_on(
         method=SimCLR(ResNet(depth=10, width=0.125, dtype=low), ProjectionHead(features=32, dtype=low))
@@ -183,11 +183,11 @@ def test_bfloat16_is_for_convolutions_and_layers_alone():
 
     program = list(equations(jax.make_jaxpr(trainer.step)(*step_arguments(trainer)).jaxpr))
     convolutions = [e for e in program if e.primitive.name == "conv_general_dilated"]
-    # Forward, and backward to the kernel and (but for the first) to the input; ResNet-10 has 9 and 3 on shortcuts.
+    # Forward, and backward for the kernel and (except for the first) for the input; ResNet-10 has 9 and 3 on shortcuts.
     assert len(convolutions) == 3 * 12 - 1
     assert {v.aval.dtype for e in convolutions for v in (*e.invars, *e.outvars)} == {jnp.dtype(low)}
     sums = [e for e in program if e.primitive.name in ("reduce_sum", "reduce_max", "cumsum")]
-    assert len(sums) > 2 * 13  # at least mean and variance of every BatchNorm
+    assert len(sums) > 2 * 13  # at least the mean and variance of every BatchNorm
     assert jnp.dtype(low) not in {v.aval.dtype for e in sums for v in e.invars}
     products = [e for e in program if e.primitive.name == "dot_general"]
     cosines = [e for e in products if e.outvars[0].aval.shape == (2 * BATCH, 2 * BATCH)]
@@ -196,7 +196,7 @@ def test_bfloat16_is_for_convolutions_and_layers_alone():
 
 
 def test_remat_gives_the_same_step(images):
-    """Under SGD of rate 1 the change of the parameters is the gradient."""
+    """With SGD at rate 1, the change of the parameters is the gradient."""
     ends = []
     for remat in (False, True):
         encoder = ResNet(depth=10, width=0.125, remat=remat)
@@ -214,7 +214,7 @@ def test_remat_gives_the_same_step(images):
 
 @pytest.fixture(scope="module")
 def with_white(images):
-    """The images, one of them white."""
+    """Returns the images, one of them white."""
     changed = images.copy()
     changed[17] = 255
     return changed
@@ -247,7 +247,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(with_white, bre
     assert (after.step, after.skipped) == (2, 1)
     assert after.losses[0] == before.losses[0]
     assert np.isnan(after.losses[1])
-    # The step after it is as if the bad one had not been, its place in the run apart.
+    # The next step is as if the bad one had not happened, except for its step number.
     assert_same(step(after, next_one).params, step(before.replace(step=np.int32(2)), next_one).params)
 
     careless = trainer_on(method=method)
@@ -266,7 +266,7 @@ def test_a_run_skips_as_many_steps_as_it_may(with_white, tmp_path):
     assert int(result.state.skipped) == 3
     assert int(result.state.step) == 15
     too_few = trainer_on(method=method, skip_nonfinite=2)
-    with pytest.raises(InputError, match=r"of 15, one of 3 such steps where config\.train\.skip_nonfinite is 2"):
+    with pytest.raises(InputError, match=r"of 15 \(3 such steps in total, config\.train\.skip_nonfinite allows 2"):
         run(too_few, too_few.on_devices(with_white), tmp_path / "b", subset=np.arange(N), epochs=3)
 
 
@@ -274,7 +274,7 @@ def test_a_run_skips_as_many_steps_as_it_may(with_white, tmp_path):
 
 
 def after(trainer, kind, images, start, stop, state=None, *, subset=SUBSET, epochs=3):
-    """A copy of the state after the steps `start` to `stop` of a run, images fed by a new feed of this kind."""
+    """Returns a copy of the state after steps `start` to `stop` of a run, with a new feed of this kind."""
     key = trainer.key(3)
     source = kind(trainer, images, subset, key=key, steps=epochs * (len(subset) // trainer.batch_size))
     state = trainer.init(key) if state is None else trainer.on_devices(state)
@@ -288,7 +288,7 @@ def after(trainer, kind, images, start, stop, state=None, *, subset=SUBSET, epoc
 
 @pytest.mark.parametrize("num_devices", [1, 8])
 def test_streamed_images_give_the_bits_of_resident_ones(images, num_devices):
-    """Three epochs of three batches and of an incomplete one."""
+    """Three epochs of three batches and an incomplete one."""
     trainer = trainer_on(num_devices)
     subset = np.delete(np.arange(N), np.arange(0, N, 4))
     assert len(subset) == 30
@@ -300,7 +300,7 @@ def test_streamed_images_give_the_bits_of_resident_ones(images, num_devices):
 
 def test_a_stream_goes_on_exactly_from_any_step(images):
     trainer = trainer_on()
-    subset = np.arange(26)  # three batches an epoch
+    subset = np.arange(26)  # three batches per epoch
     states = [jax.device_get(trainer.init(jax.random.key(3)))]
     for step in range(9):
         states.append(after(trainer, Resident, trainer.on_devices(images), step, step + 1, states[-1], subset=subset))
@@ -309,7 +309,7 @@ def test_a_stream_goes_on_exactly_from_any_step(images):
 
 
 def test_a_stream_can_be_asked_for_any_step(images, monkeypatch):
-    """Not only for the next one: what it read ahead is dropped."""
+    """Not only for the next one: batches that were read ahead are dropped."""
     trainer = trainer_on()
     key = trainer.key(3)
     sent = []
@@ -331,7 +331,7 @@ def test_a_stream_can_be_asked_for_any_step(images, monkeypatch):
 
 
 def test_a_checkpoint_goes_to_other_devices_and_back(images, tmp_path):
-    """Values bit for bit, each on all the devices that are there now."""
+    """All values are equal bit for bit, each on all current devices."""
     first = trainer_on(1)
     state = after(first, Resident, first.on_devices(images), 0, 2)
     state = first.on_devices(state)
@@ -349,7 +349,7 @@ def test_a_checkpoint_goes_to_other_devices_and_back(images, tmp_path):
 
 
 def test_a_run_goes_on_on_other_devices(images, tmp_path):
-    """An epoch on one device, one on eight, one on one again: the run of one device alone, up to rounding."""
+    """One epoch each on one device, on eight and on one again equals the run on one device, up to rounding."""
     results = {}
     for name, numbers in (("whole", (1, 1, 1)), ("moved", (1, 8, 1))):
         for epochs, num_devices in enumerate(numbers, start=1):

@@ -1,4 +1,4 @@
-"""fit(): resumed equals undisturbed, and what stops it says why."""
+"""fit(): resumed runs equal undisturbed ones, and whatever stops it gives the reason."""
 
 import contextlib
 import gc
@@ -28,7 +28,7 @@ RUNTIME = {"checkpoint_epochs": 1, "checkpoint_seconds": 1e9, "keep_checkpoints"
 
 
 class Tiny(nn.Module):
-    """An encoder that compiles in a moment, with BatchNorm; a checkpoint of it is larger than `small_files` allows."""
+    """An encoder that compiles fast, with BatchNorm; its checkpoints are larger than `small_files` allows."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -67,7 +67,7 @@ def run(trainer, images, path, *, epochs=3, subset=None, metrics=None, log=lambd
 
 @pytest.fixture
 def collected():
-    """What a test leaves to the garbage collector goes while it is still the one to answer for it."""
+    """Collects the garbage of a test while its warnings still count for this test."""
     yield
     gc.collect()
 
@@ -88,7 +88,7 @@ class Killed(BaseException):
 
 
 def before_step(patch, step, what):
-    """Has `what` raised, or called where it is a function, when step number `step` (from 0) is to be done."""
+    """Raises `what`, or calls it if it is a function, when step number `step` (from 0) is about to run."""
     real = Resident.run
 
     def run(self, state, at, count):
@@ -106,7 +106,7 @@ def before_step(patch, step, what):
     [(1, {}), (6, {}), (13, {}), (3, {"checkpoint_seconds": 0.0}), (14, {"checkpoint_seconds": 0.0})],
 )
 def test_a_run_killed_and_continued_is_the_run_undisturbed(trainer, images, tmp_path, kill_at, runtime):
-    """Checkpoints at the ends of epochs, and after every step: inside a chunk of the metrics too."""
+    """Checkpoints at the ends of epochs, and after every step, also within a chunk of the metrics."""
     whole = run(trainer, images, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         before_step(patch, kill_at, Killed)
@@ -131,7 +131,7 @@ def test_a_finished_run_is_found_again_without_training(trainer, images, tmp_pat
 
 @pytest.mark.parametrize("name", ["run [1]", "exp*", "a?b", "[!x]", "100% #1 \u00fc"])
 def test_the_name_of_a_directory_is_no_pattern(trainer, images, tmp_path, monkeypatch, caplog, name):
-    """Orbax searches a checkpoint's directory as it merges it; and nothing of its own is said of one only read."""
+    """Orbax searches a checkpoint's directory as it merges it; reading one logs no message of orbax."""
     (tmp_path / "run 1" / "proxy").mkdir(parents=True)
     (tmp_path / "run 1" / "proxy" / "manifest-3.json").write_text("another run's")
     first = run(trainer, images, tmp_path / name, epochs=1)
@@ -176,7 +176,7 @@ def test_a_damaged_manifest_is_said_and_the_checkpoint_before_used(trainer, imag
 
 
 def test_the_last_checkpoint_must_have_its_manifest(trainer, images, tmp_path):
-    """Since finished encoders rest on it; before the end a kill may have come between the two."""
+    """Finished encoders rely on it. Before the end, a kill may have come between writing the two."""
     whole = run(trainer, images, tmp_path, epochs=2)
     manifest = tmp_path / "proxy" / "manifest-10.json"
     manifest.unlink()
@@ -205,7 +205,7 @@ def flip(path):
 
 @pytest.mark.parametrize("damage", [cut, flip])
 def test_a_damaged_checkpoint_is_said_and_the_one_before_used(trainer, images, tmp_path, damage, capfd):
-    """Cut short, or with one bit flipped, which orbax would restore without a word."""
+    """Truncated, or with one bit flipped, which orbax would restore silently."""
     whole = run(trainer, images, tmp_path / "whole")
     run(trainer, images, tmp_path / "cut")
     newest = tmp_path / "cut" / "proxy" / "15"
@@ -254,7 +254,7 @@ def poison(patch, steps):
 def test_a_loss_that_is_not_finite_stops_with_its_step(trainer, images, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         poison(patch, {6})
-        match = r"nan at step 7 of 15 \(last good: checkpoint 5 .*learning_rate.*temperature.*skip_nonfinite"
+        match = r"nan at step 7 of 15 \(last good checkpoint: 5 .*learning_rate.*temperature.*skip_nonfinite"
         with pytest.raises(InputError, match=match):
             run(trainer, images, tmp_path)
     said = []
@@ -263,7 +263,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(trainer, images, tmp_path
 
 
 class Fragile(SimCLR):
-    """Its loss is not a number where a batch holds a black image, which stays black whatever is done to it."""
+    """Its loss is NaN if a batch contains a black image, which stays black under augmentation."""
 
     def loss(self, images):
         black = jnp.any(jnp.all(images == -1, axis=(1, 2, 3, 4)))
@@ -272,7 +272,7 @@ class Fragile(SimCLR):
 
 @pytest.mark.parametrize("chunk_steps", [1, 4])
 def test_a_few_such_steps_may_be_skipped(images, tmp_path, chunk_steps):
-    """The limit holds for the whole run, restarts included; one image spoils one step of each epoch, or one chunk."""
+    """The limit counts the whole run, restarts included; one image breaks one step of each epoch, or one chunk."""
     method = Fragile(Tiny(), ProjectionHead(features=16))
     skipping = Trainer(
         method, optax.adam(1e-3), views=VIEWS, batch_size=BATCH, mesh=devices.mesh(1),
@@ -283,7 +283,7 @@ def test_a_few_such_steps_may_be_skipped(images, tmp_path, chunk_steps):
     lines = untimed(tmp_path)
     assert max(line.get("skipped_steps", 0) for line in lines) == 1
     assert np.isfinite([line["loss"] for line in lines]).all()
-    match = r"nan at step 1[1-5] of 15, one of 3 such steps where config\.train\.skip_nonfinite is 2 \(last good: c"
+    match = r"nan at step 1[1-5] of 15 \(3 such steps in total, config\.train\.skip_nonfinite allows 2; last good"
     with pytest.raises(InputError, match=match):
         run(skipping, spoiled, tmp_path, epochs=3)
 
@@ -298,7 +298,7 @@ def test_the_best_is_kept_beside_the_newest(trainer, images, tmp_path):
 
 @contextlib.contextmanager
 def small_files():
-    """No file may grow beyond some kilobytes: to a checkpoint that is a full disk."""
+    """Limits the size of files to some kilobytes, which a checkpoint sees as a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
@@ -313,7 +313,7 @@ def steps_on_disk(path):
 
 @failed_write
 def test_a_full_disk_is_said_and_the_last_good_checkpoint_kept(trainer, images, tmp_path):
-    """It is full while the checkpoint of step 10 is written, then there is room again."""
+    """The disk is full while the checkpoint of step 10 is written, and has free space afterwards."""
     whole = run(trainer, images, tmp_path / "whole")
     said, there = [], []
 
@@ -334,8 +334,8 @@ def test_a_full_disk_is_said_and_the_last_good_checkpoint_kept(trainer, images, 
         result = run(trainer, images, tmp_path / "full", log=said.append)
     assert there == [5]
     assert len(said) == 1
-    assert "step 10 could not be written" in said[0]
-    assert "(File too large), and checkpoint 5 is kept: make room" in said[0]
+    assert "cannot write the checkpoint of step 10 to" in said[0]
+    assert ": File too large; checkpoint 5 is kept. Free disk space before the next checkpoint" in said[0]
     assert steps_on_disk(tmp_path / "full") == [5, 15]
     assert not list((tmp_path / "full" / "proxy").glob("*tmp*"))
     for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(result.state), strict=True):
@@ -343,7 +343,7 @@ def test_a_full_disk_is_said_and_the_last_good_checkpoint_kept(trainer, images, 
 
 
 def watch_checkpoints(patch):
-    """The list of what is opened from now on."""
+    """Records the checkpoint managers that are opened from now on."""
     opened, real = [], Checkpoints.__init__
 
     def init(self, *args, **kwargs):
@@ -364,9 +364,10 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(trainer, images, tm
             disk.enter_context(small_files())
 
         before_step(patch, 12, fill)
-        with pytest.raises(
-            InputError, match=r"step 15 must be written to .*, got a full disk. Free some space and run the same"
-        ):
+        match = (
+            r"write the checkpoint of step 15 to .*: File too large\. Free disk space, .* resume from checkpoint 10\."
+        )
+        with pytest.raises(InputError, match=match):
             run(trainer, images, tmp_path)
     said = []
     assert run(trainer, images, tmp_path, log=said.append).steps == 15
@@ -388,7 +389,7 @@ def test_the_step_is_compiled_once_for_every_subset(trainer, images, tmp_path):
 
 
 def test_the_device_loop_equals_the_host_loop(images):
-    """Accelerators run a chunk as one program: here on CPU, for a network small enough for it."""
+    """Accelerators run a chunk as one program; here on a CPU, with a network small enough for it."""
     method = SimCLR(ResNet(depth=10, width=0.125), ProjectionHead(features=16))
     results = []
     for on_device in (False, True):
@@ -403,6 +404,6 @@ def test_the_device_loop_equals_the_host_loop(images):
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
     assert int(results[0][1].step) == int(results[1][1].step) == 3
     for a, b in zip(jax.tree.leaves(results[0][1].params), jax.tree.leaves(results[1][1].params), strict=True):
-        # Adam's first steps are the learning rate times the gradient's sign: rounding may turn the sign of a tiny one
+        # Adam's first steps are the learning rate times the gradient's sign: rounding may flip the sign of a tiny one.
         np.testing.assert_allclose(a, b, atol=4e-3)
         assert np.mean(np.abs(a - b)) < 4e-5

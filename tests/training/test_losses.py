@@ -9,7 +9,7 @@ from sas_jax.training.losses import nt_xent
 
 
 def slow_nt_xent(z, temperature):
-    """Equation 1 of Chen et al. 2020, a view at a time in float64; views of image i are rows 2i and 2i + 1."""
+    """Implements equation 1 of Chen et al. 2020, one view at a time in float64; image i has the rows 2i and 2i + 1."""
     views = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
     views = views / np.linalg.norm(views, axis=1, keepdims=True)
     total = 0.0

@@ -1,4 +1,4 @@
-"""BYOL, SimSiam and MoCo: their losses in slow NumPy, what they keep, that they learn and go on bit for bit."""
+"""BYOL, SimSiam and MoCo: their losses in slow NumPy, their extra state, learning, and bit-exact resuming."""
 
 import math
 
@@ -22,7 +22,7 @@ SIZE, BATCH, N = 8, 16, 64
 
 
 class Encoder(nn.Module):
-    """As little as shows what a ResNet would: BatchNorm ties the images of a batch together."""
+    """The smallest network that shows what a ResNet would: BatchNorm couples the images of a batch."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -63,7 +63,7 @@ def trainer_of(method, **options):
 
 
 def started(name):
-    """A method's variables in which target and network differ."""
+    """Returns a method's variables, with different target and network."""
     state = trainer_of(METHODS[name]).init(jax.random.key(0))
     kept = jax.tree.map(lambda x: x, state.kept)
     if "target" in kept:
@@ -78,7 +78,7 @@ def applied(name, variables, pairs):
 
 
 def batch_through(module, params, x):
-    """float [n, ...] through a module as one BatchNorm batch."""
+    """Passes float [n, ...] through a module as one BatchNorm batch."""
     return np.asarray(module.apply({"params": params}, x, train=True, mutable=["batch_stats"])[0], np.float64)
 
 
@@ -118,7 +118,7 @@ def test_moco_finds_its_key_in_the_queue(pairs):
     group = BATCH // method.groups
 
     def encoded(params, view, which):
-        """Image by image, in BatchNorm batches given as lists of images."""
+        """Encodes images in BatchNorm batches, given as lists of images."""
         out = np.empty((BATCH, 16))
         for members in which:
             out[members] = through(method, params, view[members], "encoder", "head")
@@ -136,13 +136,13 @@ def test_moco_finds_its_key_in_the_queue(pairs):
             terms.append(-math.log(shares[0] / shares.sum()))
     loss, updated = applied("moco", variables, pairs)
     assert float(loss) == pytest.approx(np.mean(terms), rel=1e-4)
-    # The keys of both views come in front, the oldest go.
+    # The keys of both views go to the front, and the oldest are dropped.
     expected = np.concatenate([k[0], k[1], queue])[:64]
     np.testing.assert_allclose(updated["queue"]["keys"], expected, atol=1e-4)
 
 
 def test_no_group_of_mocos_queries_meets_its_keys(pairs):
-    """The keys whose BatchNorm batch an image is in: one of each group of queries, which are in order."""
+    """The keys in the BatchNorm batch of an image are one of each group of queries, which are in order."""
     variables = started("moco")
     n, groups = BATCH, METHODS["moco"].groups
     before = applied("moco", variables, pairs)[1]["queue"]["keys"][:n]
@@ -182,7 +182,7 @@ def test_the_wanted_side_of_the_cosine_gets_no_gradient():
 
 @pytest.mark.parametrize(("name", "momenta"), [("byol", (0.9, 0.95, 1.0)), ("moco", (0.9, 0.9, 0.9))])
 def test_the_target_follows(name, momenta):
-    """From its momentum at the beginning to the final one by half a cosine."""
+    """From its initial to its final momentum, by half a cosine."""
     method, variables = METHODS[name], started(name)
     kept = {"target": variables["target"]}
     for done, momentum in zip((0.0, 0.5, 1.0), momenta, strict=True):
@@ -247,7 +247,7 @@ def test_a_run_goes_on_bit_for_bit(name, images, tmp_path, monkeypatch):
 
 
 class Layers(nn.Module):
-    """Eight numbers an image: untrained they tell few digits apart, and learning has something to add."""
+    """Eight numbers per image: untrained they hardly separate digits, so that learning shows."""
 
     @nn.compact
     def __call__(self, images, *, train):
@@ -260,7 +260,7 @@ class Layers(nn.Module):
 
 @pytest.mark.parametrize("name", ["byol", "simsiam", "moco"])
 def test_a_method_learns_digits(name, tmp_path):
-    """Past the untrained encoder by more than three standard errors."""
+    """Better than the untrained encoder by more than three standard errors."""
     digits = load_digits()
     images = np.repeat((digits.images * 15.9).astype(np.uint8)[..., None], 3, axis=-1)
     method = METHODS[name].clone(encoder=Layers())

@@ -37,7 +37,7 @@ def after(tx, steps, rate=RATE):
 
 
 def slow_adam(p, gradients, *, in_gradient, beside):
-    """Adam, with decay added to the gradient, or beside it."""
+    """Implements Adam, with decay added to the gradient, or separate from it."""
     m = v = np.zeros_like(p)
     for t, g in enumerate(gradients, 1):
         g = g + in_gradient * p
@@ -47,7 +47,7 @@ def slow_adam(p, gradients, *, in_gradient, beside):
 
 
 def slow_lars(p, gradients, *, is_kernel):
-    """Momentum on the gradient scaled by the trust ratio, kernels only."""
+    """Implements momentum on the gradient scaled by the trust ratio, for kernels only."""
     velocity = np.zeros_like(p)
     for g in gradients:
         if is_kernel:
@@ -59,7 +59,7 @@ def slow_lars(p, gradients, *, is_kernel):
 
 
 def slow_sgd(p, gradients):
-    """As torch.optim.SGD: decay in the gradient, the rate outside the momentum."""
+    """Implements torch.optim.SGD: decay in the gradient, the rate outside of the momentum."""
     velocity = np.zeros_like(p)
     for g in gradients:
         velocity = 0.9 * velocity + g + DECAY * p

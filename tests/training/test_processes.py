@@ -1,4 +1,4 @@
-"""Training in processes of its own: killed, asked to end, on two hosts, and bereft of one."""
+"""Training in separate processes: killed, stopped, on two hosts, and after losing one host."""
 
 import json
 import os
@@ -20,8 +20,8 @@ STEPS = 15  # of three epochs
 
 
 def start(directory, *arguments, environment=()):
-    """The child, its output in files beside the directory."""
-    # Streamed and resident images give the same bits as users compile, and not without optimisation.
+    """Starts the child, with its output in a file beside the directory."""
+    # Streamed and resident images give the same bits as users compile them, but not without optimisation.
     plainly = () if any(each.startswith("--devices") for each in arguments) else ("XLA_FLAGS",)
     settings = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", *plainly)}
     with (directory.parent / f"{directory.name}.log").open("a") as out:
@@ -36,7 +36,7 @@ def log(directory):
 
 
 def lines(directory):
-    """What metrics.jsonl says, times apart."""
+    """Returns the lines of metrics.jsonl, without times."""
     path = directory / "metrics.jsonl"
     found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [{k: v for k, v in line.items() if not k.endswith(("_seconds", "_per_second"))} for line in found]
@@ -54,7 +54,7 @@ def parameters(directory):
 
 
 def assert_same(directory, whole):
-    """The same bits, and the same metrics: no gap, no line twice."""
+    """Checks for the same bits and the same metrics: no gap, no duplicate."""
     for a, b in zip(parameters(directory), parameters(whole), strict=True):
         np.testing.assert_array_equal(a, b)
     assert lines(directory) == lines(whole)
@@ -62,7 +62,7 @@ def assert_same(directory, whole):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing disturbs."""
+    """Runs without disturbance."""
     directory = tmp_path_factory.mktemp("whole") / "run"
     finish(directory)
     return directory
@@ -77,13 +77,13 @@ def until(condition, process, seconds=120):
 
 
 def kill_again_and_again(directory, kills, *arguments):
-    """kill -9 at random moments after a start has come further than the one before; the log of these moments."""
+    """Kills (-9) at random moments after each start has come further than the one before; returns these moments."""
     chance = random.Random(0)
     moments = []
     for _ in range(kills):
         before = len(lines(directory))
         process = start(directory, "--step_seconds=0.2", *arguments)
-        # Half of the kills come while it writes its first line again, or a checkpoint; the others somewhere later.
+        # Half of the kills come while it writes its first line again, or a checkpoint; the others at some later point.
         until(lambda before=before: len(lines(directory)) > before, process)
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
@@ -112,7 +112,7 @@ def test_asked_to_end_it_saves_and_says_so_by_its_exit_code(whole, tmp_path, str
     until(lambda: lines(directory), process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == EXIT_PREEMPTED, log(directory)
-    assert "asked to end (SIGTERM)" in log(directory)
+    assert "stopped by SIGTERM" in log(directory)
     assert "Traceback" not in log(directory)
     saved = max(int(path.name) for path in (directory / "proxy").iterdir() if path.name.isdecimal())
     assert saved >= lines(directory)[-1]["step"]
@@ -122,7 +122,7 @@ def test_asked_to_end_it_saves_and_says_so_by_its_exit_code(whole, tmp_path, str
 
 
 def start_two(directory, *arguments):
-    """Two hosts, one of them with a workdir that it must not write to, for it is the same."""
+    """Starts two hosts; one has the workdir of the other, and must not write to it."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -143,7 +143,7 @@ def on_four(tmp_path_factory):
 
 
 def assert_close(directory, expected):
-    """The losses of the same run, up to the order of sums that cross processes."""
+    """Checks the losses of the same run, up to the order of sums across processes."""
     assert [line["step"] for line in lines(directory)] == [line["step"] for line in lines(expected)]
     found, wanted = ([line["loss"] for line in lines(each)] for each in (directory, expected))
     np.testing.assert_allclose(found, wanted, rtol=2e-3)
@@ -151,7 +151,7 @@ def assert_close(directory, expected):
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_two_hosts_give_the_losses_of_one(on_four, tmp_path, streamed):
-    """Two devices each against four of one process; streamed, each host reads its part of every batch."""
+    """Two devices each, against four of one process; when streaming, each host reads its part of every batch."""
     directory = tmp_path / "run"
     processes = start_two(directory, *(["--streamed"] if streamed else []))
     assert [process.wait(timeout=300) for process in processes] == [0, 0], log(directory)
@@ -159,7 +159,7 @@ def test_two_hosts_give_the_losses_of_one(on_four, tmp_path, streamed):
 
 
 def test_two_hosts_stop_at_the_same_step_and_go_on(on_four, tmp_path):
-    """SIGTERM to one of them only."""
+    """Only one of them gets SIGTERM."""
     directory = tmp_path / "run"
     processes = start_two(directory, "--step_seconds=0.3", "--checkpoint_seconds=1e9")
     until(lambda: lines(directory), processes[0])
@@ -181,4 +181,4 @@ def test_a_host_that_dies_does_not_leave_the_other_hanging(tmp_path, victim):
     start = time.monotonic()
     assert processes[1 - victim].wait(timeout=60) != 0, log(directory)
     processes[victim].wait()
-    assert time.monotonic() - start < 30  # the heartbeat's 10 seconds, twice, and some for a busy machine
+    assert time.monotonic() - start < 30  # the heartbeat's 10 seconds, twice, and some more for a busy machine

@@ -1,4 +1,4 @@
-"""The step on one device and on eight, and what its randomness depends on."""
+"""The step on one device and on eight, and the inputs of its randomness."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def trainer_on(num_devices, tx):
 
 
 def train(num_devices, images, *, tx, steps):
-    """(state, losses) after `steps` steps of epoch 0."""
+    """Returns (state, losses) after `steps` steps of epoch 0."""
     trainer = trainer_on(num_devices, tx)
     key = trainer.key(3)
     feed = Resident(trainer, trainer.on_devices(images), np.arange(N), key=key, steps=3 * (N // BATCH))
@@ -40,7 +40,7 @@ def train(num_devices, images, *, tx, steps):
 
 
 def test_one_device_equals_eight(images):
-    """Under SGD the change of the parameters is the gradient: value, gradient and statistics in one comparison."""
+    """With SGD, the change of the parameters is the gradient: one comparison of value, gradient and statistics."""
     one, one_losses = train(1, images, tx=optax.sgd(1.0), steps=1)
     eight, eight_losses = train(8, images, tx=optax.sgd(1.0), steps=1)
     np.testing.assert_allclose(one_losses, eight_losses, rtol=1e-5)
@@ -49,7 +49,7 @@ def test_one_device_equals_eight(images):
 
 
 def test_the_first_loss_is_that_of_the_views_by_hand(images):
-    """The step's loss, with its views, its order and its batch put together outside it."""
+    """The step's loss, from views, order and batch that are assembled outside of it."""
     trainer = trainer_on(1, optax.sgd(1.0))
     key = jax.random.key(3)
     order = epoch_order(jax.random.fold_in(key, ORDER), 0, jnp.asarray(pad_subset(np.arange(N), N)))

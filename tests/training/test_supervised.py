@@ -1,4 +1,4 @@
-"""Training with labels: the loss, whose labels it takes, and that it learns."""
+"""Training with labels: the loss, which labels it uses, and that it learns."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ VIEWS = Views(size=SIZE, crop_scale=(0.5, 1.0), jitter=0.0, grey=0.0)
 
 @pytest.fixture(scope="module")
 def images():
-    """Noise, brighter in the channel of the label; in no order."""
+    """Returns noise, brighter in the channel of the label, in no order."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, 160).astype(np.int32)
     pixels = rng.integers(0, 120, (160, SIZE, SIZE, 3))
@@ -53,7 +53,7 @@ def test_it_learns_the_labels_of_the_images_it_sees(images):
     trainer = Trainer(
         METHOD, optax.adam(3e-3), views=VIEWS, batch_size=BATCH, mesh=devices.mesh(), labels=labels, chunk_steps=4
     )
-    # Some images in an order of their own: the labels of others, or in another order, would teach it nothing.
+    # Some images in an order of their own: with the labels of others, or in another order, it would learn nothing.
     subset = np.sort(np.random.default_rng(2).permutation(160)[:96])
     key = trainer.key(0)
     feed = Resident(trainer, trainer.on_devices(pixels), subset, key=key, steps=12 * (96 // BATCH))

@@ -1,4 +1,4 @@
-"""The training step compiles for sixteen TPU chips that are not there: it fits, in bfloat16 and float32 as is meant."""
+"""The training step compiles for sixteen absent TPU chips: it fits, in bfloat16 and float32 as intended."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from benchmarks import hlo, tables, topology
     ids=lambda pair: f"{pair[0].name}-{pair[1]}",
 )
 def compiled(request):
-    """A case, its topology's name, and its program: each compiled once for all tests."""
+    """Returns a case, its topology's name, and its program, compiled once for all tests."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu compiles this, which jax[tpu] brings: make test-tpu")
     case, name = request.param
@@ -30,7 +30,7 @@ def test_a_step_fits_a_chip(compiled, capsys):
         parts = ", ".join(f"{part} {size / 1e6:,.0f} MB" for part, size in memory.items())
         print(f"\n{topology.label(case)}, a chip of {name}: {parts}")
     assert memory["needed"] < chips.hbm
-    # What a chip is given: the state, and the data set or its part of the batch, whose bytes are not padded.
+    # The inputs of a chip: the state, and the data set or its part of the batch; their bytes are not padded.
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(topology.abstract_state(case, name)))
     images = (case.resident or case.batch // chips.chips) * case.size**2 * 3
     assert state + images <= memory["arguments"] < 1.05 * (state + images)
@@ -38,8 +38,10 @@ def test_a_step_fits_a_chip(compiled, capsys):
 
 
 def products(text):
-    """Of each convolution, as TPUs call all products: what it computes, the dtypes of its result and of its operands,
-    and whether it multiplies float32 in full."""
+    """Yields, for each convolution (on TPUs, also for each product), its operation, dtypes and precision.
+
+    The dtypes are those of its result and operands; the precision is whether it multiplies float32 in full.
+    """
     dtypes = dict(re.findall(r"(%[\w.-]+) = \(?(\w+)\[", text))
     for line in text.splitlines():
         found = re.search(r"= (\w+)\[\S+ convolution\((%[\w.-]+), (%[\w.-]+)\).*op_name=\"([^\"]*)\"", line)
@@ -55,21 +57,21 @@ def test_the_network_computes_in_bfloat16_and_views_and_loss_in_float32(compiled
     assert len(found) == text.count(" convolution(")
     network = [dtypes for name, dtypes, _ in found if "/encoder/" in name or "/head/" in name]
     rest = [(dtypes, in_full) for name, dtypes, in_full in found if "/encoder/" not in name and "/head/" not in name]
-    # Every convolution and the head's two layers: forward, to the kernel and, but for the first, to the input; with
-    # remat the blocks once more. Where it is short of memory the compiler computes a few more anew, of itself.
+    # Every convolution and the head's two layers: forward, for the kernel and, except for the first, for the input;
+    # with remat, the blocks once more. If it is short of memory, the compiler recomputes a few more by itself.
     layers = {18: 20, 50: 53}[case.depth] + 2
     assert len(network) >= 3 * layers - 1 + (layers - 3 if case.remat else 0)
     assert set(network) == {("bf16", "bf16", "bf16")}
     assert len(rest) == 5  # the two passes of a crop; the cosines, and back to either side
     assert set(rest) == {(("f32", "f32", "f32"), True)}
-    # What is summed over the chips in bfloat16 are gradients of kernels; statistics and the loss are float32.
+    # Sums over the chips in bfloat16 are gradients of kernels; statistics and the loss are float32.
     low = [shape for _, dtype, shape in hlo.collectives(text) if dtype == "bf16"]
     assert low
     assert all(len(shape) in (2, 4) for shape in low)
 
 
 def test_the_loss_is_split_over_the_chips(compiled):
-    """A chip compares its own views with all: [2B, 2B] stands nowhere, and no pixel leaves its chip."""
+    """A chip compares its own views with all: no [2B, 2B] array exists, and no pixel leaves its chip."""
     case, name, program = compiled
     chips, views = topology.TOPOLOGIES[name].chips, 2 * case.batch
     text = program.as_text()
