@@ -8,7 +8,7 @@ EXTRAS ?= dev
 PINS ?=
 
 # Tests that depend on rounding, which are compiled like users' programs. The other tests compile three times as fast
-# with few optimisations. XLA aborts at unknown flags, and jax 0.11.1 has no fusion emitters to switch off.
+# with few optimisations. XLA aborts at unknown flags, and since jax 0.11.1 it does not know the second.
 ROUNDING := tests/selection/test_sharded.py tests/selection/test_similarity.py tests/selection/test_fixed_point.py \
 	tests/selection/test_greedy_properties.py tests/test_rank_file.py tests/training/test_guarantees.py
 EMITTERS = import jax; print("--xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11, 1) else "")

@@ -53,7 +53,7 @@ def run(content: dict[str, Any], image: str | None) -> str:
             members = [group for each in listed for group in each]
             parts += [heading, tables.differences(members, found, PRIMARY).markdown()]
     if collapsed := [group.title for group in groups if any(arm.collapsed for arm in group.arms)]:
-        parts.append(f"Collapsed to nearly one point, in at least one seed: {', '.join(collapsed)}.")
+        parts.append(f"The outputs of {', '.join(collapsed)} collapsed to nearly one point in at least one seed.")
     return "\n\n".join(parts)
 
 
@@ -96,8 +96,8 @@ def short(contents: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(
         [
             f"Linear probe in % after contrastive training on {numbers.fraction(SHORT_FRACTION)} of the images (number "
-            f"of seeds), and the difference in points (95 % interval, paired by seed). ahead: beyond chance after "
-            f"Holm's correction.",
+            f'of seeds), and the difference in points (95 % interval, paired by seed). "Ahead" means beyond chance '
+            f"after Holm's correction.",
             Table(head, rows).markdown(),
         ]
     )
@@ -130,7 +130,7 @@ def progress(content: dict[str, Any]) -> str:
     trained = [arm for arm in content["results"]["arms"] if arm.get("selector")]
     done = sum("probe" in arm or "knn" in arm for arm in trained)
     if done == len(trained) == content["wanted"]:
-        return f"all {content['wanted']} arms trained and measured"
+        return f"all {content['wanted']} arms were trained and measured"
     return f"{len(trained)} of {content['wanted']} arms trained, {done} measured"
 
 

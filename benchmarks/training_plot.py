@@ -37,7 +37,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.set_title(label, loc="left", fontsize=10)
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[name], label=IMPLEMENTATIONS[name].title) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(names), frameon=False)
-    figure.suptitle(f"Views a second, {tables.hardware(results)}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(f"Views per second, {tables.hardware(results)}", x=0.01, ha="left", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -4,10 +4,10 @@
 #   launch/tpu_vm.sh COMMAND [--dry_run] [-- FLAGS OF sas_jax.main]
 #
 #   create   requests the slice (a queued resource) and waits until it is active. Called again, it resumes waiting.
-#   setup    installs this checkout's last commit on all workers. Forgets the exit code of a run that has ended.
+#   setup    installs this checkout's last commit on all workers. Removes the exit code of a run that has ended.
 #   run      starts python -m sas_jax.main on all workers and watches it to its end. Called again, it resumes watching; if
 #            the run has ended, it says so and exits with its code (to start it again: setup, then run).
-#            A preempted run is started again with the commit of setup, on a new slice if the old one was taken.
+#            A preempted run is started again with the commit of setup, on a new slice if the old one was preempted.
 #   status   shows the state of the slice and of the run on each worker.
 #   logs     shows the end of each worker's log.
 #   fetch    copies the workdir and all logs from the bucket to runs/NAME and runs/launch/NAME/logs; also after delete.
@@ -206,7 +206,7 @@ pack() {
   call git -C "$ROOT" bundle create --quiet "$BUNDLE" HEAD
 }
 
-# Copies the bundle to all workers and installs it. Forgets the exit code of a run that has ended.
+# Copies the bundle to all workers and installs it. Removes the exit code of a run that has ended.
 install() {
   [[ -f $BUNDLE ]] || "$DRY_RUN" || pack || return
   call gcloud compute tpus tpu-vm scp "$BUNDLE" "$NODE:" "${AT[@]}" --worker=all --quiet || return

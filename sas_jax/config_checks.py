@@ -65,8 +65,8 @@ def unknown(name: str) -> InputError:
     """Returns the error for a name that is not a field (raises it for fields of partitions)."""
     if name.partition(".")[0] == "partitions":
         raise InputError(
-            f"FIELD in config.partitions.NAME.FIELD must be one of {', '.join(OF_PARTITION)}, got "
-            f"config.{shown(name, 40)[1:-1]}. Choose one."
+            f"A field of a partition (config.partitions.NAME.FIELD) must be one of {', '.join(OF_PARTITION)}, got "
+            f"config.{shown(name, 40)[1:-1]}. Correct its last part."
         )
     of_section = next((field for field in FIELDS if field.startswith(f"{name}.")), None)
     if of_section:

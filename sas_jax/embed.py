@@ -27,7 +27,7 @@ ALLOW_OLDER = flags.DEFINE_bool(
     "allow_older", False, "If the last checkpoint of the arm is damaged, use the newest intact one."
 )
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 256, "Images (or random views) per batch; with --encoder, per device and batch.", lower_bound=1
+    "batch_size", 256, "Images (or random views) per batch; with --encoder, per batch and device.", lower_bound=1
 )
 VIEWS = flags.DEFINE_integer(
     "views",

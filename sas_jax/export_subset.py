@@ -53,7 +53,8 @@ def export_subset(
     to_text = output and index_files.check_writable_suffix(output) == ".txt"
     if images and not links and not to_text:
         raise InputError(
-            f"--images must be given only with --links or an --output that ends in .txt, got {images!r}. Leave it out."
+            f"--output must end in .txt if --images is given without --links, got {output!r}. Rename it to get a list "
+            "of paths, or omit --images."
         )
     if format:
         _check_format(format, output, images)

@@ -246,6 +246,11 @@ def lines(path: str) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
+def room(why: str) -> str:
+    """Returns the imperative that makes room for a write, given the text of one of the errors in FULL."""
+    return "Raise the limit on file sizes (ulimit -f)" if why == os.strerror(errno.EFBIG) else "Free disk space"
+
+
 def reason(error: BaseException) -> str:
     """Returns an error's message as one line without a full stop."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__

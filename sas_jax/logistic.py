@@ -145,7 +145,7 @@ def check_finite(bad: int, rows: int, *, what: str) -> None:
     if bad:
         raise InputError(
             f"{what} must have finite features, got NaN, infinity or a number beyond {LARGEST_FEATURE:g} in {bad} of "
-            f"its {rows} rows. Did the encoder's training diverge?"
+            f"its {rows} rows. Check whether the encoder's training diverged."
         )
 
 

@@ -75,8 +75,8 @@ def arms(config: ConfigDict) -> tuple[Arm, ...]:
             one_of(f"The partition of the arm {selector!r} in config.arms", partition, tuple(partitions(config)))
             if not SELECTORS[chosen].partitioned:
                 raise InputError(
-                    f"A partition in config.arms must follow a selector that uses latent classes, got "
-                    f"{shown(entry[0])}. Write {selector!r}."
+                    f"The selector before '@' in config.arms must use latent classes, got {shown(entry[0])}. Write "
+                    f"{selector!r}, or choose another selector."
                 )
         if type(fraction) not in (int, float) or not 0 < fraction <= 1:
             raise InputError(
@@ -164,7 +164,7 @@ def ranking_file(config: ConfigDict, selector: str, partition: str) -> str:
 def trains_supervised(config: ConfigDict, arm: Arm) -> bool:
     """Returns whether the encoder is also trained with labels on the arm's subset.
 
-    Arms of a method other than config.method, or of another step rule, share the subset and are not trained again.
+    Only arms of config.method with the step rule "epochs" are: the others would repeat their subsets.
     """
     repeated = arm.method != config.method or arm.step_rule != "epochs"
     return arm.fraction in config.evaluation.supervised_fractions and not repeated

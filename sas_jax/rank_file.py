@@ -47,7 +47,7 @@ def rank_file(
         output: path of a .parquet, .csv or .npz. Its metadata name the given files, without their folders.
         classes: path of a .npy of integers [n], 0 or more: the latent classes. If empty, all are one class.
         kmeans: instead of `classes`, the number of classes, 1 or more, that k-means finds on the rows, or on the means
-            of the views, which are divided by their norms if `normalize`.
+            of the views; rows and views are first divided by their norms if `normalize`.
         seed: for `kmeans`, from 0 to 2^32 - 1.
         fraction: in (0, 1]: rank only as many examples as this subset has; 1 ranks every candidate.
         weights: path of a .npy of numbers [n].
@@ -71,7 +71,7 @@ def rank_file(
             f"--kmeans."
         )
     if classes and kmeans:
-        raise InputError("At most one of --classes and --kmeans must be given, got both. Omit one.")
+        raise InputError("Only one of --classes and --kmeans may be given, got both. Omit one.")
     values = files.mapped(embeddings)
     budget = None if fraction == 1 else division.size_of(fraction, len(values))
     paths = {"classes": classes, "weights": weights, "initial": initial, "where": where}
@@ -116,12 +116,13 @@ def rank_file(
 
 
 def _cluster(values: np.ndarray, number: int, *, seed: int, normalize: bool) -> np.ndarray:
-    """Clusters the rows, or the means of the views, divided by their norms if `normalize`, as the pipeline does."""
+    """Clusters the rows, or the means of the views, as the pipeline does; both are normalised first if `normalize`."""
     rows = checks.embeddings(values, normalize=normalize)
     try:
         return cluster(settings.key(seed), _means(rows), num_classes=number)
     except InputError as error:
-        raise InputError(f"With --kmeans={number}, {error}") from error
+        text = str(error).replace("`num_classes`", "--kmeans").replace("`x`", "--embeddings")
+        raise InputError(text) from error
 
 
 def _means(rows: arrays.LazyRows) -> arrays.Rows:

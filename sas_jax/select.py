@@ -22,8 +22,8 @@ OPTIONS = (
     flags.DEFINE_integer(
         "kmeans",
         None,
-        "Instead of --classes: the number of classes that k-means finds on the rows (or the means of the views), which "
-        "are divided by their norms unless --nonormalize is given.",
+        "Instead of --classes: the number of classes that k-means finds on the rows, or on the means of each example's "
+        "views. Rows and views are first divided by their norms unless --nonormalize is given.",
         lower_bound=1,
     ),
     flags.DEFINE_integer("seed", 0, "The random seed of --kmeans.", lower_bound=0, upper_bound=2**32 - 1),

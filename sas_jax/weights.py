@@ -112,8 +112,9 @@ def load(path: epath.PathLike) -> tuple[ResNet, dict[str, Any], Built]:
         Views(size=built.image_size, mean=built.mean, std=built.std)  # type: ignore[arg-type]
     except Exception as error:  # the metadata may have any value
         raise InputError(
-            f"{path} must have the metadata that sas_jax.export writes (image size, normalisation), got missing or "
-            f"invalid metadata ({files.reason(error)}). Use it as config.encoder.init of a run with this architecture."
+            f"{path} must be a file that sas_jax.export wrote, got one with missing or invalid metadata "
+            f"({files.reason(error)}). Export the encoder again. Other weights can only start training, as "
+            "config.encoder.init."
         ) from error
     encoder = ResNet(depth=built.depth, width=built.width, stem=built.stem)
     return encoder, _variables(path, arrays, encoder, "the encoder described by its metadata"), built

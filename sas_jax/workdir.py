@@ -142,7 +142,7 @@ def check_writable(directory: epath.Path) -> None:
     except ImportError as error:
         raise InputError(
             f"The extra gcp must be installed to write to the bucket of {directory}, got none ({reason(error)}). Run "
-            "pip install -e '.[gcp]', or choose a local directory."
+            "pip install 'sas_jax[gcp]', or choose a local directory."
         ) from error
     except Exception as error:
         if not isinstance(error, OSError) and not is_remote(directory):  # object stores raise their own errors
@@ -193,8 +193,8 @@ class Workdir:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(
-                    f"--workdir must not be in use by another process, got {self.path}, which is in use. Wait for "
-                    "that process to end, or choose another directory."
+                    f"--workdir must not be in use by another process, got {self.path}, which one has "
+                    "locked. Wait for that process to end, or choose another directory."
                 ) from error
             yield
 

@@ -171,9 +171,10 @@ def test_other_settings_stand_beside_their_own_rivals(content):
 
 
 def test_a_collapse_is_told(content):
-    assert "Collapsed" not in results_tables.run(content, "x.svg")
+    assert "collapsed" not in results_tables.run(content, "x.svg")
     next(row for row in content["results"]["arms"] if row.get("method") == "byol")["collapsed"] = True
-    assert "in at least one seed: sas at 20\u00a0% (BYOL)." in results_tables.run(content, "x.svg")
+    said = "The outputs of sas at 20\u00a0% (BYOL) collapsed to nearly one point in at least one seed."
+    assert said in results_tables.run(content, "x.svg")
 
 
 def test_the_short_table_has_each_run_and_partition_at_twenty_percent(content):
@@ -261,7 +262,7 @@ def test_a_run_that_goes_on_says_how_far_it_has_come(make_workdir):
 
 def test_a_whole_run_says_so(make_workdir):
     content = results.collect(make_workdir([arm("full", 1.0, 0, 0.7)], arms=[["full", 1.0, 0]]), title="D")
-    assert results_tables.progress(content) == "all 1 arms trained and measured"
+    assert results_tables.progress(content) == "all 1 arms were trained and measured"
 
 
 def test_arms_that_are_not_measured_make_no_tables(make_workdir, pages):

@@ -175,7 +175,8 @@ def called(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("name", "what", "fix"),
     [
-        *((name, "write", "Free disk space") for name in ("ENOSPC", "EDQUOT", "EFBIG")),
+        *((name, "write", "Free disk space") for name in ("ENOSPC", "EDQUOT")),
+        ("EFBIG", "write", "Raise the limit on file sizes (ulimit -f)"),
         *((name, "access", "Change its permissions or choose a writable place") for name in ("EROFS", "EACCES")),
     ],
 )
@@ -187,7 +188,7 @@ def test_a_file_that_cannot_be_written_is_a_sentence(called, name, what, fix):
     assert code == command.EXIT_INPUT
     assert said.startswith(f"sas_jax.main: cannot {what} a file: [Errno ")
     assert "embeddings.npy" in said
-    assert said.endswith(f". {fix}, then run the same command again.\n")
+    assert said.endswith(f". {fix}, then run the command again.\n")
     assert said.count("\n") == 1
 
 

@@ -151,7 +151,7 @@ def test_links_and_a_list_at_once(folder):
         ({"output": "s.json", "size": 3}, "must end in one of .*, got 's.json'"),
         (
             {"output": "s.csv", "images": "images", "size": 3},
-            "--images must be given only with --links or an --output that",
+            "--output must end in .txt if --images is given without --links",
         ),
         ({"links": "s", "size": 3}, "--images must be given with --links, got ''"),
         (

@@ -240,11 +240,11 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, monkeypatch):
         ({"classes": "e.npy"}, "Classes must have one entry for each example, shape [60], got [60, 8]"),
         ({"classes": "w.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got "),
         ({"classes": "negative.npy"}, "Classes must be text, or whole numbers from 0 to 2^31 - 1, got -1 as entry 0"),
-        ({"classes": "c.npy", "kmeans": 3}, "At most one of --classes and --kmeans must be given"),
-        ({"kmeans": 61}, "With --kmeans=61, `num_classes` must be at most the 60 rows"),
+        ({"classes": "c.npy", "kmeans": 3}, "Only one of --classes and --kmeans may be given"),
+        ({"kmeans": 61}, "--kmeans must be at most the 60 rows of --embeddings, got 61"),
         (
             {"embeddings": "same.npy", "kmeans": 3},
-            "With --kmeans=3, `num_classes` must be at most the 1 distinct rows",
+            "--kmeans must be at most the 1 distinct rows of --embeddings, got 3",
         ),
         ({"objective": "fl"}, "The objective must be one of sas, facility_location, similarity_sum, got 'fl'"),
         ({"weights": "i.npy"}, "Weights must have one entry for each example, shape [60], got [2]"),
@@ -298,7 +298,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(folder, monkeyp
     [
         ({"objective": "fl"}, "The objective must be one of sas, facility_location, similarity_sum"),
         ({"kind": "cosin"}, "The kind of similarity must be one of cosine, clipped_cosine, gaussian"),
-        ({"weights": "negative.npy"}, "`weights` must be finite, 0 or more, got -1"),
+        ({"weights": "negative.npy"}, "`weights` must be from 0 to 3.4e+38, got -1"),
         ({"initial": "w.npy"}, "`initial` must be integers [k], indices of examples already chosen"),
         ({"where": "c.npy"}, "`where` must be bool [60]"),
         ({"ids": "few.txt"}, "Ids must have one entry for each example, shape [60], got [2]"),

@@ -322,7 +322,7 @@ def test_a_damaged_file_is_one_sentence_and_runs_nothing(encoder, torch, tmp_pat
 def test_other_files_and_places_are_one_sentence(encoder, saved, tmp_path):
     plain = tmp_path / "plain.safetensors"
     safetensors.numpy.save_file({"a": np.zeros(3)}, plain)
-    with pytest.raises(InputError, match=r"must have the metadata that sas_jax.export writes"):
+    with pytest.raises(InputError, match=r"must be a file that sas_jax.export wrote, got one with missing"):
         sas_jax.load_encoder(plain)
     with pytest.raises(InputError, match=r"`arm` must be left out with a .safetensors file, got 'full-1.00-s0'"):
         sas_jax.load_encoder(saved, arm="full-1.00-s0")

@@ -38,7 +38,7 @@ def keep(dataset: Dataset, names: Sequence[str]) -> Dataset:
     if dataset.class_names is None:
         raise InputError(
             f"config.data.classes must be empty for a data set without labels, got {len(names)} names for "
-            f"{dataset.name}. Empty it."
+            f"{dataset.name}. Clear it."
         )
     for name in names:
         if name not in dataset.class_names:

@@ -104,7 +104,7 @@ class _Tables:
             if not schema.equals(first):
                 raise InputError(
                     f"The files in {self._root!r} must have the same columns, got different columns in {file!r} and "
-                    f"{self._files[0]!r}. Read them separately."
+                    f"{self._files[0]!r}. Put files with different columns into different folders."
                 )
             counts.append(groups)
         return first, counts

@@ -201,7 +201,8 @@ def _label(features: Any) -> Any:
         return None
     if label.num_classes > _MOST_CLASSES:  # the names are kept in memory
         raise InputError(
-            f"A data set must declare at most {_MOST_CLASSES:,} classes, got {label.num_classes:,}. Prepare it again."
+            f"The label of a data set must have at most {_MOST_CLASSES:,} classes, got {label.num_classes:,}. Choose "
+            "another data set, or remove the prepared one and prepare it again if the number is wrong."
         )
     return label
 

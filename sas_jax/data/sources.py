@@ -47,7 +47,7 @@ def _load(config: Any) -> Dataset:
     elif config.folder:
         raise InputError(
             f"config.data.folder must be empty if config.data.name is {shown(config.name)}, got "
-            f"{shown(config.folder)}. Set config.data.name='folder' to read it, or empty config.data.folder."
+            f"{shown(config.folder)}. Set config.data.name='folder' to read it, or clear config.data.folder."
         )
     if source.has_splits and not config.train_split:
         raise InputError("config.data.train_split must name a split, got ''. Set it, to 'train' for most data sets.")

@@ -78,8 +78,9 @@ def _chosen(listed: IndexList, ids: np.ndarray) -> str:
     if len(set(prefixes)) == 1 and np.array_equal(numbers, np.arange(len(ids))):
         return "positions"  # equal to the original order
     raise InputError(
-        f"config.selection.file_order must be 'positions' or 'original' for the indices in {listed.path}, got 'auto' "
-        f"with images that are not in the original order (the first id is {shown(str(ids[0]), 40)}). Choose one."
+        f"config.selection.file_order must be 'positions' or 'original' for the indices in {listed.path}, got 'auto', "
+        f"which cannot tell them apart here (the first image is {shown(str(ids[0]), 40)}). Choose 'original' if they "
+        "count in the published order, as torchvision does, or 'positions' if they count in the order of sas_jax."
     )
 
 
@@ -144,12 +145,15 @@ def _original(ids: np.ndarray, split: str) -> np.ndarray:
         if k < len(wanted) - 1 and not complete:
             raise InputError(
                 f"The split {name!r} must be complete, because the numbers of {wanted[k + 1]!r} continue after it, got "
-                f"only a part of it. Load the whole split, or import by ids."
+                f"only a part of it. Load the whole split, or list ids (config.selection.file_order=ids)."
             )
         first += len(own)
     used = found[found >= 0]
     if len(np.unique(used)) < len(used):
-        raise InputError("The numbers in the images' ids must be unique, got one that occurs twice. Import by ids.")
+        raise InputError(
+            "The numbers in the images' ids must be unique, got one that occurs twice. List ids "
+            "(config.selection.file_order=ids)."
+        )
     return found
 
 

@@ -281,7 +281,7 @@ def _check_labels(labels: np.ndarray, num_classes: int) -> None:
 
 def _check_finite(block: np.ndarray) -> None:
     if not np.isfinite(block).all():
-        raise InputError("Features must be finite, got NaN or infinity. Did the encoder's training diverge?")
+        raise InputError("Features must be finite, got NaN or infinity. Check whether the encoder's training diverged.")
 
 
 @partial(jax.jit, static_argnames=("num_classes",))

@@ -23,8 +23,8 @@ def _check(section: ConfigDict, known: Known) -> None:
         )
     if not section.num_classes and known.n < number.FEWEST:
         raise InputError(
-            f"config.latent_classes.num_classes must be given for fewer than {number.FEWEST} images, got 0 for the "
-            f"{known.n} of {known.name}. Set it."
+            f"config.latent_classes.num_classes must be 1 or more for the {known.n} images of {known.name}, got 0, "
+            f"which chooses the number and needs at least {number.FEWEST} images. Set it."
         )
     vectors.check(section, known.n)
 

@@ -121,7 +121,7 @@ def kmeans(
             rows = devices.split(lambda part: np.asarray(x[part]), n, (n + -n % mesh.size, x.shape[1]), mesh)
     if bad := rows.shape[0] - int(_finite_rows(rows)):
         raise InputError(
-            f"`x` must be finite in float32, got NaN, infinity or a larger number in {bad} of {n} rows. "
+            f"`x` must be finite in float32, got NaN, infinity or numbers beyond 3.4e38 in {bad} of {n} rows. "
             "Correct those rows, or leave them out."
         )
 

@@ -120,7 +120,7 @@ def _pass(
         block_labels, block_distances, block_sums, block_counts, finite = map(np.asarray, found)
         if not finite:
             raise InputError(
-                f"`x` must be finite in float32, got NaN, infinity or a larger number in rows {at.start} to "
+                f"`x` must be finite in float32, got NaN, infinity or numbers beyond 3.4e38 in the rows {at.start} to "
                 f"{at.stop - 1}. Correct those rows, or leave them out."
             )
         labels[at], distances[at] = block_labels, block_distances

@@ -52,7 +52,7 @@ def check(name: str, *, field: str) -> None:
     kind, _, rest = name.partition("/")
     if kind not in KINDS or not rest:
         raise InputError(
-            f"{field} must be timm/NAME, hf/NAME (or a folder for NAME) or onnx/FILE, got {shown(name)}. Correct it."
+            f"{field} must be timm/NAME or hf/NAME (NAME may be a folder) or onnx/FILE, got {shown(name)}. Correct it."
         )
     check_installed(f"{field} {kind}/...", *KINDS[kind].packages, extra="pretrained")
     KINDS[kind].check(rest, field)

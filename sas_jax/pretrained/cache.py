@@ -64,7 +64,7 @@ def _read(path: epath.Path, of: str, wanted: str, n: int) -> np.ndarray | None:
                 return None
             embeddings = archive["embeddings"]
         if embeddings.ndim != 2 or len(embeddings) != n or embeddings.dtype != np.float32:
-            raise ValueError(f"it holds {embeddings.dtype} {list(embeddings.shape)}")
+            raise ValueError(f"it holds {embeddings.dtype} {list(embeddings.shape)}, expected float32 [{n}, d]")
     except Exception as error:  # a damaged archive can raise any error of the library that reads it
         raise InputError(
             f"{path} must be a cache of {of} embeddings, got something else or a damaged file ({files.reason(error)}). "

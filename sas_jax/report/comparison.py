@@ -20,7 +20,7 @@ from sas_jax.results.tables import Name, Stacked, Table, Value
 from sas_jax.workdir import flatten
 
 _COLOURS = 8
-_MISSING = "not set"
+_MISSING = "no such field"
 _LUCK = "The best of several runs is in part the luckiest."
 
 
@@ -63,7 +63,7 @@ def html(runs: Sequence[Run], names: Sequence[str]) -> str:
 
 
 def differing_fields(configs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Returns the fields in which the configs differ, with their values in each; "not set" if one lacks a field."""
+    """Returns the fields in which the configs differ, with their values in each; "no such field" if one lacks it."""
     flat = [flatten(config) for config in configs]
     fields = dict.fromkeys(name for each in flat for name in each)
     found = {name: [each.get(name, _MISSING) for each in flat] for name in fields}

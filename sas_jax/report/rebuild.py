@@ -37,8 +37,7 @@ def rebuild(
     """
     if not workdirs:
         raise InputError(
-            "A report must be given the workdir of a run, got none. Give one, such as python -m sas_jax.report "
-            "runs/digits."
+            "WORKDIR must be the directory of a run, got none. Run, for example, python -m sas_jax.report runs/digits."
         )
     found = [runs.read(workdir) for workdir in workdirs]
     path = expanded(output or (f"{workdirs[0]}/report.html" if len(workdirs) == 1 else "compare.html"))

@@ -72,23 +72,24 @@ def read(path: str) -> Run:
     workdir = Workdir(path, writes=False)
     if not workdir.path.is_dir():
         what = "is a file" if workdir.path.exists() else "does not exist"
-        raise InputError(f"A report must be given the workdir of a run, got {path}, which {what}. Give its directory.")
+        raise InputError(
+            f"WORKDIR must be the directory of a run, got {path}, which {what}. Give the --workdir of one."
+        )
     config = workdir.stored_config()
     if config is None:
         raise InputError(
-            f"A report must be given the workdir of a run, got {path}, which has no config.json. Give a directory that "
-            "python -m sas_jax.main created."
+            f"WORKDIR must be the directory of a run, got {path}, which has no config.json. Give the --workdir of one."
         )
     results = workdir.read("results.json", Results)
     if results is None:
         raise InputError(
-            f"A report must be given a run with results.json, got {path}, which has not evaluated an arm yet. Resume "
-            "it with python -m sas_jax.main, without --stop_after."
+            f"WORKDIR must hold an evaluated run, got {path}, which has no results.json yet. Resume it with python -m "
+            "sas_jax.main, without --stop_after."
         )
     if not any(stage.startswith("evaluate") for stage in results["stages"]):
         raise InputError(
-            f"A report must be given a run that was evaluated, got {path}, which has no evaluation yet. Resume it with "
-            "python -m sas_jax.main, without --stop_after."
+            f"WORKDIR must hold an evaluated run, got {path}, which has no evaluation yet. Resume it with python -m "
+            "sas_jax.main, without --stop_after."
         )
     damage = []
     try:

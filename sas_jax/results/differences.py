@@ -19,9 +19,9 @@ FEWEST_SEEDS = 3
 
 LEVEL = 0.05
 LEGEND = (
-    f"Ahead and behind mark differences that are significant (p < {LEVEL}) after Holm's correction for multiple "
-    "comparisons. In bold, the arms' own intervals, which cover other test images, do not overlap either. In brackets, "
-    "the difference is significant only without the correction. No word means that no difference was shown, not that "
+    f"Ahead and behind mark differences beyond chance (p < {LEVEL} after Holm's correction for multiple comparisons). "
+    "In bold, the arms' own intervals, which cover other test images, do not overlap either. In brackets, the "
+    "difference is beyond chance only without the correction. No word means that no difference was shown, not that "
     "the arms are equal. Differences given with their number of seeds have too few seeds for a test."
 )
 

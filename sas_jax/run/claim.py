@@ -56,10 +56,11 @@ def check(
         return
     what = "; ".join(f"config.{name} was {found.get(name)}, is now {wanted.get(name)}" for name in fields)
     redo = [stage for stage in inputs if not workdir.is_done(stage, inputs[stage])]
+    fix = f"redo {', '.join(redo)} and keep the rest" if redo else "keep all of its results"
     raise InputError(
         f"{workdir.path} must hold a run of this config, got a different one "
-        f"({what or 'its input files or the devices have changed'}). Give --rerun to redo "
-        f"{', '.join(redo) or 'nothing'} and keep the rest, --restart to start over, or another --workdir."
+        f"({what or 'its input files or the devices have changed'}). Give --rerun to {fix}, --restart to start over, "
+        "or another --workdir."
     )
 
 

@@ -126,10 +126,11 @@ class Data:
         stamp = self._workdir.stamp("data")
         same = stamp is not None and stamp["train_images"] == facts["train_images"]
         if stamp and same and stamp["train_content"] != facts["train_content"]:
+            then, now = stamp["train_size"], len(dataset.train)
+            found = f"{now:,} images with different content" if now == then else f"{now:,} images instead of {then:,}"
             raise InputError(
                 f"The images of {dataset.name} must be those that the run in {self._workdir.path} started with, got "
-                f"different ones ({stamp['train_size']} then, {len(dataset.train)} now). Give --restart to start "
-                "over, or another --workdir."
+                f"{found}. Restore the original images, give --restart to start over, or choose another --workdir."
             )
         return dataset
 

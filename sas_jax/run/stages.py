@@ -39,7 +39,7 @@ def data(run: Run) -> None:
     for path in dataset.skipped[:10]:
         run.log(f"data: skipped {path}")
     if len(dataset.skipped) > 10:
-        run.log(f"data: skipped {len(dataset.skipped) - 10} more files")
+        run.log(f"data: skipped {len(dataset.skipped) - 10} more")
 
 
 def proxy(run: Run) -> None:

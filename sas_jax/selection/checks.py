@@ -186,8 +186,8 @@ def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
     bad = np.flatnonzero(~((result >= 0) & (result <= _LARGEST_GAIN)))
     if bad.size:
         raise InputError(
-            f"`weights` must be finite, 0 or more, got {values[bad[0]]} as entry {bad[0]}. Correct it, or scale "
-            "all weights."
+            f"`weights` must be from 0 to {_LARGEST_GAIN:.2g}, got {values[bad[0]]} as entry {bad[0]}. Correct it, or "
+            "divide all weights by the same number."
         )
     if not result.any():
         raise InputError("`weights` must have at least one entry above 0, got none. Increase at least one.")
@@ -335,15 +335,24 @@ def mesh(value: "Mesh | None") -> "Mesh | None":
         is_mesh = isinstance(value, jax.sharding.Mesh)
         found = f"one with the axes {', '.join(value.axis_names)}" if is_mesh else shown(value)
         raise InputError(
-            f"`mesh` must be a jax.sharding.Mesh of one axis, got {found}. Make one with sas_jax.devices.mesh()."
+            f"`mesh` must be a jax.sharding.Mesh of one axis, got {found}. Make one with "
+            "jax.make_mesh((jax.device_count(),), ('data',))."
         )
     processes, count = {each.process_index for each in value.devices.flat}, jax.process_count()
     if len(processes) < count and processes != {jax.process_index()}:
         raise InputError(
-            f"`mesh` must hold the devices of this process (of index {jax.process_index()}) or of all {count}, got "
-            f"those of the processes {sorted(processes)}. Make one with sas_jax.devices.mesh()."
+            f"`mesh` must hold devices of process {jax.process_index()} only, or of all {count} processes, got devices "
+            f"of the processes {sorted(processes)}. Make it of jax.local_devices() or of jax.devices()."
         )
     return value
+
+
+def exactly_one(**values: Any) -> None:
+    """Raises InputError unless exactly one of the two values is not None."""
+    given = [name for name, value in values.items() if value is not None]
+    if len(given) != 1:
+        found, fix = ("both", "Omit one") if given else ("neither", "Give one")
+        raise InputError(f"Exactly one of `{'` and `'.join(values)}` must be given, got {found}. {fix}.")
 
 
 def flag(what: str, value: bool) -> bool:

@@ -46,7 +46,7 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
     # Tables hold integers as floats once a value was missing.
     whole = position.dtype.kind == "f" and (position == np.floor(position)).all()
     if not whole and position.dtype.kind not in "iu":
-        raise InputError(f"`position` must be integers, -1 where not ranked, got {position.dtype}. Convert them.")
+        raise InputError(f"`position` must be integers, -1 where not ranked, got {position.dtype}. Convert it.")
     # Values beyond these limits are invalid, and may not fit into int64.
     given, position = position, np.clip(position.astype(np.float64), -2, len(position)).astype(np.int64)
     labels, places = np.unique(classes, return_inverse=True)
@@ -55,9 +55,10 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
     bad = np.flatnonzero((position < -1) | (ranked & (position >= counts[places])))
     if bad.size:
         k = counts[places[bad[0]]]
+        ranks = f"0 to {k - 1}, each once, for the {k} ranked examples of class {classes[bad[0]]}, and " if k else ""
         raise InputError(
-            f"`position` must be 0 to {k - 1}, each once, for the {k} ranked examples of class {classes[bad[0]]} and "
-            f"-1 for the others, got {given[bad[0]]} as entry {bad[0]}. Rank the examples again."
+            f"`position` must be {ranks}-1 for examples that are not ranked, got {given[bad[0]]} as entry {bad[0]}. "
+            "Rank the examples again."
         )
     first = np.cumsum(counts) - counts
     times = np.bincount(first[places[ranked]] + position[ranked], minlength=int(counts.sum()))
@@ -74,7 +75,7 @@ def _positions(position: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def _gains(gain: np.ndarray, position: np.ndarray) -> np.ndarray:
     """Returns gains as float32, if they are finite exactly where ranked, or nan everywhere."""
     if not np.issubdtype(gain.dtype, np.integer) and not np.issubdtype(gain.dtype, np.floating):
-        raise InputError(f"`gain` must be floating point, nan where not ranked, got {gain.dtype}. Convert them.")
+        raise InputError(f"`gain` must be floating point, nan where not ranked, got {gain.dtype}. Convert it.")
     with np.errstate(over="ignore"):  # values beyond float32 count as infinite
         gain = gain.astype(np.float32, copy=False)
     ranked, known = position >= 0, ~np.isnan(gain)

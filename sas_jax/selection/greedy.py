@@ -95,8 +95,8 @@ def problem(
     if OBJECTIVES[objective].cut:
         if weights is not None:
             raise InputError(
-                f"`weights` must be omitted for {objective}, a sum over pairs of a picked and an unpicked example, got "
-                "some. Omit them."
+                f"`weights` must be None for {objective}, a sum over pairs of a picked and an unpicked example, got "
+                "some. Omit them, or use another objective."
             )
         self_similarity = 0.0  # of no effect
     scale = jnp.float32(1)
@@ -291,8 +291,7 @@ def _placed(values: Any, specs: Any, mesh: Mesh) -> Any:
 
 def _checked(similarity, embeddings) -> jax.Array:
     """Returns whichever of the two was given, as float32, if its shape and dtype are valid."""
-    if (similarity is None) == (embeddings is None):
-        raise InputError("Exactly one of `similarity` and `embeddings` must be given, got neither or both. Give one.")
+    checks.exactly_one(similarity=similarity, embeddings=embeddings)
     values = jnp.asarray(embeddings if similarity is None else similarity)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise InputError(f"`similarity` and `embeddings` must be floating point, got {values.dtype}. Convert them.")

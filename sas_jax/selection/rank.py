@@ -89,8 +89,7 @@ def rank(
         )
     if self_similarity is not None:
         self_similarity = checks.unit_interval("self_similarity", self_similarity)
-    if (embeddings is None) == (similarity is None):
-        raise InputError("Exactly one of `similarity` and `embeddings` must be given, got neither or both. Give one.")
+    checks.exactly_one(similarity=similarity, embeddings=embeddings)
     parameters: dict[str, Any] = {"self_similarity": self_similarity}
     if embeddings is None:
         kind = "matrix"
@@ -108,8 +107,8 @@ def rank(
     ids = checks.ids(ids, n)
     if weights is not None and OBJECTIVES[objective].cut:
         raise InputError(
-            f"`weights` must be omitted for {objective}, a sum over pairs of a picked and an unpicked example, got "
-            "some. Omit them."
+            f"`weights` must be None for {objective}, a sum over pairs of a picked and an unpicked example, got "
+            "some. Omit them, or use another objective."
         )
     where[initial] = False
     number = int(where.sum())

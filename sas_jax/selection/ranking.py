@@ -75,8 +75,7 @@ class Ranking:
             InputError: neither or both of `fraction` and `size` are given, or they are out of range or beyond what was
                 ranked.
         """
-        if (fraction is None) == (size is None):
-            raise InputError("Exactly one of `fraction` and `size` must be given, got neither or both. Give one.")
+        checks.exactly_one(fraction=fraction, size=size)
         if rounding not in ("nearest", "floor"):
             raise InputError(f"`rounding` must be 'nearest' or 'floor', got {rounding!r}. Choose one.")
         if rounding == "floor" and budgets not in (None, division.PROPORTIONAL):

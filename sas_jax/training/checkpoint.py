@@ -23,7 +23,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from sas_jax import devices
 from sas_jax.errors import InputError
-from sas_jax.files import FULL, is_remote, matching, reason, remove
+from sas_jax.files import FULL, is_remote, matching, reason, remove, room
 from sas_jax.workdir import read_sealed, write_json
 
 # Orbax logs a traceback in each of its threads for errors that it also raises, which are reported here. It also warns
@@ -191,10 +191,10 @@ class Checkpoints:
             self._remove_unfinished()  # again, because a thread of a failed write may have recreated it
         if self._lost is not None:
             step, why = self._lost
-            then = "start over" if newest is None else f"resume from checkpoint {newest}"
+            then = "to start over" if newest is None else f"without --restart to resume from checkpoint {newest}"
             raise InputError(
                 f"Cannot write the checkpoint of step {step} to {self.directory}: {why}. {_remedy(why)}, then run the "
-                f"same command to {then}."
+                f"same command {then}."
             )
 
 
@@ -246,8 +246,7 @@ def _reason(error: Exception) -> str:
 
 def _remedy(why: str) -> str:
     """Returns the imperative that fixes a failed write, given its `_reason`."""
-    full = why in map(os.strerror, FULL)
-    return "Free disk space" if full else "Check that the directory is reachable and writable"
+    return room(why) if why in map(os.strerror, FULL) else "Check that the directory is reachable and writable"
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:

@@ -74,7 +74,7 @@ UNLABELLED = dataclasses.replace(split((0, 1)), labels=None)
         (dataset(), ("cta",), r"must name classes of toy, got 'cta'\. Did you mean 'cat'\?"),
         (dataset(), (3,), r"got 3\. Did you mean"),
         (dataset(), ("cat", "fox", "cat"), r"must name each class once, got 'cat' twice\. Remove one"),
-        (Dataset("toy", split((0, 1)), None, None), ("cat",), r"without labels, got 1 names for toy\. Empty it"),
+        (Dataset("toy", split((0, 1)), None, None), ("cat",), r"without labels, got 1 names for toy\. Clear it"),
         (dataset(train=(0, 1)), ("eel",), r"that have training images, got classes without any"),
         (dataset(), ("eel",), r"that have test images, got classes without any"),
         (Dataset("toy", split((0, 1)), UNLABELLED, NAMES), ("cat",), r"that have test images, got classes without any"),

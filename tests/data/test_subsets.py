@@ -120,11 +120,11 @@ def test_a_list_of_another_data_set_is_refused_even_where_things_may_be_dropped(
             listed([0]),
             SHUFFLED,
             {},
-            r"config.selection.file_order must be 'positions' or 'original' for .*x.pkl, got 'auto' with images "
-            r"that are not in the original order \(the first id is 'train_00004'\)\. Choose one\.",
+            r"config.selection.file_order must be 'positions' or 'original' for .*x.pkl, got 'auto', "
+            r"which cannot tell them apart here \(the first image is 'train_00004'\)\. Choose 'original' if",
         ),
-        (listed([0]), JOINED, {}, "got 'auto' with images that are not in the original order"),
-        (listed([0], ["0"]), SHUFFLED, {}, "got 'auto' with images that are not in the original order"),
+        (listed([0]), JOINED, {}, "got 'auto', which cannot tell them apart here"),
+        (listed([0], ["0"]), SHUFFLED, {}, "got 'auto', which cannot tell them apart here"),
         (listed([0]), FOLDER, {"order": "original"}, "must have numbers, such as train_16399, .*, got 'cat/1.png'"),
         (
             listed([0]),

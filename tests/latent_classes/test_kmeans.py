@@ -241,8 +241,8 @@ def test_one_trace_for_all_restarts(monkeypatch):
         (np.zeros(3), {"num_classes": 1}, r"must be real numbers \[n, d\], got float64 \[3\]"),
         (np.array([["a"]]), {"num_classes": 1}, "must be real numbers"),
         (np.zeros((3, 2)) * 1j, {"num_classes": 1}, "must be real numbers"),
-        (np.array([[0.0], [np.nan], [np.inf]]), {"num_classes": 1}, "infinity or a larger number in 2 of 3 rows"),
-        (np.array([[0.0], [1e300]]), {"num_classes": 1}, "infinity or a larger number in 1 of 2 rows"),
+        (np.array([[0.0], [np.nan], [np.inf]]), {"num_classes": 1}, "infinity or numbers beyond 3.4e38 in 2 of 3 rows"),
+        (np.array([[0.0], [1e300]]), {"num_classes": 1}, "infinity or numbers beyond 3.4e38 in 1 of 2 rows"),
         (np.repeat(np.eye(3), 5, axis=0), {"num_classes": 4}, "at most the 3 distinct rows of `x`, got 4 for 15 rows"),
     ],
 )

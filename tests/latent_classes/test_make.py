@@ -252,5 +252,8 @@ def test_methods_that_need_labels(method, num_labelled, message):
 def test_too_few_images_to_choose_a_number_from():
     section = default.get_config().latent_classes
     section.num_classes = 0
-    with pytest.raises(InputError, match="must be given for fewer than 40 images, got 0 for the 39 of few"):
+    with pytest.raises(
+        InputError,
+        match=r"the 39 images of few, got 0, which .* needs at least 40",
+    ):
         latent_classes.check(section, Known("few", 39, 0, pytest.fail))

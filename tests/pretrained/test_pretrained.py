@@ -88,7 +88,7 @@ def test_views_are_those_of_their_seed_and_image_whatever_the_batch():
 @pytest.mark.parametrize("name", ["resnet18", "jax/resnet18", "timm/", "/timm", ""])
 def test_names_without_a_kind(name):
     with pytest.raises(
-        InputError, match=r"^--model must be timm/NAME, hf/NAME .* or onnx/FILE, got .*\. Correct it\.$"
+        InputError, match=r"^--model must be timm/NAME or hf/NAME .* or onnx/FILE, got .*\. Correct it\.$"
     ):
         pretrained.check(name, field="--model")
 

@@ -89,7 +89,7 @@ def test_only_the_fields_that_differ_are_listed(compare, make_run):
     configs = [{"seed": seed, "train": {"epochs": 40, **more}} for seed, more in ((0, {}), (1, {"remat": True}))]
     page = compare(one=make_run(config=configs[0]), two=make_run(config=configs[1]))
     assert ["seed", "0", "1"] in page.rows
-    assert ["train.remat", "not set", "true"] in page.rows
+    assert ["train.remat", "no such field", "true"] in page.rows
     assert not [row for row in page.rows if row and row[0] == "train.epochs"]
     assert "same in every field" in compare(one=make_run(), two=make_run()).text
 

@@ -197,8 +197,8 @@ def alter(name, **fields):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("config.json"), "which has no config.json. Give a directory that python -m sas_jax.main created"),
-        (remove("results.json"), "which has not evaluated an arm yet"),
+        (remove("config.json"), "which has no config.json. Give the --workdir of one"),
+        (remove("results.json"), "which has no results.json yet. Resume it"),
         (remove("ranking.parquet"), "ranking.parquet"),
         (write("results.json", '{"arms": ['), "got a damaged file (it is not JSON)"),
         (write("results.json", "[" * 100_000), "got a damaged file (it is not JSON)"),
@@ -206,7 +206,7 @@ def alter(name, **fields):
         (write("results.json", "{}"), "got a damaged file (dataset is missing)"),
         (write("config.json", "no"), "got a damaged file (it is not JSON)"),
         (alter("config.json", data=3), "got a damaged file (data is not an object)"),
-        (alter("results.json", stages={"rank": {"wall_seconds": 1.0}}), "run that was evaluated, got"),
+        (alter("results.json", stages={"rank": {"wall_seconds": 1.0}}), "which has no evaluation yet. Resume it"),
         (alter("results.json", stages={"rank": 1.0}), "stages.rank is not an object"),
         (alter("results.json", stages=None), "stages is missing"),
         (alter("results.json", dataset={"train_size": "many"}), "dataset.train_size is not a non-negative integer"),
@@ -277,9 +277,9 @@ def test_where_the_page_cannot_be(workdir, make_workdir, report, tmp_path, monke
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             report(workdir, output=output)
-    with pytest.raises(InputError, match=r"which does not exist\. Give its directory"):
+    with pytest.raises(InputError, match=r"which does not exist"):
         report(tmp_path / "none", output=str(tmp_path / "r.html"))
-    with pytest.raises(InputError, match=r"which is a file\. Give its directory"):
+    with pytest.raises(InputError, match=r"which is a file"):
         report(workdir / "config.json", output=str(tmp_path / "r.html"))
     monkeypatch.setattr(rebuild, "write_whole", failing(PermissionError(13, "Permission denied")))
     for runs_ in ((workdir,), (workdir, make_workdir(tmp_path / "other"))):

@@ -122,10 +122,10 @@ def test_weights_of_any_real_type(convert):
         ([1.0, [2.0], 3.0], "Weights must be an array"),
         ([True, False, True], "Weights must be floating point, got bool"),
         (["1", "2", "3"], "Weights must be floating point, got <U1"),
-        ([1.0, NAN, 1.0], "finite, 0 or more, got nan as entry 1"),
-        ([1.0, 1.0, INF], "finite, 0 or more, got inf as entry 2"),
-        ([1.0, 1.0, 1e39], "finite, 0 or more, got 1e.39 as entry 2"),
-        ([-1.0, 1.0, 1.0], "finite, 0 or more, got -1.0 as entry 0"),
+        ([1.0, NAN, 1.0], "from 0 to 3.4e.38, got nan as entry 1"),
+        ([1.0, 1.0, INF], "from 0 to 3.4e.38, got inf as entry 2"),
+        ([1.0, 1.0, 1e39], "from 0 to 3.4e.38, got 1e.39 as entry 2"),
+        ([-1.0, 1.0, 1.0], "from 0 to 3.4e.38, got -1.0 as entry 0"),
         ([0.0, 0.0, 0.0], "must have at least one entry above 0"),
     ],
 )
@@ -260,12 +260,12 @@ def test_a_mesh_of_some_processes_is_refused(monkeypatch):
     refused(
         checks.mesh,
         both,
-        message=r"the devices of this process \(of index 0\) or of all 3, got those of the processes \[0, 1\]\.",
+        message=r"devices of process 0 only, or of all 3 processes, got devices of the processes \[0, 1\]\.",
     )
     refused(
         checks.mesh,
         other,
-        message=r"must hold the devices of this process \(of index 0\) or of all 3, got those of the processes \[1\]\.",
+        message=r"must hold devices of process 0 only, or of all 3 processes, got devices of the processes \[1\]\.",
     )
     assert checks.mesh(own) is own
     assert checks.mesh(whole) is whole
@@ -289,3 +289,16 @@ def test_what_does_not_fit_a_sentence_is_named_by_its_type():
     assert checks.shown(np.zeros((50, 2))) == "a ndarray"
     assert checks.shown("x" * 58) == repr("x" * 58)
     assert checks.shown("x" * 60) == "a str"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"a": None, "b": None}, "Exactly one of `a` and `b` must be given, got neither. Give one."),
+        ({"a": 1, "b": 2}, "Exactly one of `a` and `b` must be given, got both. Omit one."),
+    ],
+)
+def test_neither_and_both_are_told_apart(values, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        checks.exactly_one(**values)
+    checks.exactly_one(a=None, b=0)

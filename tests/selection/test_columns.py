@@ -31,7 +31,7 @@ def test_positions_are_checked_as_defined(rows):
         assert found[0].tolist() == list(position)
         assert found[2].tolist() == list(classes)
     else:
-        with pytest.raises(InputError, match="`position` must be 0 to"):
+        with pytest.raises(InputError, match=r"`position` must be (0 to|-1 for)"):
             columns.check(position, gains, classes, None)
 
 
@@ -62,7 +62,7 @@ def test_columns_get_their_types():
         ({"position": [True, False, True]}, "`position` must be integers, -1 where not ranked, got bool"),
         (
             {"position": [0, 2, -1]},
-            "must be 0 to 1, each once, for the 2 ranked examples of class 5 .* got 2 as entry 1",
+            "must be 0 to 1, each once, for the 2 ranked examples of class 5, and -1 .* got 2 as entry 1",
         ),
         ({"position": [0, 2**40, -1]}, "got 1099511627776 as entry 1"),
         ({"position": [0, 1, -2]}, "got -2 as entry 2"),
@@ -92,6 +92,6 @@ def test_two_classes_are_told_apart():
     with pytest.raises(InputError, match="must be 0 to 1, each once, in class 9, got 0, which"):
         columns.check([0, 0, -1, 0], np.full(4, NAN), [3, 9, 5, 9], None)
     with pytest.raises(
-        InputError, match=r"must be 0 to 0, each once, for the 1 ranked examples of class 9 .* got 1 as entry 3"
+        InputError, match=r"must be 0 to 0, each once, for the 1 ranked examples of class 9, and -1 .* got 1 as entry 3"
     ):
         columns.check([0, -1, 1, 1], np.full(4, NAN), [3, 9, 3, 9], None)

@@ -388,7 +388,7 @@ def test_errors(arguments, message):
 
 
 def test_sas_has_no_weights():
-    with pytest.raises(InputError, match=r"must be omitted for sas"):
+    with pytest.raises(InputError, match=r"must be None for sas"):
         greedy.problem(np.eye(3), objective="sas", weights=np.ones(3))
 
 
