@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results_plot, results_tables, tables
-from sas_jax import plan, pretrained, shapes, typed
+from sas_jax import json_schemas, plan, pretrained, typed
 from sas_jax.errors import InputError, shown
 from sas_jax.report import comparison
 from sas_jax.results.schema import Results
@@ -70,7 +70,7 @@ def collect(
         raise InputError(
             f"WORKDIR must be the directory of a run, got {workdir}, which is not a directory. Correct it."
         )
-    config = _read(workdir, "config.json", shapes.Config, "Give a directory that python -m sas_jax.main created.")
+    config = _read(workdir, "config.json", json_schemas.Config, "Give a directory that python -m sas_jax.main created.")
     results = _read(workdir, "results.json", Results, "Wait until the run has measured an arm, or resume it.")
     try:
         environment = _read(workdir, "environment.json", dict[str, Anything], "")

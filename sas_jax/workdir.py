@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from etils import epath
 
-from sas_jax import shapes, typed
+from sas_jax import json_schemas, typed
 from sas_jax.errors import InputError
 from sas_jax.files import expanded, is_remote, matching, reason, remove, send, write_whole
 
@@ -257,7 +257,7 @@ class Workdir:
 
     def stored_config(self) -> dict[str, Any] | None:
         """Returns the config of the directory's run, or None; raises InputError if it is damaged."""
-        return self.read("config.json", shapes.Config)
+        return self.read("config.json", json_schemas.Config)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[epath.Path]:
@@ -314,7 +314,9 @@ class Workdir:
             return None
         stamp = read_sealed(path)
         kind = stage.partition("/")[0]
-        typed.build(shapes.Stamp if kind == _FILE else shapes.STAMPS.get(kind, shapes.StageStamp), stamp)
+        typed.build(
+            json_schemas.Stamp if kind == _FILE else json_schemas.STAMPS.get(kind, json_schemas.StageStamp), stamp
+        )
         return stamp
 
     def unstamp(self, stage: str) -> None:
@@ -369,7 +371,7 @@ def _line(text: str) -> dict[str, Any] | None:
         return None
     if line.pop(_CHECKSUM, None) not in (None, _checksum(line)):
         return None
-    return None if typed.defect(shapes.Metric, line) else line
+    return None if typed.defect(json_schemas.Metric, line) else line
 
 
 def _text(line: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from sas_jax.estimate import Estimate
 from sas_jax.latent_classes import Known
 from sas_jax.results import collect as results
 from sas_jax.run import claim, stages
-from sas_jax.run.run import Run, given_embeddings
+from sas_jax.run.state import Run, given_embeddings
 from sas_jax.selection.selectors import LISTED
 from sas_jax.training import DEFAULT, check_batch
 from sas_jax.workdir import Workdir, jsonable, write_json

@@ -19,7 +19,7 @@ from sas_jax.latent_classes import Given
 from sas_jax.networks import of_encoder, project
 from sas_jax.results import collect as results
 from sas_jax.run import claim
-from sas_jax.run.run import CLUSTER, EMBED, GEOMETRY, GIVEN, PROBE, Run, given_embeddings
+from sas_jax.run.state import CLUSTER, EMBED, GEOMETRY, GIVEN, PROBE, Run, given_embeddings
 from sas_jax.selection.objectives import OBJECTIVES
 from sas_jax.selection.rank import rank as rank_embeddings
 from sas_jax.selection.selectors import SELECTORS

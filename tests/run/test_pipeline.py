@@ -14,7 +14,7 @@ from sas_jax import plan
 from sas_jax.errors import InputError
 from sas_jax.export_encoder import export_encoder
 from sas_jax.run import pipeline, stages
-from sas_jax.run.run import Run
+from sas_jax.run.state import Run
 from sas_jax.training import loop
 from sas_jax.workdir import Workdir
 
