@@ -109,7 +109,9 @@ def latent_classes(content: dict[str, Any], partition: str = "") -> str:
     section = results["latent_classes"] | (results["partitions"][partition] if partition else {})
     method = named(section["method"])
     if not method.clusters:
-        return method.about
+        field = "labelled_fraction"
+        labelled = content["config"].get(f"partitions.{partition}.{field}" if partition else f"latent_classes.{field}")
+        return f"{method.about} ({numbers.fraction(labelled)})" if method.embedded and labelled else method.about
     embeddings = section.get("embeddings")
     of = (
         "CLIP embeddings" if embeddings == "clip" else "pretrained features" if embeddings else "the proxy's embeddings"
