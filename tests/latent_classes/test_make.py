@@ -229,7 +229,7 @@ def test_a_proxy_that_cannot_be_had_is_found_before_anything_is_computed(tmp_pat
 
 def test_a_network_gives_one_vector_an_image(tmp_path, digits, network):
     run = config(digits, **{"proxy.embeddings": "timm/fake", "selection.similarity": "gaussian"})
-    with pytest.raises(InputError, match=r"must be 'cosine' where config\.proxy\.embeddings holds one vector"):
+    with pytest.raises(InputError, match=r"must be 'cosine' if config\.proxy\.embeddings holds one vector"):
         pipeline.run(run, tmp_path / "run", log=lambda _: None)
     assert not network
 

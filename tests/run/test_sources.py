@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 import sas_jax
 from sas_jax import config_file
 from sas_jax.export_subset import export_subset
-from sas_jax.run import pipeline, run
+from sas_jax.run import pipeline, state
 
 pytestmark = pytest.mark.usefixtures("one_stage")
 
@@ -213,9 +213,9 @@ def to_the_report(source, folder):
 @pytest.fixture(scope="module")
 def expected(one_stage, tmp_path_factory):
     """Returns `to_the_report` of the digits in a folder; the programs of all runs here are compiled once."""
-    shared, new = [], run.Trainers
+    shared, new = [], state.Trainers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "Trainers", lambda *of: (shared or shared.append(new(*of)) or shared)[0])
+        patch.setattr(state, "Trainers", lambda *of: (shared or shared.append(new(*of)) or shared)[0])
         yield to_the_report(Folder(), tmp_path_factory.mktemp("folder"))
 
 

@@ -254,7 +254,7 @@ def poison(patch, steps):
 def test_a_loss_that_is_not_finite_stops_with_its_step(trainer, images, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         poison(patch, {6})
-        match = r"nan at step 7 of 15 \(last good checkpoint: 5 .*learning_rate.*temperature.*skip_nonfinite"
+        match = r"nan at step 7 of 15 \(last good checkpoint: 5 .*learning rate.*temperature.*skip_nonfinite"
         with pytest.raises(InputError, match=match):
             run(trainer, images, tmp_path)
     said = []
@@ -367,7 +367,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_a_sentence(trainer, images, tm
             disk.enter_context(small_files())
 
         before_step(patch, 12, fill)
-        match = r"write the checkpoint of step 15 to .*: too large\. Raise the .* to resume from checkpoint 10\."
+        match = r"write the checkpoint of step 15 to .*: File too large\. Raise the .* to resume from checkpoint 10\."
         with pytest.raises(InputError, match=match):
             run(trainer, images, tmp_path)
     said = []
