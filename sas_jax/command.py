@@ -53,9 +53,8 @@ def _run(main: Callable[[], None], interrupted: str) -> None:
         if error.errno not in (*files.FULL, errno.EROFS, errno.EACCES):
             _fail()
             raise
-        what, fix = "access", "Change its permissions or choose a writable place"
-        if error.errno in files.FULL:
-            what, fix = "write", files.room(os.strerror(error.errno))
+        what = "write" if error.errno in files.FULL else "access"
+        fix = files.FULL.get(error.errno, "Change its permissions or choose a writable place")
         _exit(EXIT_INPUT, f"cannot {what} a file: {error}. {fix}, then run the command again.")
     except preemption.Preempted:
         print(f"{_name()}: stopped by SIGTERM{interrupted}", file=sys.stderr)

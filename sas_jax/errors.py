@@ -1,6 +1,7 @@
 """The error for invalid input, which the user can fix."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 600
@@ -33,6 +34,13 @@ def shown(value: Any, longest: int = 80) -> str:
     except Exception:  # such as an integer of more digits than Python converts
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def exactly_one(given: Mapping[str, bool]) -> None:
+    """Raises InputError unless one of two arguments is given; maps their names, as the user writes them."""
+    if sum(given.values()) != 1:
+        found, fix = ("both", "Omit one") if any(given.values()) else ("neither", "Give one")
+        raise InputError(f"Exactly one of {' and '.join(given)} must be given, got {found}. {fix}.")
 
 
 def _without_middle(text: str, longest: int) -> str:

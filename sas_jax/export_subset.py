@@ -8,7 +8,7 @@ from etils import epath
 from sas_jax import files
 from sas_jax.data import index_files, subsets
 from sas_jax.data import links as linking
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, exactly_one
 from sas_jax.selection.ranking import Ranking
 
 
@@ -45,11 +45,7 @@ def export_subset(
     """
     if not output and not links:
         raise InputError("--output or --links must be given, got neither. Give one or both.")
-    if (fraction is None) == (size is None):
-        raise InputError(
-            f"Exactly one of --fraction and --size must be given, got {'neither' if size is None else 'both'}. Give "
-            "one of the two."
-        )
+    exactly_one({"--fraction": fraction is not None, "--size": size is not None})
     to_text = output and index_files.check_writable_suffix(output) == ".txt"
     if images and not links and not to_text:
         raise InputError(

@@ -9,7 +9,7 @@ import sas_jax.data
 from sas_jax import config_file, pretrained
 from sas_jax.data import Split
 from sas_jax.encoder import load_encoder
-from sas_jax.errors import InputError, shown
+from sas_jax.errors import InputError, exactly_one, shown
 from sas_jax.files import beside, expanded, write_whole
 from sas_jax.networks import make_views
 from sas_jax.pretrained.hub import identity
@@ -55,8 +55,8 @@ def feature_file(
     Raises:
         InputError: the arguments conflict, or what they name is invalid.
     """
-    _check_one("--encoder and --model", encoder, model)
-    _check_one("--images and --config", images, config)
+    exactly_one({"--encoder": bool(encoder), "--model": bool(model)})
+    exactly_one({"--images": bool(images), "--config": bool(config)})
     for name, given, with_, there in (
         ("--arm", arm, "--encoder", encoder),
         ("--allow_older", allow_older, "--encoder", encoder),
@@ -93,12 +93,6 @@ def feature_file(
     write_whole(ids, lambda aside: aside.write_text("".join(f"{name}\n" for name in split.ids)))
     said = f"{path}: {found.shape[0]} x {found.shape[1]} features from {made_by}; image ids in {ids}"
     return "\n".join([said, *(f"skipped {each}" for each in skipped)])
-
-
-def _check_one(names: str, *given: str) -> None:
-    if (count := sum(map(bool, given))) != 1:
-        found = "both" if count else "neither"
-        raise InputError(f"Exactly one of {names} must be given, got {found}. Give one (--help explains them).")
 
 
 def _random_views(config: ConfigDict | None, split: Split, count: int) -> pretrained.RandomViews:

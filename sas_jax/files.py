@@ -20,7 +20,12 @@ from sas_jax.errors import InputError, shown
 
 LARGEST = 1 << 33  # bytes of a file that is read into memory
 LONGEST_NAME = 255  # bytes of a file's name
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota exceeded or file too large
+# What makes room for a write: after a full disk, an exceeded quota, a file too large.
+FULL = {
+    errno.ENOSPC: "Free disk space",
+    errno.EDQUOT: "Free disk space",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
+}
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK"
@@ -244,11 +249,6 @@ def lines(path: str) -> list[str]:
             f"{path} must be a UTF-8 text file, got one that cannot be read ({reason(error)}). Check the path."
         ) from error
     return text.removesuffix("\n").split("\n")
-
-
-def room(why: str) -> str:
-    """Returns the imperative that makes room for a write, given the text of one of the errors in FULL."""
-    return "Raise the limit on file sizes (ulimit -f)" if why == os.strerror(errno.EFBIG) else "Free disk space"
 
 
 def reason(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import pytest
 import sas_jax
 from sas_jax import data, rank_file
 from sas_jax.data import index_files
-from sas_jax.errors import LONGEST, InputError
+from sas_jax.errors import LONGEST, InputError, exactly_one
 
 Z = np.eye(4, dtype=np.float32)
 LONG = f"/data/{'x' * 5_000}/E.npy"
@@ -74,3 +74,16 @@ def test_a_long_path_is_not_echoed_whole(call, path):
 def test_what_is_no_path_is_one_sentence(call, path):
     with pytest.raises(InputError, match=r"^A path must be a string or a pathlib\.Path, got .*\. Give one\.$"):
         call(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"`a`": False, "`b`": False}, "Exactly one of `a` and `b` must be given, got neither. Give one."),
+        ({"`a`": True, "`b`": True}, "Exactly one of `a` and `b` must be given, got both. Omit one."),
+    ],
+)
+def test_neither_and_both_are_told_apart(given, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        exactly_one(given)
+    exactly_one({"`a`": False, "`b`": True})

@@ -211,7 +211,7 @@ def gain_curve(curve: measures.Curve, budgets: Sequence[float], turning: float |
         f"mean over {numbers.plural(classes, 'latent class', 'latent classes')}"
         + (", band from the 10th to the 90th percentile." if classes > 1 else ".")
     )
-    first, last = round(float(known[0]), 2) + 0.0, round(float(known[-1]), 2) + 0.0  # no -0.0
+    first, last = (numbers.rounded(float(known[at]), 2) for at in (0, -1))
     course = "" if first == last else "falling " if first > last else "rising "
     summary = f"Marginal gain, {course}from {numbers.decimal(first, 2)} to {numbers.decimal(last, 2)}"
     return figure(axes.svg(summary + _marks_in_words(budgets, turning)), caption)

@@ -222,4 +222,4 @@ def _rival(group: Group, name: str, others: Sequence[Group]) -> Group | None:
 
 
 def _points(difference: float) -> str:
-    return numbers.points(round(difference, 3) + 0.0)  # turns -0.0 into 0.0
+    return numbers.points(numbers.rounded(difference, 3))

@@ -12,6 +12,11 @@ def known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def rounded(value: float, digits: int) -> float:
+    """Rounds a number; never to -0.0, which would be shown with its sign."""
+    return round(value, digits) + 0.0
+
+
 def count(value: float | None) -> str:
     """Formats a whole number with thousands separators: 50,000."""
     return f"{round(value):,}" if value is not None and known(value) else NOTHING

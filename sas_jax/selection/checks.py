@@ -199,6 +199,15 @@ def weights(values: np.ndarray | None, n: int) -> np.ndarray | None:
     return result
 
 
+def no_weights(values: Any, objective: str) -> None:
+    """Raises InputError if weights are given, for an objective that has none."""
+    if values is not None:
+        raise InputError(
+            f"`weights` must be None for {objective}, a sum over pairs of a picked and an unpicked example, got "
+            "some. Omit them, or use another objective."
+        )
+
+
 def weights_range(values: np.ndarray, of: np.ndarray) -> str:
     """Returns a warning if many weights lose precision beside the largest of their class.
 
@@ -345,14 +354,6 @@ def mesh(value: "Mesh | None") -> "Mesh | None":
             f"of the processes {sorted(processes)}. Make it of jax.local_devices() or of jax.devices()."
         )
     return value
-
-
-def exactly_one(**values: Any) -> None:
-    """Raises InputError unless exactly one of the two values is not None."""
-    given = [name for name, value in values.items() if value is not None]
-    if len(given) != 1:
-        found, fix = ("both", "Omit one") if given else ("neither", "Give one")
-        raise InputError(f"Exactly one of `{'` and `'.join(values)}` must be given, got {found}. {fix}.")
 
 
 def flag(what: str, value: bool) -> bool:

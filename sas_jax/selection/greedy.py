@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from sas_jax import collectives, settings
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, exactly_one
 from sas_jax.selection import checks, fixed_point, windows
 from sas_jax.selection.objectives import OBJECTIVES, Sizes
 from sas_jax.selection.similarity import Embeddings, Matrix, one_of_embeddings, one_of_matrix
@@ -93,11 +93,7 @@ def problem(
     on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
     axis = None if mesh is None else mesh.axis_names[0]
     if OBJECTIVES[objective].cut:
-        if weights is not None:
-            raise InputError(
-                f"`weights` must be None for {objective}, a sum over pairs of a picked and an unpicked example, got "
-                "some. Omit them, or use another objective."
-            )
+        checks.no_weights(weights, objective)
         self_similarity = 0.0  # of no effect
     scale = jnp.float32(1)
     if weights is not None:
@@ -291,7 +287,7 @@ def _placed(values: Any, specs: Any, mesh: Mesh) -> Any:
 
 def _checked(similarity, embeddings) -> jax.Array:
     """Returns whichever of the two was given, as float32, if its shape and dtype are valid."""
-    checks.exactly_one(similarity=similarity, embeddings=embeddings)
+    exactly_one({"`similarity`": similarity is not None, "`embeddings`": embeddings is not None})
     values = jnp.asarray(embeddings if similarity is None else similarity)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise InputError(f"`similarity` and `embeddings` must be floating point, got {values.dtype}. Convert them.")

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 import sas_jax
 from sas_jax import arrays, devices, files, settings
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, exactly_one
 from sas_jax.selection import budgets as division
 from sas_jax.selection import checks, classwise, columns
 from sas_jax.selection.budgets import PROPORTIONAL
@@ -89,7 +89,7 @@ def rank(
         )
     if self_similarity is not None:
         self_similarity = checks.unit_interval("self_similarity", self_similarity)
-    checks.exactly_one(similarity=similarity, embeddings=embeddings)
+    exactly_one({"`similarity`": similarity is not None, "`embeddings`": embeddings is not None})
     parameters: dict[str, Any] = {"self_similarity": self_similarity}
     if embeddings is None:
         kind = "matrix"
@@ -105,11 +105,8 @@ def rank(
     initial = checks.initial(initial, n)
     weights = checks.weights(weights, n)
     ids = checks.ids(ids, n)
-    if weights is not None and OBJECTIVES[objective].cut:
-        raise InputError(
-            f"`weights` must be None for {objective}, a sum over pairs of a picked and an unpicked example, got "
-            "some. Omit them, or use another objective."
-        )
+    if OBJECTIVES[objective].cut:
+        checks.no_weights(weights, objective)
     where[initial] = False
     number = int(where.sum())
     budget = checks.budget(budget, number)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sas_jax.errors import InputError
+from sas_jax.errors import InputError, exactly_one
 from sas_jax.selection import budgets as division
 from sas_jax.selection import checks, columns, ranking_files
 
@@ -75,7 +75,7 @@ class Ranking:
             InputError: neither or both of `fraction` and `size` are given, or they are out of range or beyond what was
                 ranked.
         """
-        checks.exactly_one(fraction=fraction, size=size)
+        exactly_one({"`fraction`": fraction is not None, "`size`": size is not None})
         if rounding not in ("nearest", "floor"):
             raise InputError(f"`rounding` must be 'nearest' or 'floor', got {rounding!r}. Choose one.")
         if rounding == "floor" and budgets not in (None, division.PROPORTIONAL):

@@ -23,7 +23,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from sas_jax import devices
 from sas_jax.errors import InputError
-from sas_jax.files import FULL, is_remote, matching, reason, remove, room
+from sas_jax.files import FULL, is_remote, matching, reason, remove
 from sas_jax.workdir import read_sealed, write_json
 
 # Orbax logs a traceback in each of its threads for errors that it also raises, which are reported here. It also warns
@@ -246,7 +246,8 @@ def _reason(error: Exception) -> str:
 
 def _remedy(why: str) -> str:
     """Returns the imperative that fixes a failed write, given its `_reason`."""
-    return room(why) if why in map(os.strerror, FULL) else "Check that the directory is reachable and writable"
+    known = {os.strerror(number): fix for number, fix in FULL.items()}
+    return known.get(why, "Check that the directory is reachable and writable")
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:

@@ -289,16 +289,3 @@ def test_what_does_not_fit_a_sentence_is_named_by_its_type():
     assert checks.shown(np.zeros((50, 2))) == "a ndarray"
     assert checks.shown("x" * 58) == repr("x" * 58)
     assert checks.shown("x" * 60) == "a str"
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"a": None, "b": None}, "Exactly one of `a` and `b` must be given, got neither. Give one."),
-        ({"a": 1, "b": 2}, "Exactly one of `a` and `b` must be given, got both. Omit one."),
-    ],
-)
-def test_neither_and_both_are_told_apart(values, message):
-    with pytest.raises(InputError, match=f"^{message}$"):
-        checks.exactly_one(**values)
-    checks.exactly_one(a=None, b=0)
