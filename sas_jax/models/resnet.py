@@ -71,6 +71,36 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
+@jax.custom_vjp
+def _tied(params: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    """The identity, but in the backward pass the gradient of `x` waits for those of `params`."""
+    return params, x
+
+
+_tied.defvjp(lambda params, x: ((params, x), None), lambda _, gradients: jax.lax.optimization_barrier(gradients))
+
+
+class RecomputedBlock(Block):
+    """A block for `nn.remat`, whose gradients are complete before the backward pass reaches the block before it.
+
+    On several GPUs, XLA otherwise computes all kernel gradients at the end, because it exchanges them together, and
+    keeps every recomputed activation until then: ResNet-50 at 256 images of 224 pixels needed 21 GB on each of eight
+    H100s instead of 9 (compiled with jax 0.10.2, 2026-11-28).
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        def enter(params: Any) -> Any:
+            nonlocal x
+            params, x = _tied(params, x)
+            return params
+
+        def block(module: Block) -> jax.Array:
+            return Block.__call__(module, x, train)
+
+        return nn.map_variables(block, "params", enter, init=self.is_initializing())(self)
+
+
 class ResNet(nn.Module):
     """A ResNet from images to representations.
 
@@ -110,7 +140,7 @@ class ResNet(nn.Module):
         x = nn.relu(batch_norm(train=train, dtype=self.dtype)(x))
         if pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        block = nn.remat(RecomputedBlock, static_argnums=(2,)) if self.remat else Block
         for stage, count in enumerate(blocks):
             for i in range(count):
                 block_stride = 2 if stage > 0 and i == 0 else 1

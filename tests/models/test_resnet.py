@@ -61,23 +61,51 @@ def test_remat_keeps_the_names_of_parameters(depth, stem):
     assert anew == kept
 
 
+def traced_gradient(model):
+    """Returns the traced gradient of a loss in the parameters, and their shapes."""
+
+    def loss(params, batch_stats, x):
+        out, _ = model.apply({"params": params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.square(out))
+
+    variables, _ = shapes_of(model, 8)
+    image = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    params = variables["params"]
+    return jax.jit(jax.grad(loss)).trace(params, variables["batch_stats"], image), params
+
+
 def test_remat_computes_blocks_anew_and_nothing_else():
     """tests/training/test_guarantees.py checks that the step stays the same."""
 
     def convolutions(model):
-        def loss(params, batch_stats, x):
-            out, _ = model.apply({"params": params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"])
-            return jnp.sum(jnp.square(out))
-
-        variables, _ = shapes_of(model, 8)
-        image = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
-        lowered = jax.jit(jax.grad(loss)).lower(variables["params"], variables["batch_stats"], image)
-        return lowered.as_text().count("stablehlo.convolution")
+        return traced_gradient(model)[0].lower().as_text().count("stablehlo.convolution")
 
     # Two in each of four blocks, three on shortcuts, and the first one; forward, for the kernel and, except for the
     # first, for the input.
     assert convolutions(ResNet(depth=10, width=0.125)) == 3 * 12 - 1
     assert convolutions(ResNet(depth=10, width=0.125, remat=True)) == 3 * 12 - 1 + 11
+
+
+def equations(jaxpr, primitive):
+    """Yields the equations of a primitive, those in nested programs included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == primitive:
+            yield equation
+        for value in equation.params.values():
+            nested = getattr(value, "jaxpr", value)
+            if hasattr(nested, "eqns"):
+                yield from equations(nested, primitive)
+
+
+def test_with_remat_the_gradient_of_a_blocks_input_waits_for_those_of_its_kernels():
+    """tests/training/test_gpu_topology.py checks the memory that this saves."""
+    traced, params = traced_gradient(ResNet(depth=10, width=0.125, remat=True))
+    tied = list(equations(traced.jaxpr.jaxpr, "optimization_barrier"))
+    blocks = [params[f"Block_{i}"] for i in reversed(range(4))]
+    for equation, block in zip(tied, blocks, strict=True):
+        *of_params, of_input = [variable.aval.shape for variable in equation.outvars]
+        assert of_params == [leaf.shape for leaf in jax.tree.leaves(block)]
+        assert len(of_input) == 4
 
 
 def test_running_statistics_move_as_torchs():
