@@ -24,7 +24,7 @@ test: $(VENV)/ready
 	XLA_FLAGS="$$XLA_FLAGS $(LIGHTLY)" $(PYTEST) $(addprefix --ignore=,$(ROUNDING))
 	$(PYTEST) $(ROUNDING)
 
-# Kills training runs and a comparison 25 times each; `make test` kills the former five times and the latter once.
+# Kills training runs and a comparison 25 times each; `make test` kills the former three times and the latter once.
 test-kill: $(VENV)/ready
 	SAS_JAX_KILLS=25 JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/training/test_processes.py tests/test_main.py -k killed
 

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def one_stage():
-    """Cuts ResNet-10 after the first of its four stages, to compile sooner; tests/test_main.py trains the whole one."""
+    """Cuts ResNet-10 after the first of its four stages, to compile sooner; tests/test_install.py trains all four."""
     from sas_jax.models import resnet
 
     with pytest.MonkeyPatch.context() as patch:

@@ -16,6 +16,8 @@ from sas_jax.workdir import Metrics, Workdir, check_writable
 from tests.run.test_pipeline import small_config
 from tests.test_main import untimed
 
+pytestmark = pytest.mark.usefixtures("one_stage")
+
 
 @pytest.fixture(scope="module")
 def bucket():

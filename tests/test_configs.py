@@ -22,6 +22,8 @@ from sas_jax import config_checks
 from sas_jax.data import prepared
 from sas_jax.run import pipeline
 
+pytestmark = pytest.mark.usefixtures("one_stage")
+
 CLASSES = ("n01440764", "n02102040", "n03000684")
 
 

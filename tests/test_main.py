@@ -21,10 +21,18 @@ SMALL = [
     "--config.train.epochs=3",
     "--config.embedding.views=1",
     "--config.train.batch_size=64",
-    "--config.arms=(('selected', 0.2, 0), ('random', 0.2, 1, 'byol'), ('k_center', 0.2, 0))",
+    "--config.arms=(('selected', 0.2, 0), ('random', 0.2, 1, 'byol'))",
     "--config.evaluation.probe_iterations=30",
     "--config.runtime.checkpoint_epochs=1",
 ]
+# As the fixture `one_stage`; tests/test_install.py trains the whole network.
+ONE_STAGE = """
+import runpy, sys
+from sas_jax.models import resnet
+resnet.DEPTHS[10] = ((1,), False)
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 MORE = [  # for make test-kill
     "--config.arms=(('selected', 0.2, 0), ('random', 0.2, 1, 'byol', 'steps'), ('k_center', 0.2, 0))",
     "--config.evaluation.supervised_fractions=(0.2,)",
@@ -33,7 +41,7 @@ MORE = [  # for make test-kill
 
 def start(module, *arguments):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    command = [sys.executable, "-m", f"sas_jax.{module}", *map(str, arguments)]
+    command = [sys.executable, "-c", ONE_STAGE, f"sas_jax.{module}", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -107,10 +115,10 @@ def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_pat
     code, out, err = run("embed", *arguments)
     assert code == 0, err
     features = np.load(tmp_path / "out" / "E.npy")
-    assert features.shape == (3, 64)
+    assert features.shape == (3, 8)
     assert len(np.unique(features, axis=0)) == 3
     assert (tmp_path / "out" / "E.ids.txt").read_text() == "0.png\n1.png\n2.png\n"
-    assert "3 x 64 features from sas-0.20-s0" in out
+    assert "3 x 8 features from sas-0.20-s0" in out
     code, out, err = run("embed", *arguments[:2])
     assert (code, out) == (2, "")
     assert "--output must be given, got none" in err

@@ -95,7 +95,7 @@ def kill_again_and_again(directory, kills, *arguments):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_killed_again_and_again_it_ends_with_the_same_bits(whole, tmp_path, streamed):
     arguments = ["--streamed"] if streamed else []
-    kills = int(os.environ.get("SAS_JAX_KILLS", 5))
+    kills = int(os.environ.get("SAS_JAX_KILLS", 3))
     directory = tmp_path / "run"
     moments = kill_again_and_again(directory, kills - kills // 2 if streamed else kills, *arguments)
     finish(directory, *arguments)
