@@ -16,7 +16,6 @@ from sas_jax import config_file
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "MANIFEST.in")
-# Programs that tests/test_main.py compiles as well.
 SMALL = (
     "--config=digits",
     "--config.data.image_size=8",

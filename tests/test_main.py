@@ -25,7 +25,7 @@ SMALL = [
     "--config.evaluation.probe_iterations=30",
     "--config.runtime.checkpoint_epochs=1",
 ]
-# As the fixture `one_stage`; tests/test_install.py trains the whole network.
+# In place of -m; cuts the network as the fixture `one_stage` does.
 ONE_STAGE = """
 import runpy, sys
 from sas_jax.models import resnet
@@ -39,23 +39,25 @@ MORE = [  # for make test-kill
 ]
 
 
-def start(module, *arguments):
+def start(*arguments):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    command = [sys.executable, "-c", ONE_STAGE, f"sas_jax.{module}", *map(str, arguments)]
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def run(module, *arguments):
-    process = start(module, *arguments)
+def run(*arguments):
+    process = start(*arguments)
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
     """In a separate process; tests/test_command.py has the other cases."""
-    code, out, err = run("main", "--config=configs/digits.py", "--config.seed=abc", f"--workdir={tmp_path / 'run'}")
+    code, out, err = run(
+        "-m", "sas_jax.main", "--config=configs/digits.py", "--config.seed=abc", f"--workdir={tmp_path / 'run'}"
+    )
     assert err.startswith("sas_jax.main: config.seed must be a whole number from 0 to 2,147,483,647, got 'abc'.")
     assert err.count("\n") == 1
     assert (code, out) == (2, "")
@@ -78,14 +80,14 @@ def progress(workdir):
 def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_path):
     """kill -9 at any point: proxy, embedding, ranking, arms of two methods, their evaluation; `embed` at the end."""
     kills = int(os.environ.get("SAS_JAX_KILLS", 1))
-    flags = [*SMALL, *(MORE if kills > 1 else [])]
-    code, out, err = run("main", *flags, f"--workdir={tmp_path / 'whole'}")
+    command = ["-c", ONE_STAGE, "sas_jax.main", *SMALL, *(MORE if kills > 1 else [])]
+    code, out, err = run(*command, f"--workdir={tmp_path / 'whole'}")
     assert code == 0, err
     assert "Linear probe" in out
     assert f"report: {tmp_path / 'whole'}/report.html" in out
     rng = np.random.default_rng(kills)
     for point in sorted(rng.integers(1, progress(tmp_path / "whole") - 2, kills)):
-        process = start("main", *flags, f"--workdir={tmp_path / 'killed'}")
+        process = start(*command, f"--workdir={tmp_path / 'killed'}")
         deadline = time.monotonic() + 300
         while progress(tmp_path / "killed") < point:
             assert process.poll() is None, process.stderr.read()
@@ -96,7 +98,7 @@ def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_pat
         process.communicate()  # waits, and closes the pipes
         assert process.returncode == -signal.SIGKILL
         assert not (tmp_path / "killed" / "report.html").exists()
-    code, _, err = run("main", *flags, f"--workdir={tmp_path / 'killed'}")
+    code, _, err = run(*command, f"--workdir={tmp_path / 'killed'}")
     assert code == 0, err
     whole, killed = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "killed"))
     assert untimed(whole) == untimed(killed)
@@ -111,14 +113,21 @@ def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_pat
 
     for i in range(3):
         Image.new("RGB", (9, 9), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    arguments = [f"--encoder={tmp_path / 'whole'}", f"--images={tmp_path}", f"--output={tmp_path / 'out' / 'E.npy'}"]
-    code, out, err = run("embed", *arguments)
+    arguments = [
+        "-c",
+        ONE_STAGE,
+        "sas_jax.embed",
+        f"--encoder={tmp_path / 'whole'}",
+        f"--images={tmp_path}",
+        f"--output={tmp_path / 'out' / 'E.npy'}",
+    ]
+    code, out, err = run(*arguments)
     assert code == 0, err
     features = np.load(tmp_path / "out" / "E.npy")
     assert features.shape == (3, 8)
     assert len(np.unique(features, axis=0)) == 3
     assert (tmp_path / "out" / "E.ids.txt").read_text() == "0.png\n1.png\n2.png\n"
     assert "3 x 8 features from sas-0.20-s0" in out
-    code, out, err = run("embed", *arguments[:2])
+    code, out, err = run(*arguments[:-1])
     assert (code, out) == (2, "")
     assert "--output must be given, got none" in err
