@@ -32,6 +32,7 @@ from sas_jax.training import SimCLR
 from sas_jax.training.losses import nt_xent
 from sas_jax.training.step import VIEWS, view_keys
 from sas_jax.views import SIGMA, blur_radius, view
+from tests.jaxprs import equations
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALL = "pip install -r benchmarks/requirements-training.txt"
@@ -91,10 +92,7 @@ def our_variables(network):
 def counted_flops(jaxpr):
     """Counts two for each multiplication of a program's convolutions and products, with its inner programs."""
     total = 0
-    for equation in jaxpr.eqns:
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            total += counted_flops(inner) if hasattr(inner, "eqns") else 0
+    for equation in equations(jaxpr):
         if equation.primitive.name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape  # h, w, in, out
             total += 2 * equation.outvars[0].aval.size * int(np.prod(kernel[:3]))

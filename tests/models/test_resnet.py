@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sas_jax.models import ProjectionHead, ResNet
+from tests.jaxprs import equations
 
 # Parameters of the networks with a 3x3 stem and without the classifier, counted by hand from the layers: convolutions
 # without bias, two parameters per BatchNorm channel. 11,168,832 is the well-known 11,173,962 of ResNet-18 for CIFAR-10
@@ -86,21 +87,10 @@ def test_remat_computes_blocks_anew_and_nothing_else():
     assert convolutions(ResNet(depth=10, width=0.125, remat=True)) == 3 * 12 - 1 + 11
 
 
-def equations(jaxpr, primitive):
-    """Yields the equations of a primitive, those in nested programs included."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == primitive:
-            yield equation
-        for value in equation.params.values():
-            nested = getattr(value, "jaxpr", value)
-            if hasattr(nested, "eqns"):
-                yield from equations(nested, primitive)
-
-
 def test_with_remat_the_gradient_of_a_blocks_input_waits_for_those_of_its_kernels():
     """tests/training/test_gpu_topology.py checks the memory that this saves."""
     traced, params = traced_gradient(ResNet(depth=10, width=0.125, remat=True))
-    tied = list(equations(traced.jaxpr.jaxpr, "optimization_barrier"))
+    tied = [e for e in equations(traced.jaxpr) if e.primitive.name == "optimization_barrier"]
     blocks = [params[f"Block_{i}"] for i in reversed(range(4))]
     for equation, block in zip(tied, blocks, strict=True):
         *of_params, of_input = [variable.aval.shape for variable in equation.outvars]

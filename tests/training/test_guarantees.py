@@ -22,6 +22,7 @@ from sas_jax.training.feed import Resident, Streamed
 from sas_jax.training.optimizer import Horizon
 from sas_jax.views import Views
 from sas_jax.workdir import Metrics, Workdir
+from tests.jaxprs import equations
 
 SIZE, BATCH, N = 8, 8, 40
 SUBSET = np.arange(0, N, 3)  # 14 images: one batch per epoch, and an incomplete one that is skipped
@@ -149,16 +150,6 @@ def test_an_implicit_transfer_in_the_loop_raises(images, tmp_path, monkeypatch):
 
 
 # ---- precision
-
-
-def equations(program):
-    """Returns every operation of a traced program, including those of its inner functions."""
-    for equation in program.eqns:
-        yield equation
-        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns"))
-        for part in inner:
-            if hasattr(part, "eqns"):
-                yield from equations(part)
 
 
 def step_arguments(trainer):
