@@ -49,7 +49,7 @@ def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
     from sas_jax import devices
 
     if split:
-        devices.split_cpu(task.case.batch)
+        devices.split_cpu(task.case.network.size, task.case.batch)
     else:
         jax.config.update("jax_num_cpu_devices", 1)
     case = task.case

@@ -55,7 +55,7 @@ def main() -> None:
         devices.make_deterministic()
     if DISTRIBUTED.value:
         devices.join(heartbeat_seconds=config.runtime.heartbeat_seconds)
-    devices.split_cpu(config.train.batch_size, config.proxy.train.batch_size)
+    devices.split_cpu(config.data.image_size, config.train.batch_size, config.proxy.train.batch_size)
     results = pipeline.run(
         config,
         workdir,

@@ -17,11 +17,22 @@ def test_the_mesh_has_one_axis_over_the_devices_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("batches", "count"),
-    [((128, 512), 8), ((64, 128), 4), ((32,), 2), ((6, 128), 2), ((8,), 2), ((7, 128), 1), ((96,), 4)],
+    ("image_size", "batches", "count"),
+    [
+        (32, (128, 512), 8),
+        (32, (64, 128), 4),
+        (32, (32,), 2),
+        (32, (6, 128), 2),
+        (32, (8,), 2),
+        (32, (7, 128), 1),
+        (32, (96,), 4),
+        (16, (128,), 2),
+        (16, (256,), 4),
+        (224, (32,), 2),
+    ],
 )
-def test_a_cpu_is_as_many_devices_as_divide_the_batches_and_suit_the_smallest(batches, count):
-    assert devices.cpu_devices(*batches) == count
+def test_a_cpu_is_as_many_devices_as_divide_the_batches_and_suit_the_smallest(image_size, batches, count):
+    assert devices.cpu_devices(image_size, *batches) == count
 
 
 SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
@@ -37,7 +48,7 @@ SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
 )
 def test_a_cpu_is_split_and_xla_told_to_compute_in_sequence_unless_the_user_says_otherwise(settings, count, flags):
     environment = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")} | settings
-    code = "import os, jax; from sas_jax import devices; devices.split_cpu(128); "
+    code = "import os, jax; from sas_jax import devices; devices.split_cpu(32, 128); "
     code += "print(jax.device_count(), os.environ['XLA_FLAGS'])"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{count} {flags}"
@@ -55,7 +66,7 @@ def test_rankings_have_a_device_of_each_core_up_to_eight(monkeypatch, cores, num
 def test_a_version_of_xla_that_may_not_know_a_flag_is_not_given_it(monkeypatch):
     monkeypatch.setattr(devices.jaxlib.version, "__version_info__", (0, 13, 0))
     monkeypatch.setenv("XLA_FLAGS", "")
-    devices.split_cpu(128)
+    devices.split_cpu(32, 128)
     assert os.environ["XLA_FLAGS"] == ""
 
 

@@ -8,6 +8,9 @@ order of summation differs. The rewrites, with times on 2 cores of an AMD EPYC (
   convolution, which transposes both operands first (16 to 32 channels, 32 x 32 to 16 x 16 pixels).
 - XLA's fast kernels (YNN) require 32 output channels. With fewer, neighbouring pixels of a row are computed as channels
   of one pixel: 2.7 ms instead of 4.1 (16 channels, 32 x 32), 0.8 ms instead of 3.4 (the stem, 3 to 16 channels).
+- Images with at most as many pixels as the kernel are multiplied with a matrix. XLA has no fast kernel for images
+  smaller than the kernel: 0.64 ms instead of 27 ms (64 images of 2 x 2 pixels, 128 channels, a core of an AMD EPYC with
+  AVX2, 2026-11-28). ResNet-10 x 0.25 on images of 16 pixels trained at 1,590 views/s instead of 940.
 - The input gradient of a convolution with stride 2 is computed as four convolutions, one per parity of row and column.
   As a single convolution, three quarters of the multiplied values are zeros.
 - The kernel gradient transposes its operands and exceeds the caches if they are large. It is computed as a sum over
@@ -58,8 +61,29 @@ def conv_general_dilated(
     assert rhs.shape[0] == rhs.shape[1]
     assert options.get("feature_group_count", 1) == 1
     assert all(set(options.get(name) or (1,)) == {1} for name in ("lhs_dilation", "rhs_dilation"))
-    rows, columns = padding
-    return _convolve(lhs, rhs, stride, (tuple(rows), tuple(columns)))
+    (top, bottom), (left, right) = padding
+    convolve = _multiply if lhs.shape[1] * lhs.shape[2] <= rhs.shape[0] ** 2 else _convolve
+    return convolve(lhs, rhs, stride, ((top, bottom), (left, right)))
+
+
+def _multiply(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    """The convolution as a product of images and a matrix of all pairs of an input and an output pixel."""
+
+    def of_each_output(kernel: jax.Array, axis: int, length: int, before: int, after: int) -> jax.Array:
+        """Replaces the axis of taps by two axes: the output's position and the input's."""
+        size = kernel.shape[axis]
+        # Output i reads input r by tap r + before - stride * i; taps outside the kernel are zeros.
+        outputs = (length + before + after - size) // stride + 1
+        low, high = max(0, stride * (outputs - 1) - before), max(0, before + length - size)
+        padded = jnp.pad(kernel, [(low, high) if at == axis else (0, 0) for at in range(kernel.ndim)])
+        starts = [low + before - stride * i for i in range(outputs)]
+        return jnp.stack([lax.slice_in_dim(padded, at, at + length, axis=axis) for at in starts], axis=axis)
+
+    n, height, width, channels = x.shape
+    matrix = of_each_output(of_each_output(kernel, 1, width, *padding[1]), 0, height, *padding[0])
+    rows, _, columns, _, _, features = matrix.shape
+    matrix = matrix.transpose(1, 3, 4, 0, 2, 5).reshape(height * width * channels, rows * columns * features)
+    return (x.reshape(n, -1) @ matrix).reshape(n, rows, columns, features)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
