@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from etils import epath
@@ -92,8 +92,9 @@ class Checkpoints:
             loss: the checkpoint with the lowest loss is the best.
         """
         self.finish()
-        # Copied because the state's own buffers are donated to the next step while orbax may still hold views of them.
-        copy = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+        # Copied because the state's own buffers are donated to the next step while orbax still reads them. As NumPy
+        # arrays, because orbax compiles a program per shape to slice those of JAX, a part for each device to write.
+        copy = jax.tree.map(np.array, state)
         self._saving = step
         try:
             self._manager.save(step, args=ocp.args.StandardSave(copy), metrics={"loss": loss})
