@@ -115,7 +115,7 @@ def trainer(case: Case, mesh: Mesh) -> Trainer:
 
 def abstract_state(case: Case, name: str) -> Any:
     """Returns the shapes and dtypes of the training state."""
-    return trainer(case, mesh(name)).abstract_state()
+    return trainer(case, mesh(name)).abstract_state
 
 
 def compile_step(case: Case, mesh: Mesh) -> Compiled:
@@ -130,7 +130,7 @@ def compile_step(case: Case, mesh: Mesh) -> Compiled:
     def array(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding = whole) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-    state = made.abstract_state()
+    state = made.abstract_state
     key = array((), jax.eval_shape(lambda: jax.random.key(0)).dtype)
     number: Any = array((), jnp.int32)
     horizon = Horizon(number, number, number)

@@ -63,7 +63,7 @@ def host(mesh: Mesh) -> tuple[jax.Device, ...]:
 def _embed(stage: Stage, config: ConfigDict, chips: tuple[jax.Device, ...]) -> Any:
     """Lowers one call of the pmapped function: a batch per chip, with all its views."""
     trainer = networks.make_trainer(config, config.proxy.encoder, config.proxy.train, mesh=Mesh(chips, (devices.AXIS,)))
-    state = trainer.abstract_state()
+    state = trainer.abstract_state
     variables = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
         {"params": state.params, "batch_stats": state.batch_stats},

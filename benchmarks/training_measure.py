@@ -41,17 +41,20 @@ class Implementation(NamedTuple):
     measure: Callable[[Task], dict[str, Any]]
 
 
-def _sas_jax(task: Task, *, split: bool) -> dict[str, Any]:
+def _sas_jax(task: Task, *, plain: bool = False) -> dict[str, Any]:
+    """Measures sas_jax; if `plain`, without what it changes for CPUs: the devices, XLA's flags and the convolutions."""
     import jax
 
     stand_ins.install()  # sas_jax.training uses ml_collections in annotations
     from benchmarks import training_jax, training_profile
     from sas_jax import devices
+    from sas_jax.models import convolution
 
-    if split:
-        devices.split_cpu(task.case.network.size, task.case.batch)
-    else:
+    if plain:
         jax.config.update("jax_num_cpu_devices", 1)
+        convolution.fastest = lambda dtype: jax.lax.conv_general_dilated
+    else:
+        devices.split_cpu(task.case.network.size, task.case.batch)
     case = task.case
     # All devices of a CPU, as in the commands; one accelerator, like the other implementations.
     trainer = training_jax.make_trainer(case, devices.mesh(None if task.backend == "cpu" else 1))
@@ -189,9 +192,9 @@ _THEIRS = ("step", "end_to_end")
 _PYTORCH = ("torch", "torchvision")
 
 IMPLEMENTATIONS = {
-    "sas_jax": Implementation("sas_jax", (), _OURS, ("cpu", "gpu", "tpu"), lambda task: _sas_jax(task, split=True)),
-    "sas_jax_one_device": Implementation(
-        "sas_jax, one device", (), ("step",), ("cpu",), lambda task: _sas_jax(task, split=False)
+    "sas_jax": Implementation("sas_jax", (), _OURS, ("cpu", "gpu", "tpu"), _sas_jax),
+    "sas_jax_plain": Implementation(
+        "sas_jax, plain XLA", (), ("step",), ("cpu",), lambda task: _sas_jax(task, plain=True)
     ),
     "torch_float32": Implementation(
         "PyTorch, eager, float32",

@@ -15,7 +15,7 @@ from benchmarks.training_measure import IMPLEMENTATIONS
 
 COLOURS = {
     "sas_jax": "#0072B2",
-    "sas_jax_one_device": "#56B4E9",
+    "sas_jax_plain": "#56B4E9",
     "torch_float32": "#CC79A7",
     "torch": "#D55E00",
     "torch_compile": "#E69F00",

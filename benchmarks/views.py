@@ -105,7 +105,7 @@ def measure(workdir: Path, most: int) -> dict[str, Any]:
     assert train.labels is not None
     trainer = networks.make_trainer(config, config.proxy.encoder, config.proxy.train, mesh=devices.mesh(1))
     checkpoints = Checkpoints(workdir / "proxy" / "checkpoints")
-    state, _ = checkpoints.restore(trainer.abstract_state())
+    state, _ = checkpoints.restore(trainer.abstract_state)
     checkpoints.close()
     assert state is not None
     start = time.process_time()

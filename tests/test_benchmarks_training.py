@@ -314,7 +314,7 @@ def test_our_side_needs_no_more_than_a_machine_with_a_gpu_has():
         "stand_ins.install()\n"
         "from benchmarks import training_jax, training_profile\n"
         "from sas_jax import devices\n"
-        "training_jax.make_trainer(training_cases.quick()[0], devices.mesh()).abstract_state()\n"
+        "training_jax.make_trainer(training_cases.quick()[0], devices.mesh()).abstract_state\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -165,26 +166,29 @@ class Data:
 
 
 class Trainers:
-    """The trainers of a run, with one object for all arms of a method, so that they share one compiled program."""
+    """The trainers of a run, with one object for all runs of the same settings, so that they share one program."""
 
     def __init__(self, config: ConfigDict, data: Data):
         self._config = config
         self._data = data
-        self._of_method: dict[str, Trainer] = {}
+        self._made: dict[str, Trainer] = {}
 
-    @functools.cached_property
+    @property
     def proxy(self) -> Trainer:
         """The trainer of the proxy."""
-        return make_trainer(self._config, self._config.proxy.encoder, self._config.proxy.train, mesh=devices.mesh())
+        return self._get(DEFAULT, self._config.proxy.encoder, self._config.proxy.train)
 
     def arm(self, method: str) -> Trainer:
         """Returns the trainer for the arms of a method."""
-        if method not in self._of_method:
-            training = plan.training(self._config, method)
-            self._of_method[method] = make_trainer(
-                self._config, self._config.encoder, training, mesh=devices.mesh(), method=method
-            )
-        return self._of_method[method]
+        return self._get(method, self._config.encoder, plan.training(self._config, method))
+
+    def _get(self, method: str, encoder: ConfigDict, train: ConfigDict) -> Trainer:
+        # Of the epochs, a trainer depends only on the share that is warm-up.
+        of_run = train.to_dict() | {"epochs": 1, "warmup_epochs": train.warmup_epochs / train.epochs}
+        key = json.dumps([method, encoder.to_dict(), of_run], sort_keys=True)
+        if key not in self._made:
+            self._made[key] = make_trainer(self._config, encoder, train, mesh=devices.mesh(), method=method)
+        return self._made[key]
 
     @functools.cached_property
     def supervised(self) -> Trainer:

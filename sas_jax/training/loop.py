@@ -132,7 +132,7 @@ def fit(
     else:
         feed = Streamed(trainer, images, subset, key=key, steps=steps, workers=runtime.data_workers)
     checkpoints = Checkpoints(directory, keep=runtime.keep_checkpoints, log=lambda text: log(f"{stage}: {text}"))
-    state = _restore(checkpoints, trainer.abstract_state(), course.total, f"{stage}: ", log) or trainer.init(key)
+    state = _restore(checkpoints, trainer.abstract_state, course.total, f"{stage}: ", log) or trainer.init(key)
     step = int(jax.device_get(state.step))
     if 0 < step < course.total:
         log(f"{stage}: resumes at step {step} of {course.total}")
@@ -164,7 +164,7 @@ def load_trained(trainer: Trainer, directory: epath.Path, *, steps: int, allow_o
         InputError: the last checkpoint is damaged or missing.
     """
     checkpoints = Checkpoints(directory)
-    state, damaged = checkpoints.restore(trainer.abstract_state(), last=steps)
+    state, damaged = checkpoints.restore(trainer.abstract_state, last=steps)
     checkpoints.close()
     found = None if state is None else int(state.step)
     if found is None or (found != steps and not allow_older):

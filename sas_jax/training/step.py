@@ -139,9 +139,10 @@ class Trainer:
             skipped=jnp.zeros((), jnp.int32),
         )
 
+    @functools.cached_property
     @settings.fixed
     def abstract_state(self) -> TrainState:
-        """Returns the shapes, dtypes and shardings of a state, for restoring a checkpoint."""
+        """The shapes, dtypes and shardings of a state, for restoring a checkpoint."""
         shapes = jax.eval_shape(self._init, settings.key(0))
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=self._shared), shapes)
 

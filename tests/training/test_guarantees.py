@@ -156,7 +156,7 @@ def step_arguments(trainer):
     pixels = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.uint8)
     examples = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    return trainer.abstract_state(), pixels, examples, jax.random.key(0), Horizon(number, number, number)
+    return trainer.abstract_state, pixels, examples, jax.random.key(0), Horizon(number, number, number)
 
 
 def test_bfloat16_is_for_convolutions_and_layers_alone():
@@ -331,7 +331,7 @@ def test_a_checkpoint_goes_to_other_devices_and_back(images, tmp_path):
             checkpoints.save(step, state, loss=1.0)
         trainer = trainer_on(num_devices)
         with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
-            moved, damaged = checkpoints.restore(trainer.abstract_state())
+            moved, damaged = checkpoints.restore(trainer.abstract_state)
         assert damaged == {}
         assert_same(moved, state)
         for leaf in jax.tree.leaves(moved):

@@ -142,7 +142,7 @@ def test_the_name_of_a_directory_is_no_pattern(trainer, images, tmp_path, monkey
     for a, b in zip(jax.tree.leaves(first.state), jax.tree.leaves(again.state), strict=True):
         np.testing.assert_array_equal(a, b)
     reading = Checkpoints(tmp_path / name / "proxy")
-    assert reading.restore(trainer.abstract_state())[1] == {}
+    assert reading.restore(trainer.abstract_state)[1] == {}
     reading.close()
     assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
     assert (tmp_path / "run 1" / "proxy" / "manifest-3.json").exists()
@@ -167,7 +167,7 @@ def test_a_damaged_manifest_is_said_and_the_checkpoint_before_used(trainer, imag
     else:
         manifest.write_text(text)
     reading = Checkpoints(tmp_path / "proxy")
-    state, damaged = reading.restore(trainer.abstract_state())
+    state, damaged = reading.restore(trainer.abstract_state)
     reading.close()
     assert (int(state.step), list(damaged)) == (5, [10])
     assert damaged[10] == checkpoint.damage(reading.directory, 10)
@@ -181,7 +181,7 @@ def test_the_last_checkpoint_must_have_its_manifest(trainer, images, tmp_path):
     manifest = tmp_path / "proxy" / "manifest-10.json"
     manifest.unlink()
     reading = Checkpoints(tmp_path / "proxy")
-    found = {last: reading.restore(trainer.abstract_state(), last=last) for last in (10, 15)}
+    found = {last: reading.restore(trainer.abstract_state, last=last) for last in (10, 15)}
     reading.close()
     assert {last: int(state.step) for last, (state, _) in found.items()} == {10: 5, 15: 10}
     assert found[10][1] == {10: f"{manifest} is missing"}
