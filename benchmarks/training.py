@@ -1,4 +1,4 @@
-"""SimCLR's training step by sas_jax and by PyTorch on the same machine: views a second, utilisation, memory.
+"""SimCLR's training step by sas_jax and by PyTorch on the same machine: views per second, utilisation, memory.
 
     python -m pip install -r benchmarks/requirements-training.txt
     python -m benchmarks.training --output=docs/results/training-cpu.json

@@ -55,6 +55,6 @@ def _bars(axis, cases: list[dict[str, Any]], names: list[str]) -> None:
         ticks.append((place + (len(measured) - 1) / 2, PARTS[case["part"]]))
         place += len(measured) + 1
     axis.set_xticks([at for at, _ in ticks], [text for _, text in ticks], fontsize=8)
-    axis.set_ylabel("views a second")
+    axis.set_ylabel("views per second")
     axis.grid(alpha=0.3, axis="y")
     axis.set_axisbelow(True)

@@ -40,11 +40,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def one_stage():
-    """Cuts ResNet-10 after the first of its four stages, to compile sooner; tests/test_install.py trains all four."""
+    """Cuts ResNet-10 as tests/one_stage.py does."""
     from sas_jax.models import resnet
+    from tests.one_stage import STAGES
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.DEPTHS, 10, ((1,), False))
+        patch.setitem(resnet.DEPTHS, 10, STAGES)
         jax.clear_caches()  # a program of the whole network differs from that of this one
         yield
         jax.clear_caches()

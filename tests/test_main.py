@@ -25,14 +25,6 @@ SMALL = [
     "--config.evaluation.probe_iterations=30",
     "--config.runtime.checkpoint_epochs=1",
 ]
-# In place of -m; cuts the network as the fixture `one_stage` does.
-ONE_STAGE = """
-import runpy, sys
-from sas_jax.models import resnet
-resnet.DEPTHS[10] = ((1,), False)
-del sys.argv[0]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
 MORE = [  # for make test-kill
     "--config.arms=(('selected', 0.2, 0), ('random', 0.2, 1, 'byol', 'steps'), ('k_center', 0.2, 0))",
     "--config.evaluation.supervised_fractions=(0.2,)",
@@ -80,7 +72,7 @@ def progress(workdir):
 def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_path):
     """kill -9 at any point: proxy, embedding, ranking, arms of two methods, their evaluation; `embed` at the end."""
     kills = int(os.environ.get("SAS_JAX_KILLS", 1))
-    command = ["-c", ONE_STAGE, "sas_jax.main", *SMALL, *(MORE if kills > 1 else [])]
+    command = ["-m", "tests.one_stage", "sas_jax.main", *SMALL, *(MORE if kills > 1 else [])]
     code, out, err = run(*command, f"--workdir={tmp_path / 'whole'}")
     assert code == 0, err
     assert "Linear probe" in out
@@ -114,8 +106,8 @@ def test_a_comparison_killed_at_random_points_ends_with_the_same_numbers(tmp_pat
     for i in range(3):
         Image.new("RGB", (9, 9), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
     arguments = [
-        "-c",
-        ONE_STAGE,
+        "-m",
+        "tests.one_stage",
         "sas_jax.embed",
         f"--encoder={tmp_path / 'whole'}",
         f"--images={tmp_path}",
