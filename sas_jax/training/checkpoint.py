@@ -94,7 +94,7 @@ class Checkpoints:
         self.finish()
         # Copied because the state's own buffers are donated to the next step while orbax still reads them. As NumPy
         # arrays, because orbax compiles a program per shape to slice those of JAX, a part for each device to write.
-        copy = jax.tree.map(np.array, state)
+        copy = jax.tree.map(np.array, jax.device_get(state))
         self._saving = step
         try:
             self._manager.save(step, args=ocp.args.StandardSave(copy), metrics={"loss": loss})
