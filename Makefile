@@ -60,7 +60,7 @@ benchmark-selection:
 	$(VENV)-benchmark/bin/python -m benchmarks.selection --output=docs/results/selection-cpu.json --single_over=5
 	$(VENV)-benchmark/bin/python -m benchmarks.plot docs/results/selection-cpu.json
 
-# Takes twelve minutes on two idle cores, and downloads several GB of PyTorch.
+# Takes fifteen minutes or more on two idle cores, and downloads several GB of PyTorch.
 benchmark-training:
 	$(MAKE) VENV=$(VENV)-benchmark $(VENV)-benchmark/ready
 	$(VENV)-benchmark/bin/python -m pip install --quiet -r benchmarks/requirements-training.txt
