@@ -82,11 +82,6 @@ def add(total: Total, amount: jax.Array) -> Total:
     return _carried(total.high + (amount >> _LOW_BITS), total.low + (amount & _LOW))
 
 
-def plus(total: Total, other: Total) -> Total:
-    """Returns the elementwise sums of two totals."""
-    return _carried(total.high + other.high, total.low + other.low)
-
-
 def minus(total: Total, other: Total) -> Total:
     """Returns the elementwise differences of two totals."""
     return _carried(total.high - other.high, total.low - other.low)

@@ -48,25 +48,53 @@ class Objective(NamedTuple):
 
 def _in_blocks(similarity: Similarity, index: jax.Array, function: Callable, value: Any) -> Any:
     """Folds function(value, examples, real) over blocks; `real`, bool [block], is False for -1 or padding."""
-    k, block = index.shape[0], similarity.block
-    if not k:
+    if not len(index):
         return value
-    index = jnp.pad(index, (0, -k % block), constant_values=-1)
+    blocks, block = _blocks(similarity, index)
+    return jax.lax.fori_loop(0, blocks, lambda b, value: function(value, *block(b)), value)
 
-    def step(b, value):
-        places = jax.lax.dynamic_slice_in_dim(index, b * block, block)
-        return function(value, similarity.examples(jnp.maximum(places, 0)), places >= 0)
 
-    return jax.lax.fori_loop(0, len(index) // block, step, value)
+def _blocks(similarity: Similarity, index: jax.Array) -> tuple[int, Callable]:
+    """Divides the examples at `index`, int32 [k], into blocks; returns their number and a function of a block's number.
+
+    The function returns the block's examples and `real`, bool [block], which is False for -1 or padding.
+    """
+    length = similarity.block
+    index = jnp.pad(index, (0, -len(index) % length), constant_values=-1)
+
+    def block(b):
+        places = jax.lax.dynamic_slice_in_dim(index, b * length, length)
+        return similarity.examples(jnp.maximum(places, 0)), places >= 0
+
+    return len(index) // length, block
+
+
+def _add_blocks(similarity: Similarity, total: Total, blocks: jax.Array | int, amount: Callable) -> Total:
+    """Adds amount(b), int32 [size], the sum over a block of similarities or its negative, to a total for each block."""
+    group = similarity.group
+    if group == 1:
+        return jax.lax.fori_loop(0, blocks, lambda b, total: fixed_point.add(total, amount(b)), total)
+
+    def add_group(g, total):
+        last = jnp.minimum((g + 1) * group, blocks)
+        zeros = jnp.zeros(similarity.size, jnp.int32)
+        return fixed_point.add(total, jax.lax.fori_loop(g * group, last, lambda b, sums: sums + amount(b), zeros))
+
+    return jax.lax.fori_loop(0, -(-blocks // group), add_group, total)
 
 
 def _sum_over(similarity: Similarity, index: jax.Array) -> Total:
     """Returns for each local example the sum over i at `index` of how well it represents i."""
+    zeros = fixed_point.zeros(similarity.size)
+    if not len(index):
+        return zeros
+    blocks, block = _blocks(similarity, index)
 
-    def add(total, examples, real):
-        return fixed_point.add(total, similarity.summed(examples, lambda row, real: jnp.where(real, row, 0), real))
+    def amount(b):
+        examples, real = block(b)
+        return similarity.summed(examples, lambda row, real: jnp.where(real, row, 0), real)
 
-    return _in_blocks(similarity, index, add, fixed_point.zeros(similarity.size))
+    return _add_blocks(similarity, zeros, blocks, amount)
 
 
 # Facility location. Example i adds max(0, s_ij - c_i) to the gain of j, where the coverage c_i (the memory) is the
@@ -80,14 +108,14 @@ def _start_facility_location(similarity: Similarity, initial: jax.Array):
 
     coverage = _in_blocks(similarity, initial, cover, jnp.zeros(similarity.size, jnp.int32))
     everywhere = collectives.gathered(coverage, similarity.axis)
+    blocks, block = _blocks(similarity, jnp.arange(similarity.number))
 
-    def add(total, examples, real):
+    def amount(b):
+        examples, real = block(b)
         covered = jnp.where(real, everywhere[examples.index], fixed_point.ONE)
-        return fixed_point.add(
-            total, similarity.summed(examples, lambda row, covered: jnp.maximum(row - covered, 0), covered)
-        )
+        return similarity.summed(examples, lambda row, covered: jnp.maximum(row - covered, 0), covered)
 
-    return _in_blocks(similarity, jnp.arange(similarity.number), add, fixed_point.zeros(similarity.size)), coverage
+    return _add_blocks(similarity, fixed_point.zeros(similarity.size), blocks, amount), coverage
 
 
 def _choose_facility_location(similarity: Similarity, coverage: jax.Array, window: Window, limit, sizes: Sizes):
@@ -107,11 +135,9 @@ def _update_facility_location(similarity: Similarity, gains, coverage, after, wi
     """Updates the gains, reading only the rows whose coverage rose."""
     block, axis = similarity.block, similarity.axis
     size, devices = similarity.size, collectives.number(axis)
-    # The listed rows are summed in groups of several blocks, whose sums still fit an int32.
-    group = max(1, min(fixed_point.LARGEST_SUM, sizes.changed) // block)
-    listed = -(-sizes.changed // (group * block)) * group * block
+    listed = -(-sizes.changed // block) * block
     listed = min(-(-listed // devices), size)  # per device: together they list as many as one device alone
-    length = -(-listed * devices // (group * block)) * group * block
+    length = -(-listed * devices // block) * block
     places = jnp.arange(size, dtype=jnp.int32)
 
     def left(last):
@@ -130,17 +156,11 @@ def _update_facility_location(similarity: Similarity, gains, coverage, after, wi
         number = jnp.sum(numbers)
         examples, covered, rise = collectives.joined((similarity.own(at), covered, rise), numbers, length, axis)
 
-        def add(b, pending):
+        def amount(b):
             part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, b * block, block), (examples, covered, rise))
-            return pending + similarity.summed(
-                part[0], lambda row, covered, rise: jnp.clip(row - covered, 0, rise), *part[1:]
-            )
+            return -similarity.summed(part[0], lambda row, covered, rise: jnp.clip(row - covered, 0, rise), *part[1:])
 
-        def lower_by_group(g, gains):
-            last_block = jnp.minimum((g + 1) * group, -(-number // block))
-            return fixed_point.add(gains, -jax.lax.fori_loop(g * group, last_block, add, jnp.zeros(size, jnp.int32)))
-
-        return jax.lax.fori_loop(0, -(-number // (group * block)), lower_by_group, gains), last, *left(last)
+        return _add_blocks(similarity, gains, -(-number // block), amount), last, *left(last)
 
     gains, *_ = jax.lax.while_loop(
         lambda carry: jnp.sum(carry[-1]) > 0, lower, (gains, jnp.int32(-1), *left(jnp.int32(-1)))
@@ -175,13 +195,13 @@ def _choose_sas(similarity: Similarity, memory: tuple, window: Window, limit, si
 def _update_sas(similarity: Similarity, gains, before, after, window, chosen, sizes: Sizes):
     index = window.examples.index[chosen.slots]
 
-    def lower(b, gains):
+    def amount(b):
         places = b * similarity.block + jnp.arange(similarity.block)
         examples = similarity.examples(index[jnp.minimum(places, index.shape[0] - 1)])
-        fallen = similarity.summed(examples, lambda row, real: jnp.where(real, row, 0), places < chosen.number)
-        return fixed_point.add(fixed_point.add(gains, -fallen), -fallen)
+        return similarity.summed(examples, lambda row, real: jnp.where(real, row, 0), places < chosen.number)
 
-    return jax.lax.fori_loop(0, -(-chosen.number // similarity.block), lower, gains)
+    fallen = _add_blocks(similarity, fixed_point.zeros(similarity.size), -(-chosen.number // similarity.block), amount)
+    return fixed_point.minus(fixed_point.minus(gains, fallen), fallen)
 
 
 def _start_similarity_sum(similarity: Similarity, initial: jax.Array):

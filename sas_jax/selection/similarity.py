@@ -35,6 +35,10 @@ class Similarity(Protocol):
     """The number of examples that `summed` takes at a time."""
 
     @property
+    def group(self) -> int:
+        """The number of blocks to sum in int32 before adding them to a Total."""
+
+    @property
     def size(self) -> int:
         """The number of local examples."""
 
@@ -54,8 +58,7 @@ class Similarity(Protocol):
     def summed(self, examples: Examples, function: Callable, *parameters: jax.Array) -> jax.Array:
         """Sums function(how well each local one represents i, *parameters_i) over `block` examples i: int32 [size].
 
-        `function` is elementwise, on int32 [size] and scalars, and returns similarities. The sums are not a Total yet,
-        because XLA would compute them once for each part of it.
+        `function` is elementwise, on int32 [size] and scalars, and returns similarities.
         """
 
     def pairs(self, examples: Examples) -> jax.Array:
@@ -79,6 +82,11 @@ class Matrix:
     unroll: bool = True
     """Whether to slice rows one by one, which XLA:CPU fuses into one loop: up to twice as fast as its gather."""
     one: jax.Array | float = 1.0  # a power of two that no similarity exceeds: see fixed_point.py
+
+    @property
+    def group(self) -> int:
+        # XLA:CPU fuses the sum over unrolled rows into both parts of a Total, and would compute it twice.
+        return fixed_point.LARGEST_SUM // self.block if self.unroll else 1
 
     @property
     def size(self) -> int:
@@ -139,6 +147,10 @@ class Embeddings:
     block: int = 64
     tile: int | None = None
     one: jax.Array | float = 1.0
+
+    @property
+    def group(self) -> int:
+        return 1
 
     @property
     def size(self) -> int:

@@ -43,15 +43,12 @@ def test_any_int32_can_be_added(amount):
     assert_carried(total)
 
 
-def test_sums_and_differences_of_totals():
+def test_differences_of_totals():
     rng = np.random.default_rng(1)
     one, other = rng.integers(-(2**45), 2**45, (2, 1000))
-    for found, expected in (
-        (fixed_point.plus(total_of(one), total_of(other)), one + other),
-        (fixed_point.minus(total_of(one), total_of(other)), one - other),
-    ):
-        np.testing.assert_array_equal(exact(found), expected)
-        assert_carried(found)
+    difference = fixed_point.minus(total_of(one), total_of(other))
+    np.testing.assert_array_equal(exact(difference), one - other)
+    assert_carried(difference)
 
 
 def test_totals_hold_eight_million_similarities_of_one():

@@ -1,19 +1,20 @@
 """How the objectives choose and update their gains, against exact integer gains from their definitions."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sas_jax.selection import windows
+from sas_jax.selection import greedy, windows
 from sas_jax.selection.objectives import OBJECTIVES, Sizes
 from sas_jax.selection.similarity import Embeddings, Matrix
 
 N = 300
 
-# Lists of changed rows have 192, 300, 128 and 64 entries, in groups of 96, 240, 64 and 64: one part or several.
+# Lists of changed rows have 112, 300, 128 and 64 entries: one part or several.
 FORMS = {
     "matrix": Sizes(window=8, changed=100, top_k=True),
     "matrix, gathered": Sizes(window=8, changed=300, top_k=False),
@@ -150,3 +151,11 @@ def test_an_initial_of_length_none(quantise):
         given = source("embeddings in tiles", z, similarity, None, objective)
         found, _ = start(given, jnp.zeros(0, jnp.int32), objective=objective)
         np.testing.assert_array_equal(exact(found), gains_of(objective, quantise(similarity), []))
+
+
+@pytest.mark.parametrize(("objective", "sums"), [("similarity_sum", 1), ("sas", 2), ("facility_location", 2)])
+def test_xla_reads_rows_of_a_matrix_once_per_sum(objective, sums):
+    problem = greedy.problem(jnp.eye(64), objective=objective)
+    run = jax.jit(lambda problem: greedy.advance(problem, greedy.start(problem, budget=8), 8))
+    program = run.lower(problem).compile().as_text()
+    assert len(re.findall(r"f32\[1,64\]\S* dynamic-slice\(", program)) == sums * problem.similarity.block
