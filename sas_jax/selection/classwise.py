@@ -1,19 +1,20 @@
 """Greedy selection within each of many classes of different sizes.
 
-Programs are compiled for fixed shapes, so classes are padded to one of a few sizes. One program ranks all classes of a
-size from their similarity matrices, with the devices in parallel. A class too large for a matrix is ranked from its
-embeddings by all devices together.
+Programs are compiled for fixed shapes, so classes are padded to one of a few sizes; the fewer classes, the fewer sizes.
+One program ranks all classes of a size from their similarity matrices, with the devices in parallel. A class too large
+for a matrix is ranked from its embeddings by all devices together.
 
 With several processes, each ranks a share of the classes on its own devices, and a class that is more work than a share
-is ranked by all together. The result is the same, because a class's picks depend neither on the other classes nor on
-the number of devices.
+is ranked by all together. The result is the same, because a class's picks depend neither on the process that ranks it
+nor on the number of devices.
 """
 
+import collections
 import dataclasses
 import functools
 import heapq
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,12 @@ _LARGEST_MATRIX = 8192
 _AT_ONCE = 2**24
 """Approximate number of similarities that a device handles per call: about a second between progress reports."""
 
+_PROGRAM = 2**25
+"""Approximate number of similarities that are ranked in the time that tracing and loading another program takes.
+
+On a CPU it is a third of a second. Compiling takes a few seconds more, but its result is often found on disk.
+"""
+
 _STEP_SECONDS = 1.0
 """Target seconds between progress reports of a class that is ranked by itself."""
 
@@ -50,6 +57,22 @@ def padded(size: int) -> int:
         # For large classes, padding costs more than compiling.
         return -(-size // (power // 32)) * (power // 32)
     return power * 3 // 4 if power > 256 and size <= power * 3 // 4 else power
+
+
+def shared_sizes(classes: Mapping[int, int]) -> dict[int, int]:
+    """Decides which padded sizes share a program; maps each to the largest of those that do.
+
+    Args:
+        classes: The number of classes of each padded size.
+    """
+    shared: dict[int, int] = {}
+    joined: list[int] = []
+    for size in sorted(classes):
+        if joined and sum(classes[each] for each in joined) * (size**2 - joined[-1] ** 2) > _PROGRAM:
+            joined = []
+        joined.append(size)
+        shared |= dict.fromkeys(joined, size)
+    return shared
 
 
 def places_on_a_device(classes: int, size: int, devices: int) -> int:
@@ -93,6 +116,17 @@ class Run:
         return sorted(mine), sorted(together)
 
     @functools.cached_property
+    def _shared(self) -> dict[int, int]:
+        """`shared_sizes` of the classes that are ranked from matrices, by all processes."""
+        sizes = (padded(len(members)) for members, wanted in zip(self.members, self.steps, strict=True) if wanted)
+        return shared_sizes(collections.Counter(size for size in sizes if size <= _LARGEST_MATRIX))
+
+    def _padded(self, label: int) -> int:
+        """Returns the size that a class is padded to."""
+        size = padded(len(self.members[label]))
+        return self._shared.get(size, size)
+
+    @functools.cached_property
     def _own(self) -> Mesh:
         """The mesh of this process's devices."""
         return devices.local_mesh(self.mesh)
@@ -107,7 +141,7 @@ class Run:
         groups: dict[int, list[int]] = {}
         for label in mine:
             if not work.has(self.members[label], self.steps[label]):
-                groups.setdefault(padded(len(self.members[label])), []).append(label)
+                groups.setdefault(self._padded(label), []).append(label)
                 self._check_memory(label, z.shape[1], 1)
         for label in together:
             self._check_memory(label, z.shape[1], len(devices.processes(self.mesh)))
@@ -156,7 +190,7 @@ class Run:
             if work.has(members, self.steps[label]):
                 continue
             # A single class is not padded: nothing else is as large as its matrix.
-            size = padded(len(members)) if len(self.members) > 1 else len(members)
+            size = self._padded(label) if len(self.members) > 1 else len(members)
             padding = size - len(members)
             matrix = matrix_of(members)
             largest, found = checks.largest_similarity(matrix, counts)

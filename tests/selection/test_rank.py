@@ -167,7 +167,7 @@ def test_self_similarity(check):
 
 def test_few_programs_for_many_classes():
     rng = np.random.default_rng(8)
-    classes = np.repeat(np.arange(40), rng.integers(70, 128, 40))
+    classes = np.repeat(np.arange(40), rng.integers(3, 128, 40))
     before = classwise.rank_many._cache_size()
     sas_jax.rank(unit(rng, len(classes), 4), classes)
     assert classwise.rank_many._cache_size() == before + 1
@@ -179,6 +179,26 @@ def test_padded_sizes(size):
     assert size <= padded <= max(32, 2 * size)
     assert classwise.padded(padded) == padded
     assert size < 257 or padded < 1.5 * size
+
+
+def test_few_classes_share_a_program_and_many_do_not():
+    assert classwise.shared_sizes({}) == {}
+    assert classwise.shared_sizes({32: 1, 512: 100, 64: 20}) == dict.fromkeys([32, 64, 512], 512)
+    assert classwise.shared_sizes({512: 100, 768: 150}) == {512: 768, 768: 768}
+    assert classwise.shared_sizes({512: 1000, 768: 1, 1024: 10}) == {512: 512, 768: 1024, 1024: 1024}
+    sizes = sorted({classwise.padded(size) for size in range(1, 8193)})
+    shared = classwise.shared_sizes(dict.fromkeys(sizes, 20))
+    assert list(shared) == sizes
+    assert all(size <= to and shared[to] == to for size, to in shared.items())
+    assert sum(20 * (to**2 - size**2) for size, to in shared.items()) < len(sizes) * 2**25
+
+
+def test_a_class_has_the_same_picks_at_another_size():
+    rng = np.random.default_rng(12)
+    z, classes = unit(rng, 240, 16), np.repeat([0, 1], [40, 200])
+    together, alone = sas_jax.rank(z, classes), sas_jax.rank(z[:40])
+    assert together.position[:40].tolist() == alone.position.tolist()
+    assert together.gain[:40].tolist() == alone.gain.tolist()
 
 
 def test_the_metadata_says_where_it_comes_from():
