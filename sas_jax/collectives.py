@@ -21,11 +21,6 @@ def largest(values: Tree, axis: str | None) -> Tree:
     return values if axis is None else jax.lax.pmax(values, axis)
 
 
-def smallest(values: Tree, axis: str | None) -> Tree:
-    """Returns the minima over the devices."""
-    return values if axis is None else jax.lax.pmin(values, axis)
-
-
 def gathered(values: Tree, axis: str | None) -> Tree:
     """Concatenates the devices' arrays along their first axis."""
     return values if axis is None else jax.lax.all_gather(values, axis, tiled=True)

@@ -90,7 +90,7 @@ def minus(total: Total, other: Total) -> Total:
 def summed(amounts: jax.Array) -> Total:
     """Returns exact sums of int32 similarities, each in [0, 1], over the last axis, of up to 2^23 entries."""
     *shape, length = amounts.shape
-    part = min(length, LARGEST_SUM)
+    part = 128 if length % 128 == 0 else min(length, LARGEST_SUM)  # without padding, if possible
     parts = jnp.pad(amounts, [(0, 0)] * len(shape) + [(0, -length % part)]).reshape(*shape, -1, part)
     sums = jnp.sum(parts, axis=-1, dtype=jnp.int32)
     # The sum of the upper bits fits an int32; that of the lower 16 bits needs the 32nd bit.
@@ -116,15 +116,30 @@ def to_float(total: Total) -> jax.Array:
     return total.high.astype(jnp.float32) * 2.0 ** (_LOW_BITS - 23) + low.astype(jnp.float32) * 2.0**-23
 
 
-def largest(total: Total, where: jax.Array, axis: str | None = None) -> jax.Array:
-    """Marks the totals that are the largest among those where `where` is true, over all devices: bool [n].
+def largest(total: Total, index: jax.Array, where: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the place of the largest total where `where` is true, ties to the lowest index, and whether there is one.
 
-    It uses max reductions, which XLA:CPU vectorizes; its argmax is a scalar loop, 10 times slower.
+    It is a single reduction, because the greedy loop makes one per pick: several small ones take longer, and each is a
+    kernel on an accelerator.
+
+    Args:
+        total: of n examples.
+        index: int32 [n], distinct.
+        where: bool [n].
     """
-    high = jnp.where(where, total.high, jnp.iinfo(jnp.int32).min)
-    best = where & (high == collectives.largest(jnp.max(high), axis))
-    low = jnp.where(best, total.low, -1)
-    return best & (low == collectives.largest(jnp.max(low), axis))
+    limits = jnp.iinfo(jnp.int32)
+    high, low = jnp.where(where, total.high, limits.min), jnp.where(where, total.low, -1)
+
+    def better(one, other):
+        more = (other[0] > one[0]) | ((other[0] == one[0]) & (other[1] > one[1]))
+        same = (other[0] == one[0]) & (other[1] == one[1])
+        take = more | (same & (other[2] < one[2]))
+        return tuple(jnp.where(take, b, a) for a, b in zip(one, other, strict=True))
+
+    places = jnp.arange(index.shape[0], dtype=jnp.int32)
+    nothing = tuple(map(jnp.int32, (limits.min, -1, limits.max, 0)))
+    _, found, _, place = jax.lax.reduce((high, low, index, places), nothing, better, (0,))
+    return place, found >= 0
 
 
 def _carried(high: jax.Array, low: jax.Array) -> Total:

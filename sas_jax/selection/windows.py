@@ -58,11 +58,12 @@ def best(gains: Total, available: jax.Array, size: int, similarity: Similarity) 
     hidden = (keys[0] == bar) & (jnp.abs(bar) >= 1)
 
     def with_best():
-        tied = fixed_point.largest(gains, available, axis)
         places = jnp.arange(n, dtype=jnp.int32) + collectives.place(axis) * n
-        first = collectives.smallest(jnp.min(jnp.where(tied, places, jnp.iinfo(jnp.int32).max)), axis)
-        gain = jax.tree.map(lambda part: collectives.taken(part, first[None], axis)[0], gains)
-        put = jnp.where(jnp.any(index == first), jnp.argmax(index == first), 0)
+        local = fixed_point.largest(gains, places, available)[0][None]
+        others = collectives.gathered((gains.at(local), places[local], available[local]), axis)
+        best = fixed_point.largest(*others)[0]
+        first, gain = others[1][best], others[0].at(best)
+        put = jnp.argmax(index == first)  # 0 if it is outside
         return index.at[put].set(first), jax.tree.map(lambda parts, part: parts.at[put].set(part), listed_gains, gain)
 
     index, listed_gains = jax.lax.cond(hidden, with_best, lambda: (index, listed_gains))
@@ -169,10 +170,7 @@ def _with_pick(chosen: Chosen, slot: jax.Array, gain: Total) -> Chosen:
 
 def _first(window: Window, bounds: Total, left: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the slot of the largest bound of those left, ties to the lowest index, and whether there is one."""
-    index, last = window.examples.index, jnp.iinfo(jnp.int32).max
-    tied = fixed_point.largest(bounds, left)
-    lowest = jnp.min(jnp.where(tied, index, last))
-    return jnp.min(jnp.where(tied & (index == lowest), _slots(window), index.shape[0] - 1)), lowest != last
+    return fixed_point.largest(bounds, window.examples.index, left)
 
 
 def _ahead(window: Window, bounds: Total, slot: jax.Array) -> jax.Array:
