@@ -1,10 +1,13 @@
+import concurrent.futures
 import resource
 import struct
+import time
 import types
 
 import numpy as np
 import pytest
 from etils import epath
+from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.core.utils import shard_utils
 from tensorflow_datasets.proto import tf_example_pb2
@@ -62,3 +65,20 @@ def test_the_features_are_those_that_tfds_wrote():
     assert list(found["label"].int64_list.value) == [-1, 2**40]
     with pytest.raises(DecodeError):
         records.features(example.SerializeToString()[:-1])
+
+
+def test_threads_share_one_message_class(monkeypatch):
+    """Replacing the class while another thread reads a message of the first crashed the process."""
+    example, made = tf_example_pb2.Example(), []
+    parse = text_format.Parse
+
+    def slowly(*arguments):
+        made.append(time.sleep(0.05))
+        return parse(*arguments)
+
+    monkeypatch.setattr(text_format, "Parse", slowly)
+    records._example_class.cache_clear()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = pool.map(records.features, [example.SerializeToString()] * 4)
+    assert [len(each) for each in found] == [0] * 4
+    assert len(made) == 1
